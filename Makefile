@@ -1,0 +1,47 @@
+# make repro: install, then everything that the report is made of. make test: lint, types, tests.
+PYTHON ?= python3
+TORCH_ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export MLFLOW_DISABLE_TELEMETRY := true
+export DO_NOT_TRACK := true
+export HF_HUB_DISABLE_TELEMETRY := 1
+
+.PHONY: repro test lint types install bench ui dashboard clean
+.DEFAULT_GOAL := repro
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q $(TORCH_ARGS) -c constraints.txt -e ".[dev]"
+	touch $@
+
+repro: install
+	git rev-parse --is-inside-work-tree >/dev/null 2>&1 || git init -q
+	$(BIN)/dvc repro
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: install
+	$(BIN)/mypy
+
+test: lint types
+	$(BIN)/python -m pytest -n 2
+
+bench: install
+	$(BIN)/python experiments/bench.py
+
+# Loopback only; one worker and no job runner make it start in seconds.
+ui: install
+	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db \
+		--host 127.0.0.1 --port 5000 -w 1
+
+dashboard: install
+	$(BIN)/optuna-dashboard $$(ls -t .state/*.journal .state/*.log 2>/dev/null | head -1) --host 127.0.0.1 --port 8080
+
+clean:
+	rm -rf runs .state mlflow.db mlartifacts

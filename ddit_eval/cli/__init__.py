@@ -1,0 +1,62 @@
+"""The command `ddit-eval`. Every heavy import waits until a command runs."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from ddit_eval.cli import make, stages
+from ddit_eval.errors import DditError
+
+app = typer.Typer(
+    help="""Dynamic patch scheduling for diffusion transformers, and the harness that measures it.
+
+    Try it: `ddit-eval generate "a red star above a blue square" --out demo`
+
+    A whole table of results is one YAML file that goes through the stages
+    `run`, `evaluate`, `time`, `study`, `track`, `report`; `dvc repro` calls them in order.
+    """,
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+_debug = False
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    global _debug
+    _debug = debug
+
+
+app.command()(make.generate)
+app.command()(make.train)
+app.command()(make.models)
+app.command()(stages.run)
+app.command()(stages.evaluate)
+app.command("time")(stages.time)
+app.command()(stages.study)
+app.command()(stages.track)
+app.command()(stages.report)
+
+
+def main() -> None:
+    """Run the command line; bad input is one line and exit code 2."""
+    import warnings
+
+    from ddit_eval.cli.show import complain, remark
+
+    # A warning is one line, without the place in the code that it came from.
+    warnings.showwarning = lambda message, category, *_: remark(str(message), category)
+    try:
+        app()
+    except DditError as error:
+        if _debug:
+            raise
+        complain(str(error))
+        sys.exit(2)

@@ -1,0 +1,162 @@
+"""Commands that make something: pictures from a prompt, an adapter, a list of models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ddit_eval.cli.show import progress, quiet_libraries, say, stdout
+from ddit_eval.errors import DditError
+
+if TYPE_CHECKING:
+    from ddit_eval.prompts import Prompt
+
+
+def generate(
+    prompt: Annotated[
+        str | None, typer.Argument(help='What to draw, e.g. "a red star above a blue square".')
+    ] = None,
+    file: Annotated[
+        Path | None, typer.Option(help="Prompts from a file instead: text, one a line, or .jsonl.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("out"),
+    model: Annotated[
+        str, typer.Option(help="A name that `ddit-eval models` lists, a folder, or a hub id.")
+    ] = "mini-flux",
+    adapter: Annotated[
+        str | None, typer.Option(help="Name or folder of the adapter; the model's own by default.")
+    ] = None,
+    tau: Annotated[
+        float, typer.Option(help="Threshold: larger is faster and further from the base model.")
+    ] = 0.3,
+    rho: Annotated[float, typer.Option(help="Percentile over patches, 0 to 1.")] = 0.4,
+    order: Annotated[int, typer.Option(help="Order of the finite difference.")] = 3,
+    policy: Annotated[
+        str | None,
+        typer.Option(
+            help='Another policy, e.g. "{kind: coarse-first, steps: 12, scale: 2}" or "{kind: fixed, scale: 2}".'
+        ),
+    ] = None,
+    steps: Annotated[int, typer.Option(help="Denoising steps.")] = 24,
+    side: Annotated[
+        int | None, typer.Option(help="Height and width in pixels; the model's own by default.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Decides the noise, with the prompt and its number.")] = 0,
+) -> None:
+    """Draw a prompt twice, by the base model and with dynamic patches, and show the schedule.
+
+    Writes NUMBER.png, NUMBER-base.png and schedule.png (prompts x steps, the colour is the scale).
+
+    Examples:
+
+        ddit-eval generate "a red star above a blue square" --tau 0.5
+
+        ddit-eval generate --file prompts.txt --policy "{kind: fixed, scale: 2}" --out coarse
+
+        ddit-eval generate "a cat" --model FLUX.1-dev --adapter my-adapter --tau 0.001 --steps 50
+    """
+    from ddit_eval.config import parse_experiment
+    from ddit_eval.prompts import prompts_of, read_file
+
+    if (prompt is None) == (file is None):
+        raise DditError('give a prompt ("a red star") or --file FILE, one of the two')
+    texts = read_file(file) if file else [prompt or ""]
+    if not texts[0].strip():
+        raise DditError('the prompt is empty; write what to draw, e.g. "a red star above a blue square"')
+    chosen = _flow(policy) if policy else {"kind": "threshold", "tau": tau, "rho": rho, "order": order}
+    experiment = parse_experiment(
+        {
+            "model": model, "adapter": adapter or model, "side": side, "steps": steps,
+            "methods": [{"name": "base"}, {"name": "ddit", "policy": chosen}],
+        },
+        "options",
+    )  # fmt: skip
+    quiet_libraries()
+    _draw(experiment, prompts_of(texts, seed), out)
+
+
+def _draw(experiment: Any, prompts: list[Prompt], out: Path) -> None:
+    from ddit_eval.figures import save, schedule_heatmap
+    from ddit_eval.files import check_writable
+    from ddit_eval.generate import Generator, describe_weights, job_of
+    from ddit_eval.policies import verdict
+    from ddit_eval.trace import StepTrace
+
+    check_writable(out)
+    weights = describe_weights(experiment)
+    base, method = experiment.methods
+    schedules: list[list[StepTrace]] = []
+    with progress("pictures") as step, Generator(experiment) as generator:
+        for number, prompt in enumerate(prompts):
+            step(number, len(prompts), prompt.text[:60])
+            for suffix, how in (("-base", base), ("", method)):
+                images, trace = generator.sample([job_of(experiment, weights, how, prompt)])
+                images[0].save(out / f"{number:03d}{suffix}.png")
+            schedules.append([StepTrace.from_json(row) for row in trace])
+        step(len(prompts), len(prompts), "done")
+    rows = [[s.scale for s in schedule] for schedule in schedules]
+    figure = schedule_heatmap(
+        rows, labels=[p.text for p in prompts], timesteps=[s.timestep for s in schedules[0]]
+    )
+    save(figure, out / "schedule")
+    for prompt, schedule in zip(prompts, schedules, strict=True):
+        ratio = sum(s.base_tokens for s in schedule) / sum(s.tokens for s in schedule)
+        say(
+            f"{ratio:.2f} times fewer tokens, scales {''.join(str(s.scale) for s in schedule)}: {prompt.text}"
+        )
+    if remark := verdict(method.policy, schedules):
+        say(remark)
+    say(f"wrote {len(prompts)} pictures, the base model's beside them, and schedule.png to {out}")
+
+
+def _flow(text: str) -> dict[str, Any]:
+    import yaml
+
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise DditError(f"--policy {text!r} is not YAML: {error}") from error
+    if not isinstance(data, dict):
+        raise DditError(f'--policy {text!r} must be like "{{kind: fixed, scale: 2}}"')
+    return data
+
+
+def train(
+    config: Annotated[Path, typer.Argument(help="What to train, e.g. experiments/train/adapter.yaml.")],
+) -> None:
+    """Train an adapter: the frozen base model is distilled into coarser patches.
+
+    Killed at any moment, the same command goes on from the last checkpoint.
+    On several GPUs: `accelerate launch -m ddit_eval.cli train CONFIG`
+    """
+    from ddit_eval import distil
+
+    settings = distil.load_config(config)
+    quiet_libraries()
+    with progress("steps") as step:
+        for row in distil.distil(settings):
+            errors = "  ".join(f"{k} {v:.3f}" for k, v in row.items() if k.startswith("error"))
+            step(int(row["step"]), int(row["of"]), errors)
+    say(f"wrote the adapter to {settings.out}")
+
+
+def models() -> None:
+    """List the models, whether their weights are on this machine, and how to get them."""
+    from rich.table import Table
+
+    from ddit_eval.models import MODELS, find
+
+    table = Table("name", "what", "px", "weights", box=None, pad_edge=False)
+    missing = []
+    for model in MODELS.values():
+        here = find(model.name) is not None
+        table.add_row(
+            model.name, model.what, str(model.side), "[green]present[/]" if here else "[red]missing[/]"
+        )
+        missing += [] if here else [model]
+    stdout.print(table)
+    for model in missing:
+        say(f"To get {model.name}: {model.get}")
+    say("A folder of any diffusers pipeline, or the hub id of a downloaded one, works wherever a name does.")

@@ -1,0 +1,112 @@
+"""Commands over an experiment: each reads what the one before it wrote."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ddit_eval.cli.show import progress, quiet_libraries, say
+
+Yaml = Annotated[Path, typer.Argument(help="The experiment, e.g. experiments/quick.yaml.")]
+Runs = Annotated[
+    Path, typer.Option(help="Where pictures and records go, in a folder named after the experiment.")
+]
+Results = Annotated[
+    Path, typer.Option(help="Where small results go, in a folder named after the experiment.")
+]
+State = Annotated[Path, typer.Option(help="Where the study keeps its journal.")]
+RUNS, RESULTS, STATE = Path("runs"), Path("results"), Path(".state")
+
+
+def run(experiment: Yaml, runs: Runs = RUNS) -> None:
+    """Make the pictures of an experiment: one record for each method and prompt.
+
+    What is there is kept, so after a crash the same command goes on where it was.
+    On several GPUs: `accelerate launch -m ddit_eval.cli run experiments/quick.yaml`
+    """
+    from ddit_eval.config import load_experiment
+
+    config = load_experiment(experiment)
+    from ddit_eval.generate import generate
+
+    quiet_libraries()
+    with progress("pictures") as step:
+        outcome = generate(config, runs / config.profile, progress=step)
+    say(f"{outcome.total} records in {runs / config.profile}: {outcome.made} made, {outcome.there} kept")
+
+
+def evaluate(experiment: Yaml, runs: Runs = RUNS, results: Results = RESULTS) -> None:
+    """Measure the pictures: quality.json, samples.csv and traces.json, with intervals over prompts."""
+    from ddit_eval.config import load_experiment
+
+    config = load_experiment(experiment)
+    from ddit_eval.evaluate import evaluate as measure
+
+    quiet_libraries()
+    with progress("methods") as step:
+        measure(config, runs / config.profile, results / config.profile, progress=step)
+    say(f"wrote {results / config.profile / 'quality.json'}")
+
+
+def time(experiment: Yaml, results: Results = RESULTS) -> None:
+    """Measure wall-clock: methods interleaved on the same prompts, the base against itself as a null row.
+
+    Leave the machine alone meanwhile.
+    """
+    from ddit_eval.config import load_experiment
+
+    config = load_experiment(experiment)
+    from ddit_eval.time_methods import time_experiment
+
+    quiet_libraries()
+    with progress("timed runs") as step:
+        time_experiment(config, results / config.profile / "timing.json", progress=step)
+    say(f"wrote {results / config.profile / 'timing.json'}")
+
+
+def study(experiment: Yaml, results: Results = RESULTS, state: State = STATE) -> None:
+    """Search tau, rho, scales, order, dwell and steps for the Pareto front of cost and quality.
+
+    Killed at any moment, the same command goes on and ends with the same result. `make dashboard` shows it.
+    """
+    from ddit_eval.config import load_experiment
+
+    config = load_experiment(experiment)
+    from ddit_eval.study import run_study
+
+    quiet_libraries()
+    with progress("trials") as step:
+        exported = run_study(config, results / config.profile / "study.json", state, progress=step)
+    front = sum(trial["pareto"] for trial in exported["trials"])
+    say(
+        f"wrote {results / config.profile / 'study.json'}: {front} of {len(exported['trials'])} trials on the front"
+    )
+
+
+def track(experiment: Yaml, runs: Runs = RUNS, results: Results = RESULTS) -> None:
+    """Show the results in MLflow: one run a method, each logged once. Then: `make ui`"""
+    from ddit_eval.config import load_experiment
+
+    config = load_experiment(experiment)
+    from ddit_eval import tracking
+
+    say(str(tracking.track(results / config.profile, runs / config.profile)))
+
+
+def report(
+    experiment: Yaml,
+    runs: Runs = RUNS,
+    results: Results = RESULTS,
+    readme: Annotated[
+        Path | None, typer.Option(help="Write the table into this README's results block too.")
+    ] = None,
+) -> None:
+    """Write report.md, report.html, the figures and results/summary.json from the result files."""
+    from ddit_eval.config import load_experiment
+
+    config = load_experiment(experiment)
+    from ddit_eval.report import build
+
+    say(f"wrote {build(results, config.profile, readme=readme, runs=runs / config.profile)}")

@@ -1,0 +1,63 @@
+"""What a distillation run is made of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, field_validator
+
+from ddit_eval.errors import DditError
+from ddit_eval.patching.detail import DetailConfig
+
+
+class Source(BaseModel):
+    """Where clean pictures and their prompts come from."""
+
+    model_config = ConfigDict(extra="forbid")
+    kind: Literal["world", "folder"] = "world"
+    path: Path | None = None  # folder of pictures, each with its prompt in a .txt beside it
+    side: PositiveInt = 64
+    seed: int = 0
+
+
+class DistilConfig(BaseModel):
+    """Defaults follow the paper where it names them (scales 2 and 4, rank 32)."""
+
+    model_config = ConfigDict(extra="forbid")
+    model: str
+    out: Path
+    scales: tuple[PositiveInt, ...] = (2, 4)
+    rank: PositiveInt = 32
+    detail: DetailConfig = DetailConfig()
+    source: Source = Source()
+    pictures: PositiveInt = 20_000
+    batch: PositiveInt = 8
+    optimizer: Literal["adamw", "prodigy"] = "adamw"
+    lr: PositiveFloat = 1e-3
+    decay: float = Field(0.5, ge=0, le=1)  # share of the run over which the rate falls to zero
+    drop: float = Field(0.05, ge=0, le=1)  # share of empty prompts, for guidance with two calls
+    seed: int = 0
+    checkpoint_minutes: PositiveFloat = 2.0
+    text_tokens: PositiveInt | None = None  # default: the model's own
+    probe_pictures: PositiveInt = 64  # unseen pictures in the error table
+
+    @field_validator("scales")
+    @classmethod
+    def _coarse(cls, scales: tuple[int, ...]) -> tuple[int, ...]:
+        if not scales or min(scales) < 2 or len(set(scales)) < len(scales):
+            raise ValueError(f"scales {scales}: name each coarse scale once, all of them above 1")
+        return tuple(sorted(scales))
+
+
+def load_config(path: Path) -> DistilConfig:
+    """Read a YAML file; a wrong key or value is one `DditError` that names it."""
+    try:
+        return DistilConfig.model_validate(yaml.safe_load(path.read_text()))
+    except (OSError, yaml.YAMLError) as error:
+        raise DditError(f"cannot read {path}: {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(p) for p in first["loc"])
+        raise DditError(f"{path}: {where}: {first['msg']} (got {first['input']!r})") from error

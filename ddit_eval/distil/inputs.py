@@ -1,0 +1,71 @@
+"""From clean latents and prompts to the transformer's own inputs, one function a family."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ddit_eval.errors import DditError
+
+
+@dataclass
+class Noised:
+    """A batch on the flow z_t = (1 - t) z_0 + t noise, with everything that the model is told."""
+
+    kwargs: dict[str, Any]  # the transformer's keyword arguments, hidden_states = z_t included
+    t: Tensor  # (B,) in 0..1
+
+
+def sample_timesteps(count: int, tokens: int, generator: torch.Generator | None = None) -> Tensor:
+    """Times in 0..1 spread as FLUX's sampler visits them: uniform under the resolution shift."""
+    mu = 0.5 + (tokens - 256) / (4096 - 256) * (1.15 - 0.5)
+    u = torch.rand(count, generator=generator).clamp_min(1e-3)
+    return math.exp(mu) / (math.exp(mu) + (1 / u - 1))
+
+
+@torch.no_grad()
+def encode(pipe: Any, pictures: Tensor) -> Tensor:
+    """Pictures (B, 3, H, W) in [-1, 1] to normalised latents (B, C, h, w), float32."""
+    vae = pipe.vae
+    z = vae.encode(pictures.to(vae.device, vae.dtype)).latent_dist.mode()
+    return ((z - vae.config.shift_factor) * vae.config.scaling_factor).float()
+
+
+@torch.no_grad()
+def flux_inputs(
+    pipe: Any, latents: Tensor, prompts: list[str], t: Tensor, noise: Tensor, text_tokens: int
+) -> Noised:
+    """FLUX's inputs for latents (B, C, h, w) at times t (B,)."""
+    device, dtype = latents.device, pipe.transformer.dtype
+    text, pooled, txt_ids = pipe.encode_prompt(
+        prompt=prompts, prompt_2=None, device=device, max_sequence_length=text_tokens
+    )
+    b, c, h, w = latents.shape
+    mix = t.to(device)[:, None, None, None]
+    z = (1 - mix) * latents + mix * noise.to(device)
+    kwargs: dict[str, Any] = {
+        "hidden_states": pipe._pack_latents(z, b, c, h, w).to(dtype),
+        "timestep": t.to(device, dtype),
+        "guidance": None,
+        "pooled_projections": pooled.to(dtype),
+        "encoder_hidden_states": text.to(dtype),
+        "txt_ids": txt_ids.to(dtype),
+        "img_ids": pipe._prepare_latent_image_ids(b, h // 2, w // 2, device, dtype),
+        "return_dict": False,
+    }
+    if pipe.transformer.config.guidance_embeds:
+        kwargs["guidance"] = torch.full((b,), 3.5, device=device, dtype=torch.float32)
+    return Noised(kwargs, t)
+
+
+def inputs_for(pipe: Any) -> Any:
+    """The input builder of this pipeline's family."""
+    if type(pipe.transformer).__name__ == "FluxTransformer2DModel":
+        return flux_inputs
+    raise DditError(
+        f"distillation knows no inputs for {type(pipe.transformer).__name__}; supported: FluxTransformer2DModel"
+    )

@@ -1,0 +1,47 @@
+"""Distillation error by timestep: ||v_student - v_base||^2 / var(v_base), on unseen pictures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ddit_eval.distil.inputs import encode, inputs_for
+
+TIMESTEPS = (0.05, 0.15, 0.3, 0.5, 0.7, 0.85, 0.95, 1.0)
+
+
+def relative_error(student: Tensor, base: Tensor) -> float:
+    """Mean squared error over the base velocity's variance; any shape, accumulated in float64."""
+    student, base = student.double(), base.double()
+    return float((student - base).square().mean() / base.var(correction=0))
+
+
+@torch.no_grad()
+def error_table(
+    pipe: Any, handle: Any, pictures: Tensor, prompts: list[str], text_tokens: int, batch: int = 16
+) -> dict[int, list[float]]:
+    """Per coarse scale of the attached adapter: the error at each of `TIMESTEPS`.
+
+    `pictures` (N, 3, H, W) in [-1, 1]. The noise is the same for every scale and every call.
+    """
+    build = inputs_for(pipe)
+    table: dict[int, list[float]] = {s: [] for s in handle.adapter.scales}
+    latents = torch.cat([encode(pipe, p) for p in pictures.split(batch)])
+    noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(5))
+    for time in TIMESTEPS:
+        base: list[Tensor] = []
+        coarse: dict[int, list[Tensor]] = {s: [] for s in table}
+        for i in range(0, len(latents), batch):
+            at = slice(i, i + batch)
+            t = torch.full((len(latents[at]),), time)
+            kwargs = build(pipe, latents[at], prompts[at], t, noise[at], text_tokens).kwargs
+            with handle.forced(1):
+                base.append(pipe.transformer(**kwargs)[0].float().cpu())
+            for scale in table:
+                with handle.forced(scale):
+                    coarse[scale].append(pipe.transformer(**kwargs)[0].float().cpu())
+        for scale, parts in coarse.items():
+            table[scale].append(relative_error(torch.cat(parts), torch.cat(base)))
+    return table

@@ -1,0 +1,145 @@
+"""The distillation loop: the base is frozen, only the adapter learns.
+
+L = || v_student(z_t, t, c; s) - v_base(z_t, t, c) ||^2 for the same z_t (2602.16968, section 3),
+summed over the coarse scales, so that one forward of the base serves them all.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from ddit_eval import checkpoint
+from ddit_eval.attachment import attach
+from ddit_eval.distil.config import DistilConfig
+from ddit_eval.distil.data import pictures_of
+from ddit_eval.distil.inputs import encode, inputs_for, sample_timesteps
+from ddit_eval.distil.measure import TIMESTEPS, error_table
+from ddit_eval.models import known, load_pipeline
+from ddit_eval.patching.adapter import Adapter
+
+Row = dict[str, float]
+
+
+def _optimizer(config: DistilConfig, adapter: Adapter) -> torch.optim.Optimizer:
+    parameters = [p for p in adapter.parameters() if p.requires_grad]
+    if config.optimizer == "prodigy":
+        from prodigyopt import Prodigy
+
+        return Prodigy(parameters, lr=config.lr)
+    return torch.optim.AdamW(parameters, lr=config.lr, betas=(0.9, 0.98), weight_decay=0.0)
+
+
+def _rate(config: DistilConfig, step: int, steps: int) -> float:
+    """Learning rate: a short rise, a plateau, a linear fall to one hundredth."""
+    fall = (1 - step / steps) / config.decay if config.decay else 1.0
+    return config.lr * min(1.0, (step + 1) / 50, max(fall, 0.01))
+
+
+class Distiller:
+    """State of one run: pipeline, adapter, optimizer, step."""
+
+    def __init__(self, config: DistilConfig, pipe: Any | None = None):
+        self.config = config
+        self.accelerator = Accelerator(cpu=not torch.cuda.is_available())
+        self.pipe = pipe if pipe is not None else load_pipeline(config.model)
+        self.pipe.to(self.accelerator.device)
+        self.pipe.transformer.requires_grad_(False)
+        self.build = inputs_for(self.pipe)
+        model = known(config.model)
+        self.text_tokens = config.text_tokens or (model.text_tokens if model else 512)
+        self.adapter = Adapter.from_base(
+            self.pipe, scales=config.scales, rank=config.rank, detail=config.detail, seed=config.seed
+        ).to(self.accelerator.device)
+        self.optimizer = _optimizer(config, self.adapter)
+        self.draw = pictures_of(config.source)
+        self.step, self.seconds = 0, 0.0
+        self.steps = max(1, config.pictures // (config.batch * self.accelerator.num_processes))
+
+    def train_step(self, handle: Any) -> Row:
+        """One optimizer step; a pure function of (weights, step)."""
+        config, rank = self.config, self.accelerator.process_index
+        index = self.step * self.accelerator.num_processes + rank
+        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + index)
+        pictures, prompts = self.draw(index * config.batch, config.batch)
+        latents = encode(self.pipe, pictures)
+        blank = torch.rand(len(prompts), generator=generator) < config.drop
+        prompts = ["" if b else p for p, b in zip(prompts, blank.tolist(), strict=True)]
+        noise = torch.randn(latents.shape, generator=generator)
+        tokens = latents.shape[-1] * latents.shape[-2] // 4
+        t = sample_timesteps(len(latents), tokens, generator)
+        kwargs = self.build(self.pipe, latents, prompts, t, noise, self.text_tokens).kwargs
+        with torch.no_grad(), handle.forced(1):
+            target = self.pipe.transformer(**kwargs)[0].float()
+        row: Row = {}
+        self.optimizer.zero_grad()
+        for scale in config.scales:
+            with handle.forced(scale):
+                student = self.pipe.transformer(**kwargs)[0].float()
+            loss = (student - target).square().mean()
+            self.accelerator.backward(loss)
+            row[f"error_{scale}p"] = float(loss.detach() / target.var())
+        for parameter in self.adapter.parameters():
+            if parameter.grad is not None:
+                parameter.grad = self.accelerator.reduce(parameter.grad, "mean")
+        torch.nn.utils.clip_grad_norm_(self.adapter.parameters(), 1.0)
+        for group in self.optimizer.param_groups:
+            group["lr"] = _rate(config, self.step, self.steps)
+        self.optimizer.step()
+        self.step += 1
+        return row
+
+    def table(self, handle: Any) -> dict[str, list[float]]:
+        """Error by timestep on pictures that training never draws."""
+        pictures, prompts = self.draw(10_000_000, self.config.probe_pictures)
+        rows = error_table(self.pipe, handle, pictures, prompts, self.text_tokens)
+        return {str(s): values for s, values in rows.items()}
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.with_suffix(".tmp").write_text(json.dumps(value, indent=1, sort_keys=True))
+    path.with_suffix(".tmp").replace(path)
+
+
+def distil(config: DistilConfig, pipe: Any | None = None) -> Iterator[Row]:
+    """Train an adapter; yields a row a step, the caller logs.
+
+    Killed at any moment, a second call goes on from the last checkpoint (at most
+    `checkpoint_minutes` old). Writes `config.out`: the adapter, `errors.json` (error relative to
+    the velocity's variance by timestep, at the start values and after training), `checkpoint/`.
+    """
+    run = Distiller(config, pipe)
+    folder = config.out / "checkpoint"
+    meta = checkpoint.load(folder, {"adapter": run.adapter}, run.optimizer)
+    main = run.accelerator.is_main_process
+    with attach(run.pipe, adapter=run.adapter) as handle:
+        if meta:
+            run.step, run.seconds, start = meta["step"], meta["seconds"], meta["start"]
+        else:
+            start = run.table(handle)
+        saved = time.monotonic()
+        while run.step < run.steps:
+            began = time.monotonic()
+            row = run.train_step(handle)
+            run.seconds += time.monotonic() - began
+            last = run.step == run.steps
+            if main and (last or time.monotonic() - saved > 60 * config.checkpoint_minutes):
+                state = {"step": run.step, "seconds": run.seconds, "start": start}
+                checkpoint.save(folder, {"adapter": run.adapter}, run.optimizer, state)
+                saved = time.monotonic()
+            yield row | {"step": run.step, "of": run.steps, "seconds": run.seconds}
+        if main:
+            run.adapter.save_pretrained(config.out, dtype=torch.bfloat16)
+            rows = [
+                {"scale": int(s), "stage": stage, "error": values}
+                for stage, table in (("start", start), ("trained", run.table(handle)))
+                for s, values in table.items()
+            ]
+            record = {"timesteps": TIMESTEPS, "rows": rows, "seconds": run.seconds, "n": config.probe_pictures}
+            _write_json(config.out / "errors.json", record | {"config": config.model_dump(mode="json")})

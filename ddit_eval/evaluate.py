@@ -1,0 +1,177 @@
+"""Records to numbers: quality.json, samples.csv, traces.json, metrics.json. Reads records, no weights."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ddit_eval import metrics, stats
+from ddit_eval.config import Experiment
+from ddit_eval.cost import flops_of, tokens_of
+from ddit_eval.files import check_writable, read_json, write_json, write_text
+from ddit_eval.generate import records_of
+from ddit_eval.policies import parse_policy, verdict
+from ddit_eval.prompts import load_prompts, prompts_hash
+from ddit_eval.records import Store
+from ddit_eval.trace import StepTrace
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Record = dict[str, Any]
+Columns = dict[str, list[float]]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A method's samples, prompts in order: values by column, and what each cost."""
+
+    values: Columns
+    tokens: list[int]
+    flops: list[int]
+
+
+def pictures_of(store: Store, records: Sequence[Record]) -> Tensor:
+    """(N, 3, H, W) float32 in [0, 1], from 8-bit pictures."""
+    import torch
+
+    stack = np.stack([np.asarray(store.image(record)) for record in records])
+    return torch.from_numpy(stack).permute(0, 3, 1, 2).float() / 255
+
+
+def measure(names: Sequence[str], pictures: Tensor, reference: Tensor, prompts: Sequence[str]) -> Columns:
+    """Every column of the named metrics, one value a picture."""
+    columns: Columns = {}
+    for name in names:
+        columns |= metrics.get(name)(pictures, reference, prompts)
+    return columns
+
+
+def row(method: str, records: Sequence[Record], ours: Measured, base: Measured) -> dict[str, Any]:
+    """A row of quality.json; differences are paired with `base`, prompt by prompt."""
+    traces = [[StepTrace.from_json(step) for step in record["trace"]] for record in records]
+    scales = Counter(step.scale for trace in traces for step in trace)
+    return {
+        "method": method,
+        "policy": records[0]["policy"],
+        "steps": records[0]["steps"],
+        "n": len(records),
+        "token_ratio": sum(base.tokens) / sum(ours.tokens),
+        "flop_ratio": sum(base.flops) / sum(ours.flops),
+        "scale_share": {str(s): n / scales.total() for s, n in sorted(scales.items())},
+        "verdict": verdict(parse_policy(records[0]["policy"]), traces),
+        "quality": {name: stats.mean(v).to_json() for name, v in ours.values.items()},
+        "difference": {
+            name: stats.paired_difference(v, base.values[name]).to_json()
+            for name, v in ours.values.items()
+            if not np.isinf(
+                base.values[name]
+            ).any()  # PSNR of the reference to itself: no difference to speak of
+        },
+    }
+
+
+def traces_of(records: Sequence[Record]) -> dict[str, Any]:
+    """Scales, signals and timesteps as prompts x steps; signals of steps that had none are null."""
+    traces = [record["trace"] for record in records]
+    names = sorted({name for trace in traces for step in trace for name in step["signals"] or ()}, key=int)
+    return {
+        "scales": [[step["scale"] for step in trace] for trace in traces],
+        "timesteps": [[step["timestep"] for step in trace] for trace in traces],
+        "signals": {
+            name: [[(step["signals"] or {}).get(name) for step in trace] for trace in traces]
+            for name in names
+        }
+        or None,
+    }
+
+
+def samples_csv(measured: Mapping[str, Measured], records: Mapping[str, Sequence[Record]]) -> str:
+    """One line a sample; an empty cell is a value that the prompt does not ask for."""
+    names = list(next(iter(measured.values())).values)
+    buffer = StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["method", "index", "prompt", "seed", *names, "tokens", "flops"])
+    for method, m in measured.items():
+        for i, record in enumerate(records[method]):
+            values = [stats.number_to_json(m.values[name][i]) for name in names]
+            head = [method, record["index"], record["prompt"], record["seed"]]
+            writer.writerow([*head, *values, m.tokens[i], m.flops[i]])
+    return buffer.getvalue()
+
+
+def headline(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """A flat table for `dvc metrics show`: ratios and finite means by method."""
+    return {
+        row["method"]: {
+            "token_ratio": row["token_ratio"],
+            "flop_ratio": row["flop_ratio"],
+            **{k: v["value"] for k, v in row["quality"].items() if isinstance(v["value"], float)},
+        }
+        for row in rows
+    }
+
+
+def copy_distillation(adapter: str | None, results: Path) -> None:
+    """The adapter's distillation error by timestep, where it came with one, into results/<profile>."""
+    from ddit_eval.patching.storage import find
+
+    if adapter and (source := find(adapter) / "errors.json").is_file():
+        write_json(results / "distillation.json", read_json(source))
+
+
+def evaluate(
+    experiment: Experiment,
+    runs: Path,
+    results: Path,
+    *,
+    progress: Callable[[int, int, str], None] = lambda done, total, label: None,
+) -> dict[str, Any]:
+    """Measure the records in `runs` and write the result files to `results`; returns quality.json's content.
+
+    Raises `DditError` where a metric is unknown or cannot run here, before any picture is read.
+    """
+    chosen = [metrics.get(name) for name in experiment.metrics]
+    check_writable(results)
+    store = Store(runs / "records")
+    records = records_of(experiment, runs)
+    table = {int(scale): n for scale, n in read_json(runs / "index.json")["flops"].items()}
+    calls = 2 if experiment.true_cfg_scale > 1 else 1
+    prompts = load_prompts(experiment.prompts)
+    texts = [prompt.text for prompt in prompts]
+    reference = pictures_of(store, records[experiment.reference])
+    measured: dict[str, Measured] = {}
+    for done, (method, same) in enumerate(records.items()):
+        progress(done, len(records), method)
+        measured[method] = Measured(
+            measure(experiment.metrics, pictures_of(store, same), reference, texts),
+            [tokens_of(record["trace"]) for record in same],
+            [flops_of(record["trace"], table, calls) for record in same],
+        )
+    base = measured[experiment.reference]
+    quality: dict[str, Any] = {
+        "profile": experiment.profile,
+        "model": experiment.model,
+        "adapter": experiment.adapter,
+        "n": len(prompts),
+        "prompts_hash": prompts_hash(prompts),
+        "reference": experiment.reference,
+        "rows": [row(name, records[name], m, base) for name, m in measured.items()],
+        "metrics": {k: v for metric in chosen for k, v in metric.describe().items()},
+    }
+    write_json(results / "quality.json", quality)
+    write_json(results / "metrics.json", headline(quality["rows"]))
+    write_json(
+        results / "traces.json", {"methods": {name: traces_of(same) for name, same in records.items()}}
+    )
+    write_text(results / "samples.csv", samples_csv(measured, records))
+    copy_distillation(experiment.adapter, results)
+    progress(len(records), len(records), "done")
+    return quality

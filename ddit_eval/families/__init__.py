@@ -1,0 +1,21 @@
+"""Model families: where a transformer's embedding, positions, head and feed-forwards are."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from ddit_eval.errors import DditError
+from ddit_eval.families.flux import Flux
+
+FAMILIES: dict[str, Flux] = {family.name: family for family in (Flux(),)}
+
+
+def family_of(transformer: nn.Module) -> Flux:
+    """The family that `transformer` belongs to. Raises DditError for an unknown one."""
+    for family in FAMILIES.values():
+        if family.owns(transformer):
+            return family
+    raise DditError(
+        f"{type(transformer).__name__} belongs to no known family; known: "
+        + ", ".join(f"{f.name} ({f.class_name})" for f in FAMILIES.values())
+    )

@@ -1,0 +1,26 @@
+"""Figures: one function a figure, plain data in, a matplotlib `Figure` out; `save` writes PNG and SVG."""
+
+from __future__ import annotations
+
+from ddit_eval.figures.distillation import distillation_error
+from ddit_eval.figures.heatmaps import schedule_heatmap, signal_heatmap
+from ddit_eval.figures.pictures import picture_grid
+from ddit_eval.figures.steptime import StepTimes, time_per_step
+from ddit_eval.figures.study import Trial, pareto_front
+from ddit_eval.figures.style import FAMILIES, save
+from ddit_eval.figures.tradeoff import Point, speed_quality
+
+__all__ = [
+    "FAMILIES",
+    "Point",
+    "StepTimes",
+    "Trial",
+    "distillation_error",
+    "pareto_front",
+    "picture_grid",
+    "save",
+    "schedule_heatmap",
+    "signal_heatmap",
+    "speed_quality",
+    "time_per_step",
+]

@@ -1,0 +1,75 @@
+"""Distillation error by timestep: the start values against the trained adapter, per scale."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, NullFormatter
+
+from ddit_eval.errors import DditError
+from ddit_eval.figures.style import COLUMN, FAINT, INK, new_figure, scale_colour, styled
+
+MARKERS = "osD^v"  # per scale, finest first
+# What a scale should reach, as (t from, t to, error); drawn as light lines.
+Targets = Mapping[int, Sequence[tuple[float, float, float]]]
+TARGETS: Targets = {2: ((0.0, 0.5, 0.15), (0.5, 1.0, 0.05)), 4: ((0.0, 0.5, 0.30), (0.5, 1.0, 0.10))}
+
+
+@styled
+def distillation_error(
+    data: Mapping[str, Any], *, targets: Targets = TARGETS, width: float = COLUMN, height: float | None = None
+) -> Figure:
+    """MSE of the velocity over its variance against t (1 = noise), on a logarithmic axis.
+
+    `data`: {"timesteps": [...] in 0..1 or 0..1000, "rows": [{"scale", "stage": "start"|"trained", "error": [...]}]}.
+    """
+    times = [float(t) for t in data["timesteps"]]
+    if max(times, default=0.0) > 1.5:
+        times = [t / 1000.0 for t in times]
+    for row in data["rows"]:
+        if len(row["error"]) != len(times):
+            raise DditError(
+                f"distillation error of scale {row['scale']} ({row['stage']}) has {len(row['error'])} values "
+                f"for {len(times)} timesteps; write one error per timestep"
+            )
+    figure = new_figure(width, height or 0.75 * width)
+    axes = figure.subplots()
+    scales = sorted({int(row["scale"]) for row in data["rows"]})
+    colours = {scale: scale_colour(scale) for scale in scales}  # as in the schedule heatmap
+    markers = {scale: MARKERS[i % len(MARKERS)] for i, scale in enumerate(scales)}
+    for scale in scales:
+        for start, stop, error in targets.get(scale, ()):
+            axes.plot([start, stop], [error, error], color=colours[scale], linewidth=2.6, alpha=0.25,
+                      solid_capstyle="butt", zorder=1)  # fmt: skip
+    for row in data["rows"]:
+        trained = row["stage"] == "trained"
+        axes.plot(times, row["error"], color=colours[int(row["scale"])], marker=markers[int(row["scale"])], markersize=3,
+                  markerfacecolor=None if trained else "white", markeredgewidth=0.8,
+                  linestyle="-" if trained else (0, (3, 2)), linewidth=1.2 if trained else 0.9,
+                  label=f"{row['scale']}/{row['stage']}", zorder=3)  # fmt: skip
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    axes.set_yticks([v for v in (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5) if low <= v <= high])
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.grid(True, zorder=-2)
+    axes.set_xlim(-0.03, 1.03)
+    axes.set_xlabel("t (0 = picture, 1 = noise)")
+    axes.set_ylabel("error / variance of velocity")
+    handles = [
+        Line2D([], [], color=colours[s], linewidth=1.4, marker=markers[s], markersize=3, label=f"{s}p")
+        for s in scales
+    ]
+    stages = {row["stage"] for row in data["rows"]}
+    if "start" in stages:
+        handles.append(Line2D([], [], color=INK, linestyle=(0, (3, 2)), linewidth=0.9, label="start values"))
+    if "trained" in stages:
+        handles.append(Line2D([], [], color=INK, linewidth=1.2, label="trained"))
+    if any(targets.get(s) for s in scales):
+        handles.append(Line2D([], [], color=FAINT, linewidth=2.6, alpha=0.5, label="target"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), columnspacing=0.9,
+                  handletextpad=0.4)  # fmt: skip
+    return figure

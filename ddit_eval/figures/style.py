@@ -1,0 +1,130 @@
+"""What all figures share: sizes, the palette, fonts, and how a figure reaches the disk."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+import matplotlib
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+COLUMN, PAGE = 3.4, 7.0  # inches: one column of a two-column paper, and the whole page
+INK, FAINT = "#222222", "#9a9a9a"
+
+# Okabe and Ito (2008), safe for the common kinds of colour blindness.
+BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILION, PURPLE = (
+    "#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7",
+)  # fmt: skip
+
+# Families of methods: colour and marker together, so that grey print still tells them apart.
+FAMILIES: dict[str, tuple[str, str]] = {
+    "base": (BLACK, "*"),
+    "base again (null)": (FAINT, "*"),
+    "fewer steps": (VERMILION, "s"),
+    "static coarse": (SKY, "^"),
+    "random": (PURPLE, "X"),
+    "DDiT": (BLUE, "o"),
+    "budget": (GREEN, "D"),
+    "other": (FAINT, "P"),
+}
+
+# Scales are ordered, so is their lightness: the coarser, the darker.
+SCALES = {1: "#E9EEF3", 2: SKY, 4: BLUE, 8: "#00304F"}
+
+RC = {
+    "font.family": "DejaVu Sans",  # ships with matplotlib: the same figure on every machine
+    "font.size": 7.5,
+    "axes.titlesize": 8.0,
+    "axes.labelsize": 7.5,
+    "xtick.labelsize": 7.0,
+    "ytick.labelsize": 7.0,
+    "legend.fontsize": 7.0,
+    "legend.frameon": False,
+    "legend.handlelength": 1.2,
+    "legend.borderpad": 0.2,
+    "axes.linewidth": 0.6,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.minor.width": 0.4,
+    "ytick.minor.width": 0.4,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "xtick.minor.size": 1.5,
+    "ytick.minor.size": 1.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "lines.linewidth": 1.2,
+    "grid.linewidth": 0.4,
+    "grid.color": "#e3e3e3",
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "svg.hashsalt": "ddit-eval",  # the same data give the same bytes
+    "svg.fonttype": "path",
+}
+
+
+def styled(draw: Callable[P, R]) -> Callable[P, R]:
+    """Draw under the project's style; the caller's rcParams are left as they were."""
+
+    @functools.wraps(draw)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        with matplotlib.rc_context(RC):
+            return draw(*args, **kwargs)
+
+    return wrapper
+
+
+def new_figure(width: float = COLUMN, height: float = 2.4) -> Figure:
+    """An empty figure of `width` x `height` inches, with no pyplot state behind it."""
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+@styled
+def save(
+    figure: Figure, path: str | Path, dpi: int = 200, formats: Iterable[str] = ("png", "svg")
+) -> tuple[Path, ...]:
+    """Write `path`.png (at `dpi`) and `path`.svg, byte for byte the same for the same data; returns the paths."""
+    stem = Path(path)
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    written = []
+    for suffix in formats:
+        target = stem.with_name(f"{stem.name}.{suffix}")  # with_suffix would cut a name at its first dot
+        metadata = {"Date": None, "Creator": None} if suffix == "svg" else {"Software": None}
+        figure.savefig(target, dpi=dpi, metadata=metadata)
+        written.append(target)
+    return tuple(written)
+
+
+def scale_colour(scale: int) -> str | tuple[float, float, float]:
+    """The colour of a patch scale: known ones from `SCALES`, others between their neighbours."""
+    if scale in SCALES:
+        return SCALES[scale]
+    below = max((s for s in SCALES if s < scale), default=1)
+    above = min((s for s in SCALES if s > scale), default=None)
+    if above is None:
+        return SCALES[max(SCALES)]
+    part = (scale - below) / (above - below)
+    low, high = to_rgb(SCALES[below]), to_rgb(SCALES[above])
+    return tuple((1 - part) * a + part * b for a, b in zip(low, high, strict=True))  # type: ignore[return-value]
+
+
+def darker(colour: str, part: float = 0.35) -> tuple[float, float, float]:
+    """The colour mixed with black, for text: the light ones are hard to read on white."""
+    red, green, blue = to_rgb(colour)
+    return (red * (1 - part), green * (1 - part), blue * (1 - part))
+
+
+def shorten(text: str, limit: int) -> str:
+    """`text`, cut to `limit` characters with an ellipsis."""
+    return text if len(text) <= limit else text[: limit - 1].rstrip(" ,") + "…"

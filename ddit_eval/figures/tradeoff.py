@@ -1,0 +1,155 @@
+"""Speed against quality: every method with both intervals, the null row as the width of no effect."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
+
+from ddit_eval.errors import DditError
+from ddit_eval.figures.labels import label_points
+from ddit_eval.figures.style import FAINT, FAMILIES, PAGE, darker, new_figure, styled
+
+Interval = tuple[float, float, float]  # value, low, high
+JOINED = ("fewer steps",)  # families that are one knob turned: their points are joined
+
+
+@dataclass(frozen=True)
+class Point:
+    """One method: its label, family (a key of `style.FAMILIES`), and two intervals (value, low, high)."""
+
+    label: str
+    family: str
+    speed: Interval
+    quality: Interval
+
+
+@styled
+def speed_quality(
+    points: Sequence[Point],
+    *,
+    quality_name: str = "PSNR to base (dB)",
+    direction: str = "higher",
+    speed_name: str = "measured speed-up over the base (×)",
+    null: Interval | None = None,
+    frontier: Sequence[tuple[float, float]] = (),
+    width: float = PAGE,
+    height: float | None = None,
+    labelled: bool = True,
+) -> Figure:
+    """Quality against speed-up, both with their 95 % intervals; up and to the right is better.
+
+    Infinite quality (a PSNR of the same picture) sits on a line of its own at the top. `null`: the speed-up interval
+    of the base against itself, a grey band: nothing inside it is a speed-up. `frontier`: (speed-up, quality) of the
+    interpolated fewer-steps curve that a verdict was read from. `direction="lower"` turns the axis round.
+    """
+    if not points:
+        raise DditError("speed_quality needs at least one method; the result files name none")
+    figure = new_figure(width, height or 0.58 * width)
+    axes = figure.subplots()
+    top = _infinity_line(axes, points)
+    bars: list[list[tuple[float, float]]] = []
+    for point in points:
+        colour, marker = FAMILIES.get(point.family, FAMILIES["other"])
+        x, (y, y0, y1) = point.speed[0], (top if math.isinf(v) else v for v in point.quality)
+        size = 9.0 if marker == "*" else 4.5
+        axes.plot([point.speed[1], point.speed[2]], [y, y], color=colour, linewidth=0.9, zorder=2)
+        axes.plot([x, x], [y0, y1], color=colour, linewidth=0.9, zorder=2)
+        axes.plot([x], [y], marker, color=colour, markersize=size, markeredgecolor="white", markeredgewidth=0.4,
+                  zorder=5 if point.family == "base" else 3, gid=point.label)  # fmt: skip
+        bars += [[(point.speed[1], y), (point.speed[2], y)], [(x, y0), (x, y1)]]
+    for family in JOINED:
+        curve = sorted((p.speed[0], p.quality[0]) for p in points if p.family == family)
+        curve = [(x, y) for x, y in curve if math.isfinite(y)]
+        if not frontier and len(curve) > 1:
+            axes.plot(
+                *zip(*curve, strict=True), color=FAMILIES[family][0], linewidth=0.8, alpha=0.5, zorder=1
+            )
+            bars.append(curve)
+    if frontier:
+        axes.plot(
+            *zip(*frontier, strict=True), color=FAMILIES["fewer steps"][0], linewidth=0.8, alpha=0.5, zorder=1
+        )
+        bars.append(list(frontier)[:: max(1, len(frontier) // 20)])
+    if null is not None:
+        axes.axvspan(null[1], null[2], color="#eeeeee", zorder=0, linewidth=0)
+    _reference(axes, points)
+    _speed_axis(axes, points)
+    axes.set_xlabel(speed_name)
+    axes.set_ylabel(quality_name)
+    axes.margins(y=0.08)
+    if direction == "lower":
+        axes.invert_yaxis()
+    _legend(figure, points, null)
+    if labelled:
+        positions = [(p.speed[0], top if math.isinf(p.quality[0]) else p.quality[0]) for p in points]
+        colours = [darker(FAMILIES.get(p.family, FAMILIES["other"])[0]) for p in points]
+        label_points(
+            axes, positions, [p.label for p in points], colours, bars, fontsize=6.3 if width > 5 else 5.6
+        )
+    return figure
+
+
+def _infinity_line(axes: Axes, points: Sequence[Point]) -> float:
+    """Where infinity is drawn; marks it as off the axis where any point is infinite."""
+    finite = [v for p in points for v in p.quality if math.isfinite(v)]
+    low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)
+    top = high + 0.14 * ((high - low) or 1.0)
+    if any(math.isinf(p.quality[0]) for p in points):
+        axes.axhline(top - 0.07 * ((high - low) or 1.0), color=FAINT, linewidth=0.6, dashes=(2, 2), zorder=0)
+        axes.annotate("∞", (0, top), xycoords=("axes fraction", "data"), xytext=(-4, 0), textcoords="offset points",
+                      ha="right", va="center", fontsize=9)  # fmt: skip
+        axes.set_yticks(
+            [t for t in axes.yaxis.get_major_locator().tick_values(low, high) if low <= t <= high]
+        )
+    return top
+
+
+def _reference(axes: Axes, points: Sequence[Point]) -> None:
+    base = next((p for p in points if p.family == "base"), None)
+    if base and math.isfinite(base.quality[0]):
+        axes.axhspan(base.quality[1], base.quality[2], color="#f4f4f4", zorder=-1, linewidth=0)
+        axes.axhline(base.quality[0], color=FAINT, linewidth=0.6, dashes=(4, 2), zorder=0)
+
+
+def _speed_axis(axes: Axes, points: Sequence[Point]) -> None:
+    """Ratios, so logarithmic, with plain numbers at the ticks."""
+    low = min(p.speed[1] for p in points)
+    high = max(p.speed[2] for p in points)
+    axes.set_xscale("log")
+    axes.set_xlim(low / 1.04, high * 1.06)
+    ticks = (0.5, 0.75, 1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 15, 20, 30)
+    axes.set_xticks([t for t in ticks if low / 1.04 <= t <= high * 1.06])
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}×"))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.grid(True, axis="y", zorder=-2)
+
+
+def _legend(figure: Figure, points: Sequence[Point], null: Interval | None) -> None:
+    present = {p.family for p in points}
+    handles: list[Line2D | Patch] = [
+        Line2D(
+            [],
+            [],
+            color=colour,
+            marker=marker,
+            linestyle="",
+            markersize=7 if marker == "*" else 4.5,
+            label=name,
+        )
+        for name, (colour, marker) in FAMILIES.items()
+        if name in present
+    ]
+    if null is not None:
+        handles.append(Patch(facecolor="#e4e4e4", label="no effect (base again)"))
+    columns = len(handles) if figure.get_figwidth() > 5 else 3
+    figure.legend(
+        handles=handles, loc="outside lower center", ncols=columns, columnspacing=1.1, handletextpad=0.5
+    )

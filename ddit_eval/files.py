@@ -1,0 +1,65 @@
+"""Files that are either whole or not there."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from ddit_eval.errors import DditError
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write `data` to `path` so that a reader sees the old file or the new one, never half of one.
+
+    Raises `DditError` naming the path where the folder is read-only or the disk is full.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise DditError(
+            f"cannot write {path}: {error.strerror or error}. Make the folder writable, free some space or "
+            "name another folder; what was written before is kept, and the same command goes on from there."
+        ) from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """`write_bytes` of UTF-8 text."""
+    write_bytes(path, text.encode())
+
+
+def canonical(value: Any) -> str:
+    """JSON with sorted keys and no white space: equal values give equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Sorted, indented JSON; inf and nan are refused, `stats.number_to_json` says how they are written."""
+    write_text(path, json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON; raises `DditError` naming the file where it is missing or not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DditError(f"{path} is missing: run the stage that writes it (`dvc repro`).") from error
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise DditError(f"{path} cannot be read: {error}. Delete it and run its stage again.") from error
+
+
+def check_writable(folder: Path) -> None:
+    """Fail before any work is done, not after: raises `DditError` where `folder` cannot be written to."""
+    probe = folder / f".write-test-{os.getpid()}"
+    write_bytes(probe, b"")
+    probe.unlink(missing_ok=True)

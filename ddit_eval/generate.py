@@ -1,0 +1,256 @@
+"""Fills the records of an experiment: what is there is kept, what is missing is made."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ddit_eval.config import Experiment, Method
+from ddit_eval.cost import flop_table
+from ddit_eval.errors import DditError
+from ddit_eval.files import check_writable, read_json, write_json
+from ddit_eval.models import fingerprint, known, load_pipeline, locate, text_tokens
+from ddit_eval.policies import parse_policy
+from ddit_eval.prompts import Prompt, load_prompts
+from ddit_eval.records import Job, Store, Weights, code_hash
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+# (samples done, samples to do, what is being made)
+Progress = Callable[[int, int, str], None]
+
+
+def _quiet(done: int, total: int, label: str) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run of the generator did. `made` counts the samples of this process."""
+
+    total: int
+    there: int
+    made: int
+
+
+class Generator:
+    """One pipeline with one attachment, switched from method to method."""
+
+    def __init__(self, experiment: Experiment, pipe: Any = None):
+        from ddit_eval.attachment import attach
+
+        self.pipe = load_pipeline(experiment.model, dtype=dtype_of(experiment)) if pipe is None else pipe
+        self.pipe.set_progress_bar_config(disable=True)
+        self.handle = attach(self.pipe, adapter=experiment.adapter)
+        self.accepts = set(inspect.signature(self.pipe.__call__).parameters)
+        self.text_tokens = text_tokens(experiment.model)
+
+    def __enter__(self) -> Generator:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.handle.detach()
+
+    def arguments(self, jobs: Sequence[Job]) -> dict[str, Any]:
+        """The pipeline call that makes `jobs` (equal in all but the prompt), as far as the pipeline knows the names."""
+        import torch
+
+        first = jobs[0]
+        wanted = {
+            "prompt": [job.prompt.text for job in jobs],
+            "generator": [torch.Generator("cpu").manual_seed(job.prompt.seed) for job in jobs],
+            "height": first.height,
+            "width": first.width,
+            "num_inference_steps": first.steps,
+            "guidance_scale": first.guidance_scale,
+            "true_cfg_scale": first.true_cfg_scale,
+            "max_sequence_length": self.text_tokens,
+            "output_type": "np",
+        }
+        if first.true_cfg_scale > 1:
+            wanted["negative_prompt"] = [""] * len(jobs)
+        return {name: value for name, value in wanted.items() if name in self.accepts}
+
+    def sample(self, jobs: Sequence[Job]) -> tuple[list[Image], list[dict[str, Any]]]:
+        """Pictures of `jobs` and their common trace in JSON form.
+
+        Raises `DditError` where a picture holds NaN or has not the size that was asked for.
+        """
+        import numpy as np
+        from PIL import Image
+
+        first = jobs[0]
+        self.handle.policy = parse_policy(first.policy)
+        self.handle.seed = first.prompt.seed
+        pictures = self.pipe(**self.arguments(jobs)).images
+        what = f"{first.method!r} on prompt {first.prompt.index} ({first.prompt.text!r})"
+        if not np.isfinite(pictures).all():
+            raise DditError(
+                f"the picture of {what} holds NaN; try dtype float32, fewer coarse steps or another adapter"
+            )
+        if pictures.shape[1:3] != (first.height, first.width):
+            raise DditError(
+                f"{first.height} x {first.width} px cannot be made by this model: it gave "
+                f"{pictures.shape[1]} x {pictures.shape[2]}; choose a size that it can divide into patches"
+            )
+        images = [Image.fromarray(p) for p in (pictures * 255).round().astype("uint8")]
+        return images, [step.to_json() for step in self.handle.trace]
+
+
+def alone(policy: Any) -> bool:
+    """Whether a policy's schedule depends on the sample, so that the sample must not share a batch."""
+    return bool(policy.order) or policy.kind == "random"
+
+
+def dtype_of(experiment: Experiment) -> str:
+    """The name of the experiment's dtype, or of the one that `load_pipeline` chooses here."""
+    import torch
+
+    return experiment.dtype or ("bfloat16" if torch.cuda.is_available() else "float32")
+
+
+def describe_weights(experiment: Experiment) -> Weights:
+    """Names and fingerprints of the experiment's model and adapter, without loading either."""
+    from ddit_eval.patching.storage import find as locate_adapter
+
+    adapter = experiment.adapter
+    return Weights(
+        model=experiment.model,
+        model_hash=fingerprint(locate(experiment.model)),
+        adapter=adapter,
+        adapter_hash=fingerprint(locate_adapter(adapter)) if adapter else None,
+        dtype=dtype_of(experiment),
+    )
+
+
+def size_of(experiment: Experiment) -> tuple[int, int]:
+    """Height and width in pixels; raises `DditError` where neither experiment nor model says."""
+    side = experiment.side
+    if side is None and (model := known(experiment.model)):
+        side = model.side
+    height, width = experiment.height or side, experiment.width or side
+    if height is None or width is None:
+        raise DditError(
+            f"the size of {experiment.model}'s pictures is not known; add `side: PIXELS` to the experiment"
+        )
+    return height, width
+
+
+def job_of(experiment: Experiment, weights: Weights, method: Method, prompt: Prompt, repeat: int = 0) -> Job:
+    """The sample of one method on one prompt."""
+    height, width = size_of(experiment)
+    return Job(
+        weights=weights,
+        method=method.name,
+        policy=method.policy.model_dump(mode="json"),
+        steps=experiment.steps_of(method),
+        height=height,
+        width=width,
+        guidance_scale=experiment.guidance_scale,
+        true_cfg_scale=experiment.true_cfg_scale,
+        prompt=prompt,
+        repeat=repeat,
+        code=code_hash(),
+    )
+
+
+def jobs_of(experiment: Experiment, weights: Weights | None = None) -> dict[str, list[Job]]:
+    """Every sample of an experiment by method, prompts in order."""
+    weights = weights or describe_weights(experiment)
+    prompts = load_prompts(experiment.prompts)
+    return {
+        method.name: [job_of(experiment, weights, method, p, experiment.repeat_of(method)) for p in prompts]
+        for method in experiment.methods
+    }
+
+
+def batches(jobs: Sequence[Job], size: int) -> Iterator[list[Job]]:
+    """Consecutive jobs of one method, `size` at a time; one at a time where the schedule is the sample's own."""
+    for _, group in groupby(jobs, key=lambda job: job.method):
+        same = list(group)
+        step = 1 if alone(parse_policy(same[0].policy)) else size
+        yield from (same[i : i + step] for i in range(0, len(same), step))
+
+
+def _kept(store: Store, job: Job) -> bool:
+    """Whether the record is there; one whose row was renamed gets its new name."""
+    record = store.load(job.key)
+    if record is None:
+        return False
+    if (record["method"], record["index"]) != (job.method, job.prompt.index):
+        write_json(store.folder / f"{job.key}.json", job.record(record["trace"]))
+    return True
+
+
+def generate(
+    experiment: Experiment, folder: Path, *, pipe: Any = None, progress: Progress = _quiet
+) -> Outcome:
+    """Make every record of `experiment` that is not in `folder`/records yet.
+
+    Stopped at any moment, the next call goes on where this one was. Under `accelerate launch` the
+    missing samples are split between the processes. `folder`/index.json then lists the keys by method,
+    and the FLOPs of a transformer call by scale.
+    Raises `DditError` where the folder cannot be written to, before anything is computed.
+    """
+    from accelerate import PartialState
+
+    store = Store(folder / "records")
+    check_writable(store.folder)
+    by_method = jobs_of(experiment)
+    jobs = [job for same in by_method.values() for job in same]
+    state = PartialState()
+    missing = [job for job in jobs if not _kept(store, job)]
+    state.wait_for_everyone()  # nobody writes before all have looked, so all split the same list
+    made = 0
+    if missing:
+        with (
+            Generator(experiment, pipe) as generator,
+            state.split_between_processes(list(batches(missing, experiment.batch))) as mine,
+        ):
+            total = sum(map(len, mine))
+            for batch in mine:
+                progress(made, total, batch[0].method)
+                images, trace = generator.sample(batch)
+                for job, image in zip(batch, images, strict=True):
+                    store.save(job, image, trace)
+                made += len(batch)
+            progress(made, total, "done")
+    state.wait_for_everyone()
+    if state.is_main_process:
+        keys = {name: [job.key for job in same] for name, same in by_method.items()}
+        table = flop_table(experiment.model, experiment.adapter, *size_of(experiment))
+        write_json(folder / "index.json", {"methods": keys, "flops": {str(s): n for s, n in table.items()}})
+    return Outcome(len(jobs), len(jobs) - len(missing), made)
+
+
+def records_of(experiment: Experiment, folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """The records of an experiment by method, prompts in order; needs no weights.
+
+    Raises `DditError` naming what is missing, or what the experiment says otherwise by now.
+    """
+    store = Store(folder / "records")
+    index = read_json(folder / "index.json")["methods"]
+    prompts = load_prompts(experiment.prompts)
+    again = "run `ddit-eval run` on the experiment"
+    found: dict[str, list[dict[str, Any]]] = {}
+    for method in experiment.methods:
+        keys = index.get(method.name, [])
+        records = [record for key in keys if (record := store.load(key)) is not None]
+        if len(records) != len(prompts):
+            raise DditError(
+                f"{len(records)} of {len(prompts)} records of {method.name!r} are in {store.folder}; {again}"
+            )
+        wanted = (method.policy.model_dump(mode="json"), experiment.steps_of(method))
+        for record, prompt in zip(records, prompts, strict=True):
+            same = (record["prompt"], record["seed"]) == (prompt.text, prompt.seed)
+            if not same or (record["policy"], record["steps"]) != wanted:
+                raise DditError(
+                    f"record {record['key']} of {method.name!r} is of an older experiment; {again}"
+                )
+        found[method.name] = records
+    return found

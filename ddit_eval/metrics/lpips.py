@@ -1,0 +1,66 @@
+"""LPIPS itself (AlexNet, version 0.1), where the lpips package finds its backbone offline."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ddit_eval.metrics.metric import Column, Metric
+
+BACKBONE = "alexnet-owt-7be5be79.pth"
+
+
+def _checkpoint() -> Path:
+    return Path(torch.hub.get_dir()) / "checkpoints" / BACKBONE
+
+
+def missing() -> str | None:
+    """What LPIPS lacks here, or None. Looks only; nothing is downloaded."""
+    if find_spec("lpips") is None:
+        return "lpips: the package is not installed: `pip install lpips`"
+    if not _checkpoint().is_file():
+        return (
+            f"lpips: torchvision's AlexNet weights {BACKBONE} belong at {_checkpoint()} and are not there; "
+            "put them there, or measure `reader-lpips`, the shipped stand-in"
+        )
+    return None
+
+
+@lru_cache(maxsize=1)
+def _network() -> nn.Module:
+    import lpips
+
+    network: nn.Module = lpips.LPIPS(net="alex", version="0.1", verbose=False)
+    return network.eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def lpips_alex(pictures: Tensor, reference: Tensor, chunk: int = 32) -> Tensor:
+    """LPIPS per picture: (N, 3, H, W) in [0, 1] to (N,)."""
+    network = _network()
+    parts = [
+        network(a.float(), b.float(), normalize=True).flatten()
+        for a, b in zip(pictures.cpu().split(chunk), reference.cpu().split(chunk), strict=True)
+    ]
+    return torch.cat(parts)
+
+
+def _measure(pictures: Tensor, reference: Tensor | None, prompts: Sequence[str]) -> dict[str, list[float]]:
+    assert reference is not None
+    return {"lpips": lpips_alex(pictures, reference).tolist()}
+
+
+METRIC = Metric(
+    "lpips",
+    (Column("lpips", "lower", 0.0, 1.0),),
+    "reference",
+    _measure,
+    source="Zhang et al. 2018 (arXiv 1801.03924), lpips package, version 0.1 weights",
+    network="AlexNet (torchvision, ImageNet) with the LPIPS linear weights",
+    missing=missing,
+)

@@ -1,0 +1,34 @@
+"""Peak signal-to-noise ratio to the base model's picture, in dB."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ddit_eval.metrics.metric import Column, Metric
+
+
+def psnr(pictures: Tensor, reference: Tensor) -> Tensor:
+    """-10 log10 of the mean squared error, one value a picture: (N, 3, H, W) in [0, 1] to (N,).
+
+    Identical pictures have infinite PSNR, and that is a result. In float64: byte pictures wrap.
+    """
+    error = (pictures.double() - reference.double()).square().flatten(1).mean(1)
+    return -10 * torch.log10(error)
+
+
+def _measure(pictures: Tensor, reference: Tensor | None, prompts: Sequence[str]) -> dict[str, list[float]]:
+    assert reference is not None
+    return {"psnr": psnr(pictures, reference).tolist()}
+
+
+METRIC = Metric(
+    "psnr",
+    (Column("psnr", "higher", 0.0, None),),
+    "reference",
+    _measure,
+    source="-10 log10(MSE), peak 1, float64, per picture and then averaged",
+    note="identical pictures are inf and counted apart",
+)

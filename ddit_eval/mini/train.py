@@ -1,0 +1,315 @@
+"""Training mini-flux on the captioned world by flow matching.
+
+    torchrun --nproc-per-node 2 -m ddit_eval.mini.train experiments/train/mini-flux.yaml --vae VAE --out OUT
+
+One process a device, or one a CPU core: on a busy machine single-threaded processes lose less than
+one process with several threads, which waits for its slowest thread at every operation.
+
+The picture grows from stage to stage (32, 64, 128 px). The text encoders learn with the
+transformer. A small auxiliary head asks the middle of the transformer which shape, colour and
+texture each token belongs to; it is dropped after training.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import typer
+import yaml
+from accelerate import Accelerator
+from diffusers import AutoencoderKL, FluxPipeline
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+
+from ddit_eval import checkpoint
+from ddit_eval.mini.pipeline import TEXT_TOKENS, build_pipeline
+from ddit_eval.world import Scene, caption, render, sample_scenes
+from ddit_eval.world.render import render_labels
+from ddit_eval.world.scene import COLOURS, SHAPES, TEXTURES
+
+MIDDLE = 2  # single-stream block whose tokens the auxiliary head reads
+GROUPS = (len(SHAPES) + 1, len(COLOURS) + 1, len(TEXTURES) + 1)
+
+
+class Stage(BaseModel):
+    """One stretch of training at one resolution."""
+
+    model_config = ConfigDict(extra="forbid")
+    side: int
+    pictures: int
+    batch: int
+    lr: float
+    decay: float = 0.3  # share of the stage over which the learning rate falls to zero
+    guidance: float = 1.0  # above 1: learn the guided velocity (model guidance, 2502.12154)
+    drop: float = 0.1  # share of captions that are left empty
+    auxiliary: float = 0.1  # weight of the token labels
+
+
+class Plan(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    stages: list[Stage]
+    ema: float = 0.995
+    seed: int = 0
+
+
+@dataclass
+class Batch:
+    latents: Tensor  # (B, N, 4 C) packed, normalised
+    captions: list[str]
+    labels: Tensor  # (B, N, 3) shape, colour, texture; 0 for none
+
+
+def token_labels(scenes: list[Scene], side: int) -> Tensor:
+    """Shape, colour and texture (1-based, 0 for none) under each token; (B, side^2, 3)."""
+    owner = render_labels(scenes, side).reshape(len(scenes), -1)
+    looks = np.zeros((len(scenes), 4, 3), np.int64)
+    for row, scene in zip(looks, scenes, strict=True):
+        for i, thing in enumerate(scene.things):
+            row[i + 1] = (
+                SHAPES.index(thing.shape) + 1,
+                COLOURS.index(thing.colour) + 1,
+                TEXTURES.index(thing.texture) + 1,
+            )
+    return torch.from_numpy(np.take_along_axis(looks, owner[..., None].astype(np.int64), 1))
+
+
+def pack(latents: Tensor) -> Tensor:
+    """(B, C, H, W) to FLUX tokens (B, H/2 * W/2, 4 C), channel first within a token."""
+    b, c, h, w = latents.shape
+    grid = latents.view(b, c, h // 2, 2, w // 2, 2).permute(0, 2, 4, 1, 3, 5)
+    return grid.reshape(b, (h // 2) * (w // 2), 4 * c)
+
+
+def image_ids(side: int) -> Tensor:
+    """FLUX's position ids of a square picture of `side` tokens; (N, 3)."""
+    ids = torch.zeros(side, side, 3)
+    ids[..., 1] += torch.arange(side)[:, None]
+    ids[..., 2] += torch.arange(side)[None, :]
+    return ids.reshape(-1, 3)
+
+
+class Student(nn.Module):
+    """Text encoders and transformer as one module that maps noise and captions to velocity."""
+
+    def __init__(self, pipe: FluxPipeline):
+        super().__init__()
+        self.clip, self.t5, self.transformer = pipe.text_encoder, pipe.text_encoder_2, pipe.transformer
+        self.labels = nn.Linear(self.transformer.inner_dim, sum(GROUPS))
+
+    def forward(
+        self, x: Tensor, t: Tensor, clip_ids: Tensor, t5_ids: Tensor, side: int
+    ) -> tuple[Tensor, Tensor]:
+        """Velocity (B, N, 4 C) and label logits (B, N, sum(GROUPS)); `side` in tokens."""
+        pooled = self.clip(clip_ids).pooler_output
+        text = self.t5(t5_ids).last_hidden_state
+        held: list[Tensor] = []
+        middle = self.transformer.single_transformer_blocks[MIDDLE]
+        handle = middle.register_forward_hook(lambda _m, _a, out: held.append(out[1]))
+        try:
+            v = self.transformer(
+                hidden_states=x,
+                timestep=t,
+                pooled_projections=pooled,
+                encoder_hidden_states=text,
+                txt_ids=torch.zeros(text.shape[1], 3),
+                img_ids=image_ids(side),
+                return_dict=False,
+            )[0]
+        finally:
+            handle.remove()
+        return v, self.labels(held[0])
+
+
+def sample_timesteps(count: int, tokens: int) -> Tensor:
+    """Logit-normal times under FLUX's resolution shift, with a tenth of them uniform."""
+    mu = 0.5 + (tokens - 256) / (4096 - 256) * (1.15 - 0.5)
+    s = torch.sigmoid(torch.randn(count))
+    s = math.exp(mu) / (math.exp(mu) + (1 / s - 1))
+    return torch.where(torch.rand(count) < 0.1, torch.rand(count), s)
+
+
+def label_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    parts = logits.float().split(GROUPS, -1)
+    losses = [F.cross_entropy(p.flatten(0, 1), labels[..., i].flatten()) for i, p in enumerate(parts)]
+    return torch.stack(losses).mean()
+
+
+class Trainer:
+    """The loop's state: model, its moving average, optimizer, and where in the plan it stands."""
+
+    def __init__(self, plan: Plan, vae_path: Path, out: Path):
+        self.plan, self.out = plan, out
+        self.accelerator = Accelerator(cpu=not torch.cuda.is_available())
+        self.processes, self.rank = self.accelerator.num_processes, self.accelerator.process_index
+        self.vae = AutoencoderKL.from_pretrained(vae_path, torch_dtype=torch.float32).eval()
+        self.pipe = build_pipeline(self.vae, plan.seed)
+        self.student = Student(self.pipe)
+        self.average = copy.deepcopy(self.student).eval().requires_grad_(False)
+        self.stage, self.step, self.seconds = 0, 0, 0.0
+        self.optimizer = self.new_optimizer()
+        self.tokens: dict[str, tuple[list[int], list[int]]] = {}
+
+    def new_optimizer(self) -> torch.optim.Optimizer:
+        plain = [p for p in self.student.parameters() if p.ndim < 2]
+        matrices = [p for p in self.student.parameters() if p.ndim >= 2]
+        return torch.optim.AdamW(
+            [{"params": matrices, "weight_decay": 0.02}, {"params": plain, "weight_decay": 0.0}],
+            lr=1e-3,
+            betas=(0.9, 0.98),
+            fused=True,
+        )
+
+    def ids(self, captions: list[str]) -> tuple[Tensor, Tensor]:
+        def padded(tokenizer) -> Tensor:
+            return tokenizer(
+                captions, padding="max_length", max_length=TEXT_TOKENS, truncation=True, return_tensors="pt"
+            ).input_ids
+
+        return padded(self.pipe.tokenizer), padded(self.pipe.tokenizer_2)
+
+    @torch.no_grad()
+    def batch(self, stage: Stage, seed: int, start: int, count: int) -> Batch:
+        scenes = sample_scenes(seed, start, count)
+        words = np.random.default_rng([seed, 9, start])
+        pictures = torch.from_numpy(render(scenes, stage.side)) * 2 - 1
+        z = self.vae.encode(pictures).latent_dist.mode()
+        z = (z - self.vae.config.shift_factor) * self.vae.config.scaling_factor
+        captions = ["" if words.random() < stage.drop else caption(s, words) for s in scenes]
+        return Batch(pack(z), captions, token_labels(scenes, stage.side // 4))
+
+    def target(self, stage: Stage, x: Tensor, t: Tensor, batch: Batch, ids: tuple[Tensor, Tensor], v: Tensor) -> Tensor:
+        """The data's velocity, moved along the average model's own guidance direction."""
+        if stage.guidance == 1:
+            return v
+        side = stage.side // 4
+        with torch.no_grad():
+            clip_ids, t5_ids = self.ids([""] * len(x))
+            told = self.average(x, t, *ids, side)[0]
+            blind = self.average(x, t, clip_ids, t5_ids, side)[0]
+        named = torch.tensor([bool(c) for c in batch.captions])[:, None, None]
+        return v + (stage.guidance - 1) * torch.where(named, told - blind, 0.0)
+
+    def loss(self, stage: Stage, batch: Batch) -> tuple[Tensor, Tensor]:
+        noise = torch.randn_like(batch.latents)
+        t = sample_timesteps(len(noise), noise.shape[1])
+        mix = t[:, None, None]
+        x = (1 - mix) * batch.latents + mix * noise
+        ids = self.ids(batch.captions)
+        target = self.target(stage, x, t, batch, ids, noise - batch.latents)
+        v, logits = self.student(x, t, *ids, stage.side // 4)
+        return F.mse_loss(v, target), label_loss(logits, batch.labels)
+
+    def train_step(self, stage: Stage, steps: int, start: int) -> float:
+        rise = min(1.0, (self.step + 1) / 200)
+        fall = min(1.0, (1 - self.step / steps) / max(stage.decay, 1e-6))
+        for group in self.optimizer.param_groups:
+            group["lr"] = stage.lr * rise * max(fall, 0.01)
+        torch.manual_seed((self.plan.seed * 7_919 + self.stage * 1_000_003 + self.step) * 64 + self.rank)
+        share = stage.batch // self.processes
+        batch = self.batch(stage, self.plan.seed, start + self.step * stage.batch + self.rank * share, share)
+        velocity, labels = self.loss(stage, batch)
+        self.optimizer.zero_grad()
+        (velocity + stage.auxiliary * labels).backward()
+        self.average_gradients()
+        nn.utils.clip_grad_norm_(self.student.parameters(), 1.0)
+        self.optimizer.step()
+        decay = min(self.plan.ema, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            for a, p in zip(self.average.parameters(), self.student.parameters(), strict=True):
+                a.lerp_(p, 1 - decay)
+        return float(velocity.detach())
+
+    def average_gradients(self) -> None:
+        if self.processes == 1:
+            return
+        gradients = [p.grad for p in self.student.parameters() if p.grad is not None]
+        flat = self.accelerator.reduce(torch.cat([g.flatten() for g in gradients]), "mean")
+        for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+            gradient.copy_(mean.view_as(gradient))
+
+    @torch.no_grad()
+    def validate(self, side: int, count: int = 64) -> float:
+        """Flow-matching loss of the averaged model on unseen scenes, at fixed noise."""
+        torch.manual_seed(1)
+        stage = Stage(side=side, pictures=0, batch=count, lr=0, drop=0)
+        batch = self.batch(stage, 10_007, 0, count)
+        noise = torch.randn_like(batch.latents)
+        t = torch.linspace(0.02, 1, count)
+        x = (1 - t[:, None, None]) * batch.latents + t[:, None, None] * noise
+        v = self.average(x, t, *self.ids(batch.captions), side // 4)[0]
+        return float(F.mse_loss(v, noise - batch.latents))
+
+    def modules(self) -> dict[str, nn.Module]:
+        return {"student": self.student, "average": self.average}
+
+    def save(self) -> None:
+        meta = {"stage": self.stage, "step": self.step, "seconds": self.seconds}
+        checkpoint.save(self.out / "checkpoint", self.modules(), self.optimizer, meta)
+
+    def resume(self) -> bool:
+        """Go on from the last checkpoint, if there is one."""
+        meta = checkpoint.load(self.out / "checkpoint", self.modules(), self.optimizer)
+        if meta:
+            self.stage, self.step, self.seconds = meta["stage"], meta["step"], meta["seconds"]
+        return meta is not None
+
+    def export(self) -> None:
+        """Write the averaged model as a FluxPipeline folder in bfloat16."""
+        pipe = build_pipeline(copy.deepcopy(self.vae), self.plan.seed)
+        pipe.text_encoder.load_state_dict(self.average.clip.state_dict())
+        pipe.text_encoder_2.load_state_dict(self.average.t5.state_dict())
+        pipe.transformer.load_state_dict(self.average.transformer.state_dict())
+        pipe.to(torch.bfloat16).save_pretrained(self.out / "pipeline")
+
+    def run(self, every: float = 120.0) -> None:
+        log = (self.out / "log.jsonl").open("a")
+        saved = time.monotonic()
+        while self.stage < len(self.plan.stages):
+            stage = self.plan.stages[self.stage]
+            steps = max(1, stage.pictures // stage.batch)
+            start = sum(s.pictures for s in self.plan.stages[: self.stage])
+            running = 0.0
+            while self.step < steps:
+                began = time.monotonic()
+                loss = self.train_step(stage, steps, start)
+                self.seconds += time.monotonic() - began
+                running = loss if running == 0 else 0.98 * running + 0.02 * loss
+                self.step += 1
+                if self.rank == 0 and (time.monotonic() - saved > every or self.step == steps):
+                    row = {"stage": self.stage, "step": self.step, "of": steps, "loss": running}
+                    row |= {"validation": self.validate(stage.side), "seconds": self.seconds}
+                    log.write(json.dumps(row) + "\n")
+                    log.flush()
+                    print(json.dumps(row), flush=True)
+                    self.save()
+                    saved = time.monotonic()
+            self.stage, self.step = self.stage + 1, 0
+            self.optimizer = self.new_optimizer()
+            if self.rank == 0:
+                self.save()
+                self.export()
+
+
+def main(
+    plan: Annotated[Path, typer.Argument(help="YAML with the stages.")],
+    vae: Annotated[Path, typer.Option(help="The trained VAE's folder.")],
+    out: Annotated[Path, typer.Option(help="Folder for checkpoint, log and pipeline.")],
+) -> None:
+    """Train mini-flux; a second call goes on where the first was stopped."""
+    out.mkdir(parents=True, exist_ok=True)
+    trainer = Trainer(Plan.model_validate(yaml.safe_load(plan.read_text())), vae, out)
+    print("resumed" if trainer.resume() else "fresh", flush=True)
+    trainer.run()
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,174 @@
+"""Which models there are, where their weights lie, and how to load one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from ddit_eval.errors import DditError
+
+_WHOLE_FILE = 64 * 2**20  # bytes; of a larger file only both ends are hashed
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that the package knows by name. `side` in pixels; `hub` is None where it ships with us."""
+
+    name: str
+    what: str
+    side: int
+    text_tokens: int
+    hub: str | None = None
+
+    @property
+    def get(self) -> str:
+        """How to get the weights, in one line."""
+        if self.hub is None:
+            return "ships with ddit_eval; train it: python -m ddit_eval.mini.train experiments/train/mini-flux.yaml"
+        return f"accept its licence on the hub, then: hf auth login && hf download {self.hub}"
+
+
+MODELS = {
+    model.name: model
+    for model in (
+        Model("mini-flux", "10 M parameter FLUX of the captioned world", 64, 32),
+        Model("FLUX.1-dev", "12 B, guidance-distilled", 1024, 512, "black-forest-labs/FLUX.1-dev"),
+        Model("FLUX.1-schnell", "12 B, 1 to 4 steps", 1024, 256, "black-forest-labs/FLUX.1-schnell"),
+    )
+}
+
+
+def known(name: str) -> Model | None:
+    """The registered model of that name or hub id, in any case; None for folders and other hub ids."""
+    for model in MODELS.values():
+        if name.casefold() in (model.name.casefold(), (model.hub or model.name).casefold()):
+            return model
+    return None
+
+
+def find(name_or_path: str | Path) -> Path | None:
+    """The folder that holds a model's weights on this machine, or None. Never goes to the network."""
+    path, model = Path(name_or_path), known(str(name_or_path))
+    if path.is_dir() and model is None:
+        return path
+    if model and model.hub is None:
+        folder = Path(str(resources.files("ddit_eval"))) / "weights" / model.name
+    else:
+        cached = _cached(model.hub if model and model.hub else str(name_or_path))
+        if cached is None:
+            return None
+        folder = cached
+    return folder if (folder / "model_index.json").is_file() else None
+
+
+def _cached(repo: str) -> Path | None:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(repo, local_files_only=True))
+    except (LocalEntryNotFoundError, HFValidationError, OSError):
+        return None
+
+
+def locate(name_or_path: str | Path) -> Path:
+    """The folder that holds a model's weights; raises `DditError` naming what is missing and how to get it."""
+    folder = find(name_or_path)
+    if folder is not None and (folder / "model_index.json").is_file():
+        return folder
+    name = str(name_or_path)
+    model = known(name)
+    if folder is not None:
+        raise DditError(f"{name} is no diffusers pipeline: it has no model_index.json")
+    if model:
+        raise DditError(f"the weights of {model.name} are not on this machine. To get them: {model.get}")
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        raise DditError(
+            f"{name} is neither a folder nor in the local Hugging Face cache. To get it from the hub: hf download {name}"
+        )
+    raise DditError(
+        f"unknown model {name!r}; known are {', '.join(MODELS)}, any folder of a pipeline, or a hub id"
+    )
+
+
+def load_pipeline(name_or_path: str | Path, device: Any = None, dtype: Any = None) -> Any:
+    """Load a model as the plain diffusers pipeline that it is.
+
+    name_or_path: a registered name ("mini-flux"), a folder, or the hub id of weights that were downloaded before.
+    device: CUDA where there is one, else the CPU. dtype: float32 on the CPU, bfloat16 elsewhere.
+    Raises `DditError` for an unknown model and for weights that are not here; nothing is ever downloaded.
+    """
+    import torch
+    from diffusers import DiffusionPipeline
+
+    folder = locate(name_or_path)
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    dtype = dtype or (torch.float32 if device.type == "cpu" else torch.bfloat16)
+    if isinstance(dtype, str):
+        dtype = getattr(torch, dtype)
+    try:
+        pipe = DiffusionPipeline.from_pretrained(folder, torch_dtype=dtype, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        repo = known(str(name_or_path))
+        remedy = repo.get if repo else "copy the whole folder again"
+        raise DditError(f"{name_or_path} is incomplete or broken ({error}). To mend it: {remedy}") from error
+    pipe = pipe.to(device)
+    _fit_world(pipe)
+    return pipe
+
+
+def _fit_world(pipe: Any) -> None:
+    """Make the pipeline's defaults those of a model of the captioned world, if it is one.
+
+    FluxPipeline assumes 1024 px and 512 text tokens; these models know 64 px and 32 tokens.
+    """
+    from ddit_eval.mini.tokenizer import as_world, is_world
+
+    if not is_world(getattr(pipe, "tokenizer_2", None)):
+        return
+    pipe.default_sample_size = 64 // pipe.vae_scale_factor
+    # Not through the pipeline's own __setattr__: it would write our class into model_index.json.
+    object.__setattr__(pipe, "tokenizer_2", as_world(pipe.tokenizer_2))
+
+
+def default_side(pipe: Any) -> int:
+    """The side, in pixels, of the picture that the pipeline makes when asked for none."""
+    return int(pipe.default_sample_size * pipe.vae_scale_factor)
+
+
+def text_tokens(name_or_path: str | Path) -> int:
+    """How many tokens of text a model was made for: registered, or its second tokenizer's limit, at most 512."""
+    if model := known(str(name_or_path)):
+        return model.text_tokens
+    try:
+        settings = json.loads((locate(name_or_path) / "tokenizer_2" / "tokenizer_config.json").read_text())
+    except OSError:
+        return 512
+    return min(int(settings.get("model_max_length", 512)), 512)
+
+
+def fingerprint(folder: Path) -> str:
+    """12 hex digits of a folder's configuration and weights: other weights, other records."""
+    if not folder.is_dir():
+        raise DditError(
+            f"there is no folder {folder}; give the folder, or a name that `ddit-eval models` lists"
+        )
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.suffix not in (".json", ".safetensors") or not path.is_file():
+            continue
+        size = path.stat().st_size
+        digest.update(f"{path.relative_to(folder).as_posix()}:{size}:".encode())
+        with open(path, "rb") as file:
+            if size <= _WHOLE_FILE:
+                digest.update(file.read())
+            else:
+                digest.update(file.read(2**20))
+                file.seek(-(2**20), 2)
+                digest.update(file.read())
+    return digest.hexdigest()[:12]

@@ -1,0 +1,1 @@
+"""Coarser patches for a frozen transformer: layouts, resized projections, detail path, adapter."""

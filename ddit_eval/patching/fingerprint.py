@@ -1,0 +1,57 @@
+"""Which base an adapter belongs to: its configuration and a few of its weights, as hashes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+
+from ddit_eval.families import family_of
+
+# Bookkeeping that says nothing about the model.
+_SKIP = ("_name_or_path", "_diffusers_version", "_use_default_values", "quantization_config")
+
+
+class BaseFingerprint(BaseModel):
+    """`weights` is None where the weights cannot be read (quantised, or offloaded to the meta device)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    config: str
+    weights: str | None
+
+    def difference(self, other: BaseFingerprint) -> str | None:
+        """In which respect two bases differ; None if they are the same as far as can be seen."""
+        if self.config != other.config:
+            return f"its configuration differs (hash {other.config}, the adapter expects {self.config})"
+        if self.weights and other.weights and self.weights != other.weights:
+            return f"its weights differ (hash {other.weights}, the adapter expects {self.weights})"
+        return None
+
+
+def fingerprint(transformer: Any) -> BaseFingerprint:
+    """The fingerprint of a base transformer, the same in float32 and bfloat16 and under a loaded LoRA."""
+    family = family_of(transformer)
+    config = {k: v for k, v in dict(transformer.config).items() if k not in _SKIP}
+    modules = (getattr(transformer, name) for name in (family.embedding, family.head))
+    tensors = [t for m in modules for t in _weights(getattr(m, "base_layer", m))]
+    readable = all(t.is_floating_point() and not t.is_meta for t in tensors)
+    return BaseFingerprint(
+        config=hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()[:16],
+        weights=hash_tensors(tensors) if readable else None,
+    )
+
+
+def hash_tensors(tensors: list[Tensor]) -> str:
+    """Hash of the values in bfloat16, so that the dtype at hand does not matter."""
+    digest = hashlib.sha256()
+    for t in tensors:
+        digest.update(t.detach().to("cpu", torch.bfloat16).contiguous().view(torch.int16).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _weights(module: nn.Module) -> list[Tensor]:
+    return [p for _, p in sorted(module.named_parameters(recurse=False))]

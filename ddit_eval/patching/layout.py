@@ -1,0 +1,151 @@
+"""Layouts: how one forward pass tiles the base tokens with patches of several sizes.
+
+A layout is data: groups of base-token indices, one group per scale. Embedding, positions, LoRA segments
+and de-embedding read nothing else, so a uniform scale, ragged borders and mixed sizes are one case.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+
+import torch
+from torch import Tensor
+
+from ddit_eval.errors import DditError
+
+Grid = tuple[int, int, int]  # frames, height, width in base tokens
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """All patches of one scale: `indices` (n, scale^2), base tokens row by row inside each patch."""
+
+    scale: int
+    indices: Tensor
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Where a group's tokens lie among the image tokens: start <= i < stop."""
+
+    scale: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Places:
+    """A layout's index tensors on one device.
+
+    flat     per scale the base tokens of its patches, patch after patch (n * s^2)
+    inverse  position of every base token in the concatenation of all `flat` (N); None if they are in order
+    coarse   per scale above 1 a mask (N, 1) of the base tokens that it covers; None where it covers all
+    """
+
+    flat: dict[int, Tensor]
+    inverse: Tensor | None
+    coarse: dict[int, Tensor | None]
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """A tiling of `grid` by the patches of `groups`, in ascending scale: the transformer's token order."""
+
+    grid: Grid
+    groups: tuple[Group, ...]
+    _places: dict[torch.device, Places] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def base_tokens(self) -> int:
+        frames, height, width = self.grid
+        return frames * height * width
+
+    @cached_property
+    def tokens(self) -> int:
+        return sum(len(g.indices) for g in self.groups)
+
+    @cached_property
+    def scale(self) -> int:
+        """The coarsest scale."""
+        return max(g.scale for g in self.groups)
+
+    @cached_property
+    def is_base(self) -> bool:
+        return self.scale == 1
+
+    @cached_property
+    def key(self) -> str:
+        """Equal for equal layouts, and only for these."""
+        digest = hashlib.sha256(repr(self.grid).encode())
+        for g in self.groups:
+            digest.update(repr((g.scale, len(g.indices))).encode() + g.indices.numpy().tobytes())
+        return digest.hexdigest()[:20]
+
+    @cached_property
+    def segments(self) -> tuple[Segment, ...]:
+        result, start = [], 0
+        for g in self.groups:
+            result.append(Segment(g.scale, start, start + len(g.indices)))
+            start += len(g.indices)
+        return tuple(result)
+
+    def on(self, device: torch.device) -> Places:
+        """The index tensors on `device`, made once."""
+        if device not in self._places:
+            # Made outside inference mode, so that a later training step may save them for its backward.
+            with torch.inference_mode(False):
+                self._places[device] = self._place(device)
+        return self._places[device]
+
+    def _place(self, device: torch.device) -> Places:
+        flat = {g.scale: g.indices.flatten() for g in self.groups}
+        order = torch.cat(list(flat.values()))
+        inverse = torch.argsort(order)
+        coarse: dict[int, Tensor | None] = {}
+        for scale, indices in flat.items():
+            if scale > 1:
+                mask = torch.zeros(self.base_tokens, 1, dtype=torch.bool)
+                mask[indices] = True
+                coarse[scale] = None if len(indices) == self.base_tokens else mask.to(device)
+        in_order = torch.equal(order, torch.arange(len(order)))
+        return Places(
+            {scale: indices.to(device) for scale, indices in flat.items()},
+            None if in_order else inverse.to(device),
+            coarse,
+        )
+
+    def centres(self, ids: Tensor) -> Tensor:
+        """Positions of the patches: the mean of the positions of the base tokens in each.
+
+        ids (N, axes); returns (tokens, axes) in float32, fractional where a patch has an even side.
+        """
+        places, ids = self.on(ids.device), ids.float()
+        return torch.cat(
+            [ids[places.flat[g.scale]].unflatten(0, (-1, g.scale**2)).mean(1) for g in self.groups]
+        )
+
+
+@lru_cache(maxsize=256)
+def uniform(grid: Grid, scale: int) -> Layout:
+    """Patches of one scale wherever they fit; a ragged border stays at the base patch size.
+
+    grid (frames, height, width) in base tokens; patches are scale x scale in space, one frame deep.
+    """
+    frames, height, width = grid
+    if min(grid) < 1:
+        raise DditError(f"a grid needs at least one token on each side, got {grid}")
+    if scale < 1 or scale != int(scale):
+        raise DditError(f"a scale is a positive integer, got {scale}")
+    with torch.inference_mode(False):
+        ids = torch.arange(frames * height * width).view(grid)
+        if scale == 1:
+            return Layout(grid, (Group(1, ids.reshape(-1, 1)),))
+        rows, columns = height // scale * scale, width // scale * scale
+        border = torch.ones(grid, dtype=torch.bool)
+        border[:, :rows, :columns] = False
+        cells = ids[:, :rows, :columns].reshape(frames, rows // scale, scale, columns // scale, scale)
+        coarse = cells.transpose(2, 3).reshape(-1, scale * scale).contiguous()
+        groups = (Group(1, ids[border].view(-1, 1)), Group(scale, coarse))
+        return Layout(grid, tuple(g for g in groups if len(g.indices)))

@@ -1,0 +1,73 @@
+"""An adapter on disk: safetensors beside a readable config.json."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from importlib import resources
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from ddit_eval.errors import DditError
+from ddit_eval.patching.adapter import Adapter, parse_config
+
+WEIGHTS, CONFIG = "adapter.safetensors", "config.json"
+
+
+def save(adapter: Adapter, path: str | Path, dtype: torch.dtype | None = None) -> None:
+    """Write both files into the folder `path`, each replaced only when it is whole."""
+    folder = Path(path)
+    tensors = {k: v.detach().to("cpu", dtype).contiguous() for k, v in adapter.state_dict().items()}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".tmp-") as hidden:
+            scratch = Path(hidden)
+            save_file(tensors, scratch / WEIGHTS)
+            (scratch / CONFIG).write_text(adapter.config.model_dump_json(indent=2) + "\n")
+            for name in (WEIGHTS, CONFIG):
+                os.replace(scratch / name, folder / name)
+    except OSError as error:
+        raise DditError(
+            f"cannot write the adapter to {folder}: {error}; choose a folder that is writable"
+        ) from None
+
+
+def find(name_or_path: str | Path) -> Path:
+    """The folder of an adapter: as given, or among those that ship with the package."""
+    folder, shipped = Path(name_or_path), Path(str(resources.files("ddit_eval") / "weights" / "adapters"))
+    if not folder.exists() and (shipped / str(name_or_path) / CONFIG).is_file():
+        return shipped / str(name_or_path)
+    return folder
+
+
+def load(path: str | Path) -> Adapter:
+    """The adapter in a folder, or the one that ships under that name, in evaluation mode."""
+    folder = find(path)
+    for name in (CONFIG, WEIGHTS):
+        if not (folder / name).is_file():
+            raise DditError(
+                f"no adapter at {folder}: {name} is missing; give a folder written by "
+                "Adapter.save_pretrained, or train one (ddit-eval train)"
+            )
+    again = "fetch or train the adapter again"
+    try:
+        config = json.loads((folder / CONFIG).read_text())
+    except (OSError, ValueError) as error:
+        raise DditError(f"{folder / CONFIG} cannot be read ({error}); {again}") from None
+    if not isinstance(config, dict):
+        raise DditError(f"{folder / CONFIG} holds no configuration; {again}")
+    try:
+        tensors = load_file(folder / WEIGHTS)
+    except (OSError, SafetensorError) as error:
+        raise DditError(f"{folder / WEIGHTS} cannot be read ({error}); {again}") from None
+    adapter = Adapter(parse_config(config))
+    try:
+        adapter.load_state_dict(tensors, assign=True)
+    except RuntimeError as error:
+        detail = " ".join(str(error).split())[:300]
+        raise DditError(f"{folder / WEIGHTS} does not fit its {CONFIG}: {detail}; {again}") from None
+    return adapter.eval()

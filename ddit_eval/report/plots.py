@@ -1,0 +1,166 @@
+"""The figures of a report, made from result files."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from ddit_eval import figures
+from ddit_eval.report.document import label, show
+from ddit_eval.report.results import Json, Results, coarse_share, read_records
+from ddit_eval.report.verdict import fewer_steps_at
+from ddit_eval.stats import Interval
+
+GRID_ROWS = 4
+
+
+def write_figures(results: Results, folder: Path, runs: Path | None) -> dict[str, str]:
+    """Write every figure that the results allow to `folder`, take away older ones; names by caption, in order."""
+    made: dict[str, str] = {}
+    for name, caption, figure in _all(results, runs):
+        formats = ("png",) if name == "pictures" else ("png", "svg")
+        figures.save(figure, folder / name, formats=formats)
+        made[caption] = f"{folder.name}/{name}.png"
+    kept = {Path(path).stem for path in made.values()}
+    for old in [*folder.glob("*.png"), *folder.glob("*.svg")]:
+        if old.stem not in kept:
+            old.unlink()
+    return made
+
+
+def _all(results: Results, runs: Path | None) -> Iterator[tuple[str, str, Figure]]:
+    for metric in results.deciding():
+        if figure := speed_quality(results, metric):
+            yield f"speed-quality-{metric}", f"Measured speed-up against {label(metric)}", figure
+    records = read_records(runs)
+    if figure := _grid(results, records):
+        yield "pictures", "The same prompts and noise by each method, the base first", figure
+    if results.distillation:
+        yield "distillation", "Distillation error by timestep", figures.distillation_error(results.distillation)
+    if results.study and (figure := study(results.study)):
+        yield "study", f"Pareto front of the study {results.study['study']}", figure
+    for row in results.rows:
+        if results.family(row) in ("DDiT", "budget") and row["method"] in results.traces:
+            yield from trace_figures(row, results.traces[row["method"]])
+    if figure := _step_times(results, records):
+        yield "step-times", "Time of each denoising step, as recorded while generating", figure
+
+
+def speed_quality(results: Results, metric: str, width: float = 7.0) -> Figure | None:
+    """All timed methods; None where nothing was timed."""
+    points = []
+    for row in results.rows:
+        speed, data = results.speed(row), row["quality"].get(metric)
+        quality = Interval.from_json(data) if data else None
+        if speed is not None and quality is not None and not math.isnan(quality.value):
+            points.append(figures.Point(row["method"], results.family(row), _triple(speed), _triple(quality)))
+    if len(points) < 2 or results.timing is None:
+        return None
+    null = results.timing.get("null")
+    return figures.speed_quality(
+        points, quality_name=label(metric), direction=results.direction(metric), width=width,
+        null=_triple(Interval.from_json(null)) if null else None, frontier=_frontier(results, metric),
+    )  # fmt: skip
+
+
+def _frontier(results: Results, metric: str) -> list[tuple[float, float]]:
+    """The interpolated fewer-steps curve that verdicts are read from, as (speed-up, mean quality)."""
+    speeds = sorted(
+        s.value for r in results.rows if results.family(r) == "fewer steps" and (s := results.speed(r)) is not None
+    )
+    if len(speeds) < 2:
+        return []
+    curve = []
+    for i in range(41):
+        speed = math.exp(math.log(speeds[0]) + i / 40 * math.log(speeds[-1] / speeds[0]))
+        control = fewer_steps_at(results, min(max(speed, speeds[0]), speeds[-1]), metric)
+        if control is not None:
+            asked = control.values[~(control.values != control.values)]  # nan is unequal to itself
+            curve.append((control.speed, float(asked.mean())))
+    return [point for point in curve if math.isfinite(point[1])]
+
+
+def trace_figures(row: Json, trace: Json) -> Iterator[tuple[str, str, Figure]]:
+    """(name, caption, figure) of the schedule of a method and of the signal it saw, its finest scale's."""
+    method, tau = row["method"], row["policy"].get("tau")
+    timesteps = trace["timesteps"][0] if trace.get("timesteps") else None
+    schedule = figures.schedule_heatmap(trace["scales"], timesteps=timesteps, title=method)
+    yield f"schedule-{method}", f"Schedule of {method}: the scale of each step, prompt by prompt", schedule
+    for scale in sorted(trace.get("signals") or {}, key=int)[:1]:
+        signal = figures.signal_heatmap(
+            trace["signals"][scale], tau=tau, timesteps=timesteps, title=f"{method}, candidate scale {scale}",
+            name=f"order-{row['policy'].get('order', '?')} signal",
+        )  # fmt: skip
+        yield f"signal-{method}", f"Signal of {method} at candidate scale {scale}", signal
+
+
+def study(data: Json) -> Figure | None:
+    """The Pareto front; None where no trial finished."""
+    trials = []
+    for trial in data["trials"]:
+        values = [float(v) for v in trial["values"] or ()]
+        if trial["state"] != "COMPLETE" or len(values) < 2 or not all(map(math.isfinite, values)):
+            continue
+        feasible = not any(c > 0 for c in trial.get("constraints") or ())
+        params = trial["params"]
+        text = ", ".join(f"{k} {params[k]:.2g}" if k == "tau" else f"{params[k]} {k}"
+                         for k in ("tau", "steps") if k in params)  # fmt: skip
+        trials.append(figures.Trial(values[0], values[1], bool(trial["pareto"]), text, feasible))
+    names = [o["name"] if isinstance(o, dict) else str(o) for o in data["objectives"]]
+    readable = tuple(label(n.replace("relative_", "relative ")) for n in names[:2])
+    return figures.pareto_front(trials, names=readable) if trials else None  # type: ignore[arg-type]
+
+
+def chosen(results: Results, most: int = 8) -> list[str]:
+    """The methods worth a look side by side: the base, then of each family the rows that save most."""
+    families = ("fewer steps", "static coarse", "random", "budget", "DDiT")
+    rows = [r for r in results.rows if coarse_share(r) > 0 or results.family(r) == "fewer steps"]
+    by_family = {f: sorted((r for r in rows if results.family(r) == f), key=lambda r: -r["flop_ratio"]) for f in families}
+    picked: list[str] = []
+    for turn in range(most):
+        for same in by_family.values():
+            if turn < len(same) and len(picked) < most - 1:
+                picked.append(same[turn]["method"])
+    order = [r["method"] for r in results.rows]
+    return [results.quality["reference"], *sorted(picked, key=order.index)]
+
+
+def _grid(results: Results, records: dict[str, list[Json]]) -> Figure | None:
+    columns = [m for m in chosen(results) if m in records]
+    if len(columns) < 2:
+        return None
+    images = {m: {r["index"]: r["image"] for r in records[m] if r["image"].exists()} for m in columns}
+    prompts = {r["index"]: r["prompt"] for r in records[columns[0]]}
+    indices = [i for i in sorted(prompts) if all(i in images[m] for m in columns)][:GRID_ROWS]
+    if not indices:
+        return None
+    notes = [_note(results, m) for m in columns]
+    return figures.picture_grid(
+        [[images[m][i] for m in columns] for i in indices], columns=columns, rows=[prompts[i] for i in indices],
+        notes=notes,
+    )  # fmt: skip
+
+
+def _note(results: Results, method: str) -> str:
+    row = results.row(method)
+    speed = results.speed(row)
+    psnr = row["quality"].get("psnr")
+    parts = [] if speed is None else [f"{speed.value:.2f}×"]
+    if psnr and method != results.quality["reference"]:
+        parts.append(show(Interval.from_json(psnr), "psnr").split(" ")[0] + " dB")
+    return ", ".join(parts)
+
+
+def _step_times(results: Results, records: dict[str, list[Json]]) -> Figure | None:
+    ddit = [r["method"] for r in results.rows if results.family(r) == "DDiT" and coarse_share(r) > 0]
+    wanted = [m for m in [results.quality["reference"], *ddit[:3]] if m in records]
+    times = [figures.StepTimes(m, [[s["seconds"] for s in r["trace"]] for r in records[m]]) for m in wanted]
+    times = [t for t in times if len({len(row) for row in t.seconds}) == 1 and t.seconds[0]]
+    return figures.time_per_step(times) if times else None
+
+
+def _triple(interval: Interval) -> tuple[float, float, float]:
+    return (interval.value, interval.low, interval.high)

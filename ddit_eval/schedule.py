@@ -1,0 +1,95 @@
+"""The scheduler's mathematics: finite differences of the latents and their deviation inside patches.
+
+Source: DDiT (arXiv 2602.16968), section 3.2. Everything is a pure function in float32 or better, except
+`Differences`, which keeps what the hot path would otherwise compute again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from ddit_eval.errors import DditError
+
+Grid = tuple[int, int, int]  # frames, height, width in base tokens
+
+
+def finite_difference(latents: Tensor, order: int = 3) -> Tensor:
+    """The newest `order`-th backward difference of a trajectory.
+
+    latents (T, ...), oldest first, T >= order + 1; returns (...). Order 3 reads four latents:
+    z_t - 3 z_{t+1} + 3 z_{t+2} - z_{t+3}, with z_{t+1} the latent before z_t.
+    """
+    if order < 1:
+        raise DditError(f"order must be a positive integer, got {order}")
+    if len(latents) < order + 1:
+        raise DditError(f"a difference of order {order} needs {order + 1} latents, got {len(latents)}")
+    return _upcast(latents[-(order + 1) :]).diff(n=order, dim=0)[0]
+
+
+class Differences:
+    """`finite_difference` along a trajectory, one subtraction per order and step."""
+
+    def __init__(self, order: int):
+        if order < 1:
+            raise DditError(f"order must be a positive integer, got {order}")
+        self.order = order
+        self._last: list[Tensor] = []  # the newest latent and its differences, order 0 to order - 1
+
+    def push(self, latent: Tensor) -> Tensor | None:
+        """The difference that ends at `latent`; None until `order + 1` latents have come."""
+        new = [_upcast(latent)]
+        for old in self._last:
+            new.append(new[-1] - old)
+        self._last = new[: self.order]
+        return new[self.order] if len(new) > self.order else None
+
+
+def patch_std(difference: Tensor, grid: Grid, scales: Sequence[int]) -> list[Tensor]:
+    """Standard deviation inside each patch of every scale.
+
+    difference (B, N, V): the V values of each of N = F * H * W base tokens, row by row; grid (F, H, W).
+    Returns one (B, F * (H // s) * (W // s)) per scale s: the population deviation over all V * s^2 values
+    of a patch. Cells that do not fit into the grid are left out, as in a layout with ragged borders.
+    """
+    frames, height, width = grid
+    batch, tokens, _ = difference.shape
+    if tokens != frames * height * width:
+        raise DditError(f"{tokens} tokens do not fill a grid of {frames} x {height} x {width}")
+    inside, mean = torch.var_mean(_upcast(difference), dim=-1, correction=0)
+    result = []
+    for s in scales:
+        rows, columns = height // s, width // s
+        if not rows or not columns:
+            raise DditError(f"scale {s} does not fit into a grid of {height} x {width} base tokens")
+        shape = (batch, frames, height, width)
+        cells = (batch, frames, rows, s, columns, s)
+        crop = (..., slice(rows * s), slice(columns * s))
+        # Law of total variance: the mean of the tokens' variances plus the variance of their means.
+        within = inside.view(shape)[crop].reshape(cells).mean((3, 5))
+        between = mean.view(shape)[crop].reshape(cells).var((3, 5), correction=0)
+        result.append((within + between).sqrt().flatten(1))
+    return result
+
+
+def signals(difference: Tensor, grid: Grid, scales: Sequence[int], rho: float) -> Tensor:
+    """The percentile `rho` (0 to 1) over the patches of `patch_std`; (B, len(scales)).
+
+    One tensor for all candidate scales, so that reading it costs one device synchronisation.
+    """
+    deviations = patch_std(difference, grid, scales)
+    return torch.stack([torch.quantile(d, rho, dim=-1) for d in deviations], dim=-1)
+
+
+def choose_scale(values: Mapping[int, float], tau: float, scales: Sequence[int] | None = None) -> int:
+    """The coarsest of `scales` (default: all in `values`) whose value is below `tau`, else 1."""
+    for scale in sorted(values if scales is None else scales, reverse=True):
+        if values[scale] < tau:
+            return scale
+    return 1
+
+
+def _upcast(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))

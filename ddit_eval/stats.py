@@ -1,0 +1,228 @@
+"""Intervals over prompts: bootstrap means, paired differences, ratios of times, equivalence.
+
+The prompt is the unit that is resampled: pictures and schedules of one prompt are alike, so several
+seeds or rounds of a prompt are averaged first. Intervals are expanded percentile bootstraps
+(Hesterberg 2015, "What Teachers Should Know About the Bootstrap", The American Statistician 69(4)):
+percentile intervals whose tails are widened so that, for few samples, the length agrees with
+Student's t; the plain percentile interval is too short for the 8 to 32 prompts of a quick run.
+
+Three values need care, and nothing is hidden:
+
+* ``nan`` means *not asked for* (a prompt without a relation has no relation accuracy). Such samples
+  are left out and `Interval.n` counts the rest. A measure that failed must raise, not return nan.
+* ``inf`` is a result (PSNR of identical pictures). The interval is that of the finite samples and
+  `Interval.infinite` counts the others; when every sample is infinite, so is the interval.
+* One sample, or samples all alike, give an interval without width; `Interval.note` says so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import ndtr, stdtrit
+
+from ddit_eval.errors import DditError
+
+Floats = NDArray[np.float64]
+Direction = Literal["higher", "lower"]
+
+RESAMPLES = 10_000
+_CHUNK = 1 << 22  # random indices held at a time
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value with its interval. `n`: samples used; `infinite`: samples that were +-inf."""
+
+    value: float
+    low: float
+    high: float
+    n: int = 0
+    infinite: int = 0
+    note: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """`value`, `low`, `high` (an infinity as the string "inf", an absent value as null) and `n`;
+        `infinite` and `note` only where there is something to say."""
+        out: dict[str, Any] = {k: number_to_json(getattr(self, k)) for k in ("value", "low", "high")}
+        out["n"] = self.n
+        if self.infinite:
+            out["infinite"] = self.infinite
+        if self.note:
+            out["note"] = self.note
+        return out
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Interval:
+        value, low, high = (number_from_json(data[k]) for k in ("value", "low", "high"))
+        return cls(value, low, high, data.get("n", 0), data.get("infinite", 0), data.get("note"))
+
+    def __str__(self) -> str:
+        tail = f" ({self.infinite} infinite)" if self.infinite else ""
+        return f"{self.value:.4g} [{self.low:.4g}, {self.high:.4g}]{tail}"
+
+
+@dataclass(frozen=True)
+class Equivalence:
+    """Whether a loss stays within a margin. `loss` is positive where the method is worse and its
+    interval is at level 1 - 2 alpha (90 % for alpha = .05), as two one-sided tests need."""
+
+    loss: Interval
+    margin: float
+    non_inferior: bool  # the loss is below the margin
+    equivalent: bool  # the loss and the gain are both below the margin
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "loss": self.loss.to_json(),
+            "margin": self.margin,
+            "non_inferior": self.non_inferior,
+            "equivalent": self.equivalent,
+        }
+
+
+def number_to_json(value: float) -> float | str | None:
+    """A float as valid JSON: inf is "inf", -inf is "-inf", nan is null."""
+    if math.isnan(value):
+        return None
+    return float(value) if math.isfinite(value) else ("inf" if value > 0 else "-inf")
+
+
+def number_from_json(value: float | str | None) -> float:
+    """The inverse of `number_to_json`."""
+    return math.nan if value is None else float(value)
+
+
+def mean(
+    values: ArrayLike, *, level: float = 0.95, resamples: int = RESAMPLES, seed: int = 0
+) -> Interval:
+    """The mean of one value a prompt, with its bootstrap interval."""
+    sample = _vector(values)
+    sample = sample[~np.isnan(sample)]
+    if not sample.size:
+        return Interval(math.nan, math.nan, math.nan, note="no sample asks for this")
+    finite = sample[np.isfinite(sample)]
+    infinite = sample.size - finite.size
+    if not finite.size:
+        value = float(sample.sum())  # of both signs: nan
+        return Interval(value, value, value, sample.size, infinite, "every sample is infinite")
+    note = f"mean of the {finite.size} finite samples; {infinite} infinite" if infinite else None
+    centre = float(finite.mean())
+    if np.ptp(finite) == 0:
+        why = "one sample: no interval" if finite.size == 1 else "all samples are equal"
+        note = f"{note}; {why}" if note else why
+        return Interval(float(finite[0]), float(finite[0]), float(finite[0]), sample.size, infinite, note)
+    tail = _expanded_tail(finite.size, level)
+    low, high = np.quantile(_resampled_means(finite, resamples, seed), [tail, 1 - tail])
+    return Interval(centre, float(low), float(high), sample.size, infinite, note)
+
+
+def paired_difference(
+    values: ArrayLike,
+    reference: ArrayLike,
+    *,
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Interval:
+    """The mean of `values - reference`, prompt by prompt. Two equal infinities differ by 0."""
+    ours, theirs = _pair(values, reference)
+    with np.errstate(invalid="ignore"):
+        difference = np.where(ours == theirs, 0.0, ours - theirs)
+    return mean(difference, level=level, resamples=resamples, seed=seed)
+
+
+def geometric_ratio(
+    numerator: ArrayLike,
+    denominator: ArrayLike,
+    *,
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Interval:
+    """Geometric mean of paired ratios, bootstrapped over prompts.
+
+    Both are (prompts,) or (prompts, rounds), positive; rounds of a prompt are averaged in log space,
+    so that the value of `numerator / denominator` is exactly one over that of the reverse.
+    """
+    above, below = np.asarray(numerator, np.float64), np.asarray(denominator, np.float64)
+    if above.shape != below.shape or above.ndim not in (1, 2) or not above.size:
+        raise DditError(f"paired ratios need equal shapes (prompts[, rounds]): {above.shape}, {below.shape}")
+    if not (np.isfinite(above).all() and np.isfinite(below).all() and min(above.min(), below.min()) > 0):
+        raise DditError("paired ratios need positive, finite values (seconds, tokens or FLOPs)")
+    logs = (np.log(above) - np.log(below)).reshape(len(above), -1).mean(1)
+    inner = mean(logs, level=level, resamples=resamples, seed=seed)
+    return Interval(math.exp(inner.value), math.exp(inner.low), math.exp(inner.high), inner.n, 0, inner.note)
+
+
+def equivalence(
+    values: ArrayLike,
+    reference: ArrayLike,
+    margin: float,
+    direction: Direction = "higher",
+    *,
+    alpha: float = 0.05,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Equivalence:
+    """Two one-sided tests (Schuirmann 1987) by bootstrap interval: is the loss within the margin?
+
+    `direction` says which way the measure is better. A degenerate or empty interval decides nothing
+    unless there are at least two samples.
+    """
+    if not margin > 0 or not math.isfinite(margin):
+        raise DditError(f"the margin must be a positive number, not {margin}")
+    ours, theirs = _pair(values, reference)
+    better, worse = (ours, theirs) if direction == "lower" else (theirs, ours)
+    loss = paired_difference(better, worse, level=1 - 2 * alpha, resamples=resamples, seed=seed)
+    # Infinite differences are no part of the interval, so they forbid a verdict of "no loss".
+    decidable = loss.n > 1 and loss.infinite == 0
+    below, above = loss.high < margin, loss.low > -margin
+    return Equivalence(loss, margin, decidable and below, decidable and below and above)
+
+
+def by_prompt(values: ArrayLike, prompts: Sequence[Hashable]) -> Floats:
+    """Average the samples of each prompt, in order of first appearance. nan (not asked for) is left
+    out of a prompt's average; an infinite sample makes its prompt infinite."""
+    sample = _vector(values)
+    if len(sample) != len(prompts):
+        raise DditError(f"{len(sample)} values for {len(prompts)} prompts: one value a sample is needed")
+    groups: dict[Hashable, list[float]] = {}
+    for prompt, value in zip(prompts, sample.tolist(), strict=True):
+        groups.setdefault(prompt, []).append(value)
+    asked = [[v for v in group if not math.isnan(v)] for group in groups.values()]
+    return np.asarray([np.mean(group) if group else math.nan for group in asked])
+
+
+def _vector(values: ArrayLike) -> Floats:
+    sample = np.asarray(values, np.float64)
+    if sample.ndim != 1:
+        raise DditError(f"one value a sample is needed, a vector; got shape {sample.shape}")
+    return sample
+
+
+def _pair(values: ArrayLike, reference: ArrayLike) -> tuple[Floats, Floats]:
+    ours, theirs = _vector(values), _vector(reference)
+    if len(ours) != len(theirs):
+        raise DditError(f"paired samples need the same prompts: {len(ours)} values against {len(theirs)}")
+    return ours, theirs
+
+
+def _expanded_tail(n: int, level: float) -> float:
+    """The quantile whose percentile interval has the length of Student's t (Hesterberg 2015)."""
+    return float(ndtr(-math.sqrt(n / (n - 1)) * stdtrit(n - 1, (1 + level) / 2)))
+
+
+def _resampled_means(sample: Floats, resamples: int, seed: int) -> Floats:
+    rng = np.random.default_rng(seed)
+    rows = max(1, _CHUNK // sample.size)
+    parts = [
+        sample[rng.integers(sample.size, size=(min(rows, resamples - start), sample.size))].mean(1)
+        for start in range(0, resamples, rows)
+    ]
+    return np.concatenate(parts)

@@ -1,0 +1,119 @@
+"""Times a diffusers pipeline by stage: text, denoising loop, decoder, and the whole call.
+
+The clock is monotonic and the device is synchronised at the borders of a stage only. On CUDA the loop is
+also timed by device events; both are reported, so that one checks the other.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+Call = Mapping[str, Any]  # keyword arguments of the pipeline
+
+
+class Stopwatch:
+    """Timed calls of one pipeline. Prompts are embedded once, outside of the timed loop."""
+
+    def __init__(self, pipe: Any):
+        self.pipe = pipe
+        self.device = torch.device(pipe._execution_device)
+        self._embedded: dict[Any, dict[str, Any]] = {}
+
+    def denoise(self, call: Call) -> dict[str, float]:
+        """Seconds of the denoising loop of `pipe(**call)`: text is embedded before, nothing is decoded.
+
+        Keys: `denoise`, and on CUDA `denoise_device` (events on the stream).
+        """
+        call = {**self.embed(call), "output_type": "latent"}
+        if self.device.type != "cuda":
+            return {"denoise": self.seconds(lambda: self.pipe(**call))}
+        before, after = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+
+        def run() -> None:
+            before.record()
+            self.pipe(**call)
+            after.record()
+
+        wall = self.seconds(run)
+        return {"denoise": wall, "denoise_device": before.elapsed_time(after) / 1000}
+
+    def whole(self, call: Call) -> dict[str, float]:
+        """Seconds of `pipe(**call)` from prompt to picture, and of its `text` and `decode` parts."""
+        with self._parts() as parts:
+            total = self.seconds(lambda: self.pipe(**call))
+        return {**parts, "end_to_end": total}
+
+    def seconds(self, run: Callable[[], Any]) -> float:
+        """Seconds of `run()`, the device idle before and after."""
+        self.synchronise()
+        start = time.perf_counter()
+        run()
+        self.synchronise()
+        return time.perf_counter() - start
+
+    def synchronise(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def peak_memory(self, call: Call) -> int | None:
+        """Peak bytes that the device holds during `pipe(**call)`, in a pass of its own; None on a CPU."""
+        if self.device.type != "cuda":
+            return None
+        self.synchronise()
+        torch.cuda.reset_peak_memory_stats(self.device)
+        self.pipe(**call)
+        return int(torch.cuda.max_memory_allocated(self.device))
+
+    @torch.no_grad()
+    def embed(self, call: Call) -> dict[str, Any]:
+        """`call` with embeddings in place of its prompts. The same prompts are embedded once."""
+        call = dict(call)
+        prompt, negative = call.pop("prompt"), call.pop("negative_prompt", None)
+        length = {k: call[k] for k in ("max_sequence_length",) if k in call}
+        guided = call.get("true_cfg_scale", 1.0) > 1 and negative is not None
+        key = repr((prompt, negative if guided else None, length))
+        if key not in self._embedded:
+            made = self._encode(prompt, length)
+            if guided:
+                made |= {f"negative_{k}": v for k, v in self._encode(negative, length).items()}
+            self._embedded[key] = made
+        return call | self._embedded[key]
+
+    def _encode(self, prompt: Any, length: dict[str, Any]) -> dict[str, torch.Tensor]:
+        embedded = self.pipe.encode_prompt(prompt=prompt, prompt_2=None, device=self.device, **length)
+        return dict(zip(("prompt_embeds", "pooled_prompt_embeds"), embedded, strict=False))
+
+    @contextmanager
+    def _parts(self) -> Iterator[dict[str, float]]:
+        """Seconds spent in the text encoders and in the decoder, while the context is open."""
+        spent = {"text": 0.0, "decode": 0.0}
+        with (
+            self._timed(self.pipe, "encode_prompt", "text", spent),
+            self._timed(self.pipe.vae, "decode", "decode", spent),
+        ):
+            yield spent
+
+    @contextmanager
+    def _timed(self, owner: Any, name: str, part: str, spent: dict[str, float]) -> Iterator[None]:
+        """Shadow a method by a timed one on this instance, and take the shadow away again."""
+        plain = getattr(owner, name)
+        before = vars(owner).get(name)
+
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            result: list[Any] = []
+            spent[part] += self.seconds(lambda: result.append(plain(*args, **kwargs)))
+            return result[0]
+
+        # Past diffusers' own __setattr__, which watches for components.
+        object.__setattr__(owner, name, timed)
+        try:
+            yield
+        finally:
+            object.__delattr__(owner, name)
+            if before is not None:
+                object.__setattr__(owner, name, before)

@@ -1,0 +1,95 @@
+"""The timing stage: an experiment's methods against its reference on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ddit_eval import machine, timing
+from ddit_eval.config import Experiment, Method
+from ddit_eval.files import check_writable, write_json
+from ddit_eval.generate import Generator, describe_weights, job_of
+from ddit_eval.prompts import Prompt, load_prompts
+from ddit_eval.records import Weights
+from ddit_eval.stopwatch import Stopwatch
+
+Group = tuple[Prompt, ...]
+
+
+def groups_of(prompts: Sequence[Prompt], count: int, batch: int) -> list[Group]:
+    """`count` groups of `batch` prompts; a set that is too small starts again from its beginning."""
+    return [tuple(prompts[(g * batch + i) % len(prompts)] for i in range(batch)) for g in range(count)]
+
+
+class Bench:
+    """Timed calls of one pipeline, switched from method to method."""
+
+    def __init__(self, generator: Generator, experiment: Experiment, weights: Weights):
+        self.generator, self.experiment, self.weights = generator, experiment, weights
+        self.watch = Stopwatch(generator.pipe)
+
+    def call(self, method: Method, group: Group, seed: int) -> dict[str, Any]:
+        """Switch to `method`, and the arguments of its pipeline call with fresh noise from `seed`."""
+        self.generator.handle.policy = method.policy
+        self.generator.handle.seed = seed
+        prompts = [replace(prompt, seed=seed + i) for i, prompt in enumerate(group)]
+        return self.generator.arguments([job_of(self.experiment, self.weights, method, p) for p in prompts])
+
+    def runner(self, method: Method, whole: Sequence[Group]) -> timing.Runner[Group]:
+        """Times the denoising loop, and for the groups in `whole` the call from prompt to picture as well."""
+
+        def run(group: Group, seed: int) -> dict[str, float]:
+            seconds = self.watch.denoise(self.call(method, group, seed))
+            if group in whole:
+                seconds |= self.watch.whole(self.call(method, group, seed))
+            return seconds
+
+        return run
+
+
+def time_experiment(
+    experiment: Experiment,
+    result: Path,
+    *,
+    pipe: Any = None,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> dict[str, Any]:
+    """Time the experiment's methods in blocks and write `result` (timing.json); returns its content.
+
+    The speed-up is that of the denoising loop at `timing.batch` pictures a call; text, decoder and the whole
+    call are timed on the first `timing.whole` groups of prompts.
+    """
+    check_writable(result.parent)
+    plan = experiment.timing
+    names = plan.methods or tuple(m.name for m in experiment.methods)
+    chosen = [m for m in experiment.methods if m.name in {*names, experiment.reference}]
+    groups = groups_of(load_prompts(experiment.prompts), plan.prompts, plan.batch)
+    with Generator(experiment, pipe) as generator:
+        bench = Bench(generator, experiment, describe_weights(experiment))
+        samples = timing.run_blocks(
+            {m.name: bench.runner(m, groups[: plan.whole]) for m in chosen},
+            groups,
+            plan.rounds,
+            plan.seed,
+            reference=experiment.reference,
+            warm_up=plan.warmup,
+            progress=progress,
+        )
+        # In a pass of its own: watching memory costs time.
+        memory = {m.name: bench.watch.peak_memory(bench.call(m, groups[0], plan.seed)) for m in chosen}
+        content = timing.summarise(samples, experiment.reference)
+        for row in content["rows"]:
+            row["peak_memory"] = memory[row["method"]]
+        content |= {
+            "machine": machine.describe(bench.watch.device),
+            "profile": experiment.profile,
+            "model": experiment.model,
+            "reference": experiment.reference,
+            "batch": plan.batch,
+            "prompts": plan.prompts,
+            "rounds": plan.rounds,
+        }
+    write_json(result, content)
+    return content

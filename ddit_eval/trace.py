@@ -1,0 +1,48 @@
+"""What one denoising step did: plain data, from the attachment to results and figures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass
+class StepTrace:
+    """One denoising step of one pipeline call.
+
+    `signals` holds the scheduler's value per candidate scale (None where no signal was measured).
+    `seconds` runs from the step's first transformer call to the end of its last one, the decision included.
+    """
+
+    index: int
+    timestep: float  # as the diffusers scheduler counts, 0 to 1000
+    scale: int
+    signals: dict[int, float] | None
+    tokens: int  # image tokens that the transformer ran
+    base_tokens: int  # image tokens of the undivided base grid
+    seconds: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        signals = None if self.signals is None else {str(k): v for k, v in sorted(self.signals.items())}
+        return {
+            "index": self.index,
+            "timestep": self.timestep,
+            "scale": self.scale,
+            "signals": signals,
+            "tokens": self.tokens,
+            "base_tokens": self.base_tokens,
+            "seconds": self.seconds,
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> StepTrace:
+        signals = data["signals"]
+        return cls(
+            index=int(data["index"]),
+            timestep=float(data["timestep"]),
+            scale=int(data["scale"]),
+            signals=None if signals is None else {int(k): float(v) for k, v in signals.items()},
+            tokens=int(data["tokens"]),
+            base_tokens=int(data["base_tokens"]),
+            seconds=float(data["seconds"]),
+        )

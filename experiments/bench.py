@@ -1,0 +1,247 @@
+"""`make bench`: what the attachment costs, and whether fewer FLOPs become less time.
+
+Every figure is held against its target by its interval: "met" and "missed" need the whole interval on one
+side, anything else is "undecided". Leave the machine alone while it runs (about three minutes on 2 cores).
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ddit_eval import flops, machine, policies, schedule, stats, timing
+from ddit_eval.attachment import attach
+from ddit_eval.files import write_json
+from ddit_eval.models import default_side, load_pipeline
+from ddit_eval.patching.adapter import Adapter
+from ddit_eval.policies import StepView
+from ddit_eval.stats import Interval
+from ddit_eval.stopwatch import Stopwatch
+from ddit_eval.world import caption, sample_scenes
+
+IMPORT = "import time; t = time.perf_counter(); import ddit_eval; print(time.perf_counter() - t)"
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long to measure. `steps` of a denoising loop: overheads are per step, so a few suffice."""
+
+    prompts: int = 8
+    rounds: int = 10
+    steps: int = 8
+    batch: int = 8
+    batch_rounds: int = 3
+    repeats: int = 100  # of a decision
+    processes: int = 5
+
+
+@dataclass(frozen=True)
+class Target:
+    """A figure and the side of `bound` on which it has to lie."""
+
+    name: str
+    what: str
+    unit: str
+    figure: Interval
+    bound: float
+    at_most: bool = True
+
+    @property
+    def verdict(self) -> str:
+        low, high = self.figure.low, self.figure.high
+        inside, outside = (high <= self.bound, low > self.bound) if self.at_most else (
+            low >= self.bound, high < self.bound)  # fmt: skip
+        return "met" if inside else "missed" if outside else "undecided"
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "what": self.what,
+            "unit": self.unit,
+            **self.figure.to_json(),
+            "target": f"{'<=' if self.at_most else '>='} {self.bound:g}",
+            "verdict": self.verdict,
+        }
+
+
+class Loop:
+    """Denoising loops of one pipeline, with and without an attachment."""
+
+    def __init__(self, pipe: Any, adapter: Adapter, call: Mapping[str, Any]):
+        self.pipe, self.adapter, self.call = pipe, adapter, dict(call)
+        self.watch = Stopwatch(pipe)
+
+    def runner(self, policy: policies.Policy | None, batch: int = 1) -> timing.Runner[str]:
+        """Seconds of the loop under `policy`; None: on the plain pipeline."""
+
+        def run(prompt: str, seed: int) -> float:
+            # The plain run attaches as well, and detaches before the clock starts: equal histories.
+            handle = attach(self.pipe, self.adapter, policy or policies.Base())
+            try:
+                if policy is None:
+                    handle.detach()
+                noise = [torch.Generator("cpu").manual_seed(seed + i) for i in range(batch)]
+                call = {**self.call, "prompt": [prompt] * batch, "generator": noise}
+                return self.watch.denoise(call)["denoise"]
+            finally:
+                handle.detach()
+
+        return run
+
+
+def silent_rule(adapter: Adapter) -> policies.Threshold:
+    """The rule at a threshold so low that it measures at every step and never goes coarse."""
+    return policies.Threshold(tau=1e-30, rho=0.4, order=3, scales=adapter.scales)
+
+
+def overhead(loop: Loop, prompts: Sequence[str], effort: Effort) -> tuple[list[Target], float, Any]:
+    """What attaching costs at scale 1, the seconds of a plain step, and the null row."""
+    runners = {
+        "plain": loop.runner(None),
+        "attached": loop.runner(policies.Base()),
+        "rule": loop.runner(silent_rule(loop.adapter)),
+    }
+    samples = timing.run_blocks(runners, prompts, effort.rounds, reference="plain")
+    step = statistics.median(s.stages[timing.STAGE] for s in samples if s.method == "plain") / effort.steps
+    targets = []
+    for name, what, bound in (
+        ("attached", "attachment at scale 1, share of the denoising loop", 1.0),
+        ("rule", "attachment and rule (never fires), share of the loop", 2.0),
+    ):
+        ratio = timing.speedup(samples, "plain", name)  # seconds of `name` over those of plain
+        percent = Interval(*(100 * (v - 1) for v in (ratio.value, ratio.low, ratio.high)), n=ratio.n)
+        targets.append(Target(name, what, "%", percent, bound))
+    null = timing.speedup(samples, timing.NULL, "plain")
+    return targets, step, null.to_json()
+
+
+def decision(loop: Loop, step: float, effort: Effort) -> Target:
+    """Seconds of one decision (difference, deviations, percentile, read-out, rule) as % of a base step."""
+    rule = silent_rule(loop.adapter)
+    grid = flops.grid_of(loop.pipe, loop.call["height"], loop.call["width"])
+    shape = (1, grid[1] * grid[2], loop.adapter.config.out_channels)
+    device, dtype = loop.watch.device, loop.pipe.transformer.dtype
+    latents = [torch.randn(shape, device=device, dtype=dtype) for _ in range(rule.order + 1)]
+    differences = schedule.Differences(rule.order)
+
+    def decide(index: int) -> None:
+        difference = differences.push(latents[index % len(latents)])
+        if difference is not None:
+            read = schedule.signals(difference, grid, rule.scales, rule.rho).amax(0).tolist()
+            rule.decide(StepView(index, index + 1, dict(zip(rule.scales, read, strict=True))))
+
+    for index in range(2 * len(latents)):
+        decide(index)
+    seconds = [loop.watch.seconds(lambda i=i: decide(i)) for i in range(effort.repeats)]
+    return Target("decision", "scheduler's decision, share of a base step", "%", median(seconds, 100 / step), 1.0)
+
+
+def batched(loop: Loop, prompts: Sequence[str], effort: Effort) -> list[Target]:
+    """Measured speed-up of always-s over what the FLOP ratio allows, at a batch."""
+    fixed = {f"always-{s}p": policies.Fixed(s) for s in loop.adapter.scales}
+    runners = {"base": loop.runner(policies.Base(), effort.batch)}
+    runners |= {name: loop.runner(policy, effort.batch) for name, policy in fixed.items()}
+    samples = timing.run_blocks(runners, prompts, effort.batch_rounds)
+    grid = flops.grid_of(loop.pipe, loop.call["height"], loop.call["width"])
+    words = loop.watch.embed({**loop.call, "prompt": list(prompts[:1])})["prompt_embeds"].shape[1]
+    table = flops.by_scale(loop.pipe.transformer, grid, words, loop.adapter.scales, loop.adapter)
+    targets = []
+    for name, policy in fixed.items():
+        allowed = table[1] / table[policy.scale]
+        got = timing.speedup(samples, name, "base")
+        share = Interval(*(100 * v / allowed for v in (got.value, got.low, got.high)), n=got.n)
+        what = f"{name} at batch {effort.batch}: {got.value:.2f}x, share of the FLOP ratio {allowed:.2f}"
+        targets.append(Target(name, what, "%", share, 85.0, at_most=False))
+    return targets
+
+
+def start_up(effort: Effort) -> list[Target]:
+    """Seconds of an import and of a --help, each in processes of its own (the first one only warms)."""
+
+    def python(*arguments: str) -> str:
+        return subprocess.run([sys.executable, *arguments], check=True, capture_output=True, text=True).stdout
+
+    def clocked() -> float:
+        start = time.perf_counter()
+        python("-m", "ddit_eval.cli", "--help")
+        return time.perf_counter() - start
+
+    def several(run: Callable[[], float]) -> Interval:
+        return median([run() for _ in range(effort.processes + 1)][1:])
+
+    return [
+        Target("import", "import ddit_eval", "s", several(lambda: float(python("-c", IMPORT))), 0.5),
+        Target("help", "ddit-eval --help, whole process", "s", several(clocked), 1.0),
+    ]
+
+
+def median(values: Sequence[float], factor: float = 1.0) -> Interval:
+    """The median with the interval of its order statistics (binomial, at least 95 % from 6 values on)."""
+    ordered = sorted(v * factor for v in values)
+    n = len(ordered)
+    reach = min((n - 1) // 2, round(0.98 * n**0.5 + 0.5))
+    low, high = ordered[(n - 1) // 2 - reach], ordered[n // 2 + reach]
+    return Interval(statistics.median(ordered), low, high, n)
+
+
+def bench(pipe: Any, adapter: Adapter, call: Mapping[str, Any], effort: Effort) -> dict[str, Any]:
+    """All figures of `pipe` as JSON. `call`: height, width and what else its calls need."""
+    pipe.set_progress_bar_config(disable=True)
+    loop = Loop(pipe, adapter, {**call, "num_inference_steps": effort.steps})
+    prompts = [caption(scene) for scene in sample_scenes(0, 0, effort.prompts, "heldout")]
+    attached, step, null = overhead(loop, prompts, effort)
+    targets = [*attached, decision(loop, step, effort), *batched(loop, prompts, effort), *start_up(effort)]
+    return {
+        "machine": machine.describe(loop.watch.device),
+        "base_step_seconds": step,
+        "null": null,
+        "rows": [target.to_json() for target in targets],
+    }
+
+
+def show(result: Mapping[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("what", "measured", "95 % interval", "target", "verdict")
+    for row in result["rows"]:
+        unit = row["unit"]
+        style = {"met": "green", "missed": "red"}.get(row["verdict"], "yellow")
+        interval = f"{row['low']:.2f} to {row['high']:.2f}"
+        cells = (row["what"], f"{row['value']:.2f} {unit}", interval, f"{row['target']} {unit}")
+        table.add_row(*cells, f"[{style}]{row['verdict']}")
+    null = stats.Interval.from_json(result["null"])
+    console = Console()
+    console.print(table)
+    console.print(f"base step {1000 * result['base_step_seconds']:.2f} ms; the base against itself {null}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="mini-flux", help="a name, a folder or a hub id (default: mini-flux)")
+    parser.add_argument("--adapter", default="mini-flux", help="a name, a folder, or 'untrained': as fast")
+    parser.add_argument("--side", type=int, help="pixels (default: the model's own)")
+    parser.add_argument("--out", type=Path, default=Path("results/bench.json"))
+    parser.add_argument("--rounds", type=int, default=Effort.rounds, help="more make narrower intervals")
+    options = parser.parse_args()
+    pipe = load_pipeline(options.model)
+    untrained = options.adapter == "untrained"
+    adapter = Adapter.from_base(pipe).eval() if untrained else Adapter.from_pretrained(options.adapter)
+    side = options.side or default_side(pipe)
+    result = bench(pipe, adapter, {"height": side, "width": side}, Effort(rounds=options.rounds))
+    result |= {"model": options.model, "adapter": options.adapter, "side": side}
+    write_json(options.out, result)
+    show(result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""Distillation on the tiny pipeline: it learns, resumes to the step, and refuses bad input."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from ddit_eval.attachment import attach
+from ddit_eval.distil import DistilConfig, distil, load_config
+from ddit_eval.distil.config import Source
+from ddit_eval.distil.data import pictures_of
+from ddit_eval.distil.inputs import encode, flux_inputs
+from ddit_eval.distil.measure import TIMESTEPS, relative_error
+from ddit_eval.errors import DditError
+from ddit_eval.patching.adapter import Adapter
+from ddit_eval.patching.detail import DetailConfig
+from tests.tiny import tiny_flux
+
+
+def config(out, **changes):
+    values = {
+        "model": "tiny",
+        "out": out,
+        "rank": 2,
+        "detail": DetailConfig(width=8, depth=1, features=2),
+        "source": Source(side=32),
+        "pictures": 48,
+        "batch": 4,
+        "text_tokens": 8,
+        "probe_pictures": 4,
+        "checkpoint_minutes": 1e-6,
+    }
+    return DistilConfig(**{**values, **changes})
+
+
+def test_it_learns_and_reports_the_error_by_timestep(tmp_path):
+    rows = list(distil(config(tmp_path / "a", pictures=240, lr=3e-3), tiny_flux()))
+    assert rows[-1]["step"] == rows[-1]["of"] == 60
+    record = json.loads((tmp_path / "a" / "errors.json").read_text())
+    assert record["timesteps"] == list(TIMESTEPS)
+    mean = {(r["scale"], r["stage"]): sum(r["error"]) for r in record["rows"]}
+    for scale in (2, 4):
+        assert mean[scale, "trained"] < 0.9 * mean[scale, "start"]
+    with attach(tiny_flux(), adapter=tmp_path / "a") as handle:
+        assert handle.adapter.scales == (2, 4)
+
+
+def test_a_killed_run_ends_like_an_uninterrupted_one(tmp_path):
+    list(distil(config(tmp_path / "whole"), tiny_flux()))
+    killed = distil(config(tmp_path / "killed"), tiny_flux())
+    for _ in range(5):
+        next(killed)
+    killed.close()
+    rest = list(distil(config(tmp_path / "killed"), tiny_flux()))
+    assert 6 <= rest[0]["step"] + 1 <= 7  # nothing that was checkpointed is done again
+    one, two = (Adapter.from_pretrained(tmp_path / n).state_dict() for n in ("whole", "killed"))
+    for name, value in one.items():
+        torch.testing.assert_close(value, two[name], rtol=1e-4, atol=1e-5)
+
+
+def test_the_base_is_left_as_it_was(tmp_path):
+    pipe = tiny_flux()
+    before = {k: v.clone() for k, v in pipe.transformer.state_dict().items()}
+    list(distil(config(tmp_path, pictures=8), pipe))
+    after = pipe.transformer.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(v, after[k]) for k, v in before.items())
+
+
+def test_inputs_lie_on_the_flow():
+    pipe = tiny_flux()
+    latents = encode(pipe, torch.rand(2, 3, 32, 32) * 2 - 1)
+    noise = torch.randn_like(latents)
+    ends = [flux_inputs(pipe, latents, ["a", "b"], torch.full((2,), t), noise, 8) for t in (0.0, 1.0)]
+    clean, pure = (pipe._unpack_latents(e.kwargs["hidden_states"], 32, 32, 2) for e in ends)
+    torch.testing.assert_close(clean, latents)
+    torch.testing.assert_close(pure, noise)
+
+
+def test_relative_error_of_the_mean_velocity_is_one():
+    base = torch.randn(4, 64, 12)
+    assert relative_error(base.mean().expand_as(base), base) == pytest.approx(1)
+    assert relative_error(base, base) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("model: m\nout: o\nscales: [2, 1]\n", "scales"),
+        ("model: m\nout: o\nscals: [2]\n", "scals"),
+        ("model: m\nout: o\nlr: -1\n", "lr"),
+        ("model: [\n", "cannot read"),
+    ],
+)
+def test_a_bad_config_is_named(tmp_path, text, named):
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    with pytest.raises(DditError, match=named):
+        load_config(path)
+
+
+def test_a_broken_checkpoint_is_named(tmp_path):
+    folder = tmp_path / "checkpoint"
+    folder.mkdir(parents=True)
+    (folder / "meta.json").write_text("{}")
+    (folder / "state.safetensors").write_bytes(b"no")
+    with pytest.raises(DditError, match="checkpoint"):
+        next(distil(config(tmp_path), tiny_flux()))
+
+
+def test_an_empty_folder_of_pictures_is_named(tmp_path):
+    with pytest.raises(DditError, match="no picture"):
+        pictures_of(Source(kind="folder", path=tmp_path))

@@ -1,0 +1,132 @@
+"""How the shipped models are built and trained, and that they are what the README says."""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import FluxPipeline
+
+import ddit_eval
+from ddit_eval.mini.reader import accuracy
+from ddit_eval.mini.train import Plan, Stage, Trainer, image_ids, pack, token_labels
+from ddit_eval.mini.vae import build_vae, pictures, psnr
+from ddit_eval.world import render, sample_scenes
+from ddit_eval.world.reader import Found, load_reader, objects, read
+from tests.tiny import tiny_flux, tiny_transformer, tiny_vae
+
+WEIGHTS = Path(str(resources.files("ddit_eval"))) / "weights"
+
+
+@pytest.fixture
+def trainer(tmp_path, monkeypatch):
+    monkeypatch.setattr("ddit_eval.mini.pipeline.build_transformer", lambda channels: tiny_transformer())
+    monkeypatch.setattr("ddit_eval.mini.train.MIDDLE", 1)
+    tiny_vae().save_pretrained(tmp_path / "vae")
+    plan = Plan(stages=[Stage(side=32, pictures=12, batch=4, lr=1e-3), Stage(side=32, pictures=4, batch=4, lr=1e-3, guidance=2.0)])
+
+    def make(out: str) -> Trainer:
+        (tmp_path / out).mkdir(exist_ok=True)
+        return Trainer(plan, tmp_path / "vae", tmp_path / out)
+
+    return make
+
+
+def test_training_writes_a_flux_pipeline(trainer, tmp_path):
+    run = trainer("run")
+    run.run(every=0)
+    pipe = FluxPipeline.from_pretrained(tmp_path / "run" / "pipeline", torch_dtype=torch.float32)
+    pipe.set_progress_bar_config(disable=True)
+    image = pipe("a red star", height=32, width=32, num_inference_steps=2, max_sequence_length=8, output_type="pt")
+    assert image.images.shape == (1, 3, 32, 32)
+    rows = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [(r["stage"], r["step"]) for r in rows] == [(0, 1), (0, 2), (0, 3), (1, 1)]
+
+
+def test_training_resumes_to_the_step(trainer):
+    whole, killed = trainer("whole"), trainer("killed")
+    stage = whole.plan.stages[0]
+    for run in (whole, killed):
+        run.train_step(stage, 3, 0)
+        run.step = 1
+    killed.save()
+    again = trainer("killed")
+    assert again.resume()
+    assert again.step == 1
+    assert whole.train_step(stage, 3, 0) == pytest.approx(again.train_step(stage, 3, 0), rel=1e-5)
+
+
+def test_packing_is_the_pipelines_own():
+    latents = torch.randn(2, 3, 8, 8)
+    torch.testing.assert_close(pack(latents), FluxPipeline._pack_latents(latents, 2, 3, 8, 8))
+    ids = FluxPipeline._prepare_latent_image_ids(1, 4, 4, "cpu", torch.float32)
+    torch.testing.assert_close(image_ids(4), ids)
+
+
+def test_token_labels_name_the_thing_under_the_token():
+    scenes = sample_scenes(0, 0, 20)
+    labels = token_labels(scenes, 16)
+    assert labels.shape == (20, 256, 3)
+    for scene, row in zip(scenes, labels, strict=True):
+        thing = scene.things[0]
+        token = int(thing.y * 16) * 16 + int(thing.x * 16)
+        assert row[token, 0] > 0
+    assert labels.min() == 0
+
+
+def test_psnr_of_a_known_error():
+    assert psnr(torch.zeros(1, 3, 4, 4), torch.full((1, 3, 4, 4), 0.2)) == pytest.approx(20.0)
+
+
+def test_regions_become_objects():
+    logits = torch.zeros(18, 32, 32)
+    logits[0] = 5.0  # background everywhere ...
+    logits[3, 4:12, 4:12] = 9.0  # ... but for a triangle
+    logits[6 + 1, 4:12, 4:12] = 9.0
+    logits[15 + 2, 4:12, 4:12] = 9.0
+    logits[1, 20:22, 20:22] = 9.0  # and a speck
+    assert objects(logits) == [Found("triangle", "red", "striped", 0.25, 0.25, 64 / 1024)]
+
+
+def test_the_shipped_reader_reads_true_scenes():
+    scenes = sample_scenes(21, 0, 100, "heldout")
+    right = accuracy(scenes, torch.from_numpy(render(scenes, 64)), load_reader())
+    assert min(right.values()) > 0.93
+
+
+def test_the_reader_reads_any_size():
+    scenes = sample_scenes(3, 0, 12)
+    small, large = (read(render(scenes, side)) for side in (64, 128))
+    same = [[(f.shape, f.colour) for f in a] == [(f.shape, f.colour) for f in b] for a, b in zip(small, large, strict=True)]
+    assert sum(same) >= 11
+
+
+def test_the_shipped_pipeline_is_plain_diffusers_and_small():
+    size = sum(p.stat().st_size for p in (WEIGHTS / "mini-flux").rglob("*.safetensors"))
+    assert size <= 20e6
+    pipe = FluxPipeline.from_pretrained(WEIGHTS / "mini-flux", torch_dtype=torch.float32)
+    assert type(pipe) is FluxPipeline
+    assert pipe.transformer.inner_dim > 1.4 * 4 * 4 * pipe.transformer.config.in_channels
+
+
+def test_the_shipped_vae_keeps_what_the_reader_reads():
+    pipe = ddit_eval.load_pipeline("mini-flux")
+    scenes = sample_scenes(22, 0, 40, "heldout")
+    x = torch.from_numpy(render(scenes, 64)) * 2 - 1
+    with torch.no_grad():
+        y = pipe.vae.decode(pipe.vae.encode(x).latent_dist.mode()).sample.clamp(-1, 1)
+    assert psnr(y, x) > 29
+    right = accuracy(scenes, y / 2 + 0.5, load_reader())
+    assert right["shape"] > 0.9
+    assert right["colour"] > 0.95
+
+
+def test_vae_halves_the_side():
+    assert build_vae().encode(pictures(0, 0, 1, 32)).latent_dist.mean.shape == (1, 3, 16, 16)
+
+
+def test_tiny_flux_runs():
+    assert tiny_flux()("a", height=32, width=32, num_inference_steps=1, max_sequence_length=8).images
