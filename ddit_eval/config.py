@@ -119,7 +119,7 @@ class Experiment(Strict):
     guidance_scale: float = 3.5
     true_cfg_scale: float = 1.0
     dtype: Literal["float32", "bfloat16", "float16"] | None = None  # bfloat16 on a GPU, else float32
-    prompts: PromptSource = WorldPrompts()
+    prompts: PromptSource = WorldPrompts(start=0)
     batch: PositiveInt = 1
     reference: str = "base"
     methods: tuple[Method, ...] = Field(min_length=1)

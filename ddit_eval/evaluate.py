@@ -119,14 +119,6 @@ def headline(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
     }
 
 
-def copy_distillation(adapter: str | None, results: Path) -> None:
-    """The adapter's distillation error by timestep, where it came with one, into results/<profile>."""
-    from ddit_eval.patching.storage import find
-
-    if adapter and (source := find(adapter) / "errors.json").is_file():
-        write_json(results / "distillation.json", read_json(source))
-
-
 def evaluate(
     experiment: Experiment,
     runs: Path,
@@ -172,6 +164,5 @@ def evaluate(
         results / "traces.json", {"methods": {name: traces_of(same) for name, same in records.items()}}
     )
     write_text(results / "samples.csv", samples_csv(measured, records))
-    copy_distillation(experiment.adapter, results)
     progress(len(records), len(records), "done")
     return quality

@@ -69,9 +69,7 @@ def parts(
     return total
 
 
-def forward(
-    transformer: nn.Module, layout: Layout, text_tokens: int, adapter: Adapter | None = None
-) -> int:
+def forward(transformer: nn.Module, layout: Layout, text_tokens: int, adapter: Adapter | None = None) -> int:
     """FLOPs of one forward pass of one sample on `layout`."""
     return sum(parts(transformer, layout, text_tokens, adapter).values())
 

@@ -57,7 +57,7 @@ class Generator:
         self.handle.detach()
 
     def arguments(self, jobs: Sequence[Job]) -> dict[str, Any]:
-        """The pipeline call that makes `jobs` (equal in all but the prompt), as far as the pipeline knows the names."""
+        """The pipeline call that makes `jobs`, which are equal in all but the prompt."""
         import torch
 
         first = jobs[0]
@@ -170,7 +170,7 @@ def jobs_of(experiment: Experiment, weights: Weights | None = None) -> dict[str,
 
 
 def batches(jobs: Sequence[Job], size: int) -> Iterator[list[Job]]:
-    """Consecutive jobs of one method, `size` at a time; one at a time where the schedule is the sample's own."""
+    """Consecutive jobs of one method, `size` at a time; singly where the schedule is the sample's own."""
     for _, group in groupby(jobs, key=lambda job: job.method):
         same = list(group)
         step = 1 if alone(parse_policy(same[0].policy)) else size

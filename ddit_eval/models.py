@@ -29,7 +29,7 @@ class Model:
     def get(self) -> str:
         """How to get the weights, in one line."""
         if self.hub is None:
-            return "ships with ddit_eval; train it: python -m ddit_eval.mini.train experiments/train/mini-flux.yaml"
+            return "ships with ddit_eval (reinstall it), or see experiments/train for how it was trained"
         return f"accept its licence on the hub, then: hf auth login && hf download {self.hub}"
 
 
@@ -77,7 +77,7 @@ def _cached(repo: str) -> Path | None:
 
 
 def locate(name_or_path: str | Path) -> Path:
-    """The folder that holds a model's weights; raises `DditError` naming what is missing and how to get it."""
+    """The folder that holds a model's weights; raises `DditError` saying how to get what is missing."""
     folder = find(name_or_path)
     if folder is not None and (folder / "model_index.json").is_file():
         return folder
@@ -89,7 +89,8 @@ def locate(name_or_path: str | Path) -> Path:
         raise DditError(f"the weights of {model.name} are not on this machine. To get them: {model.get}")
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         raise DditError(
-            f"{name} is neither a folder nor in the local Hugging Face cache. To get it from the hub: hf download {name}"
+            f"{name} is neither a folder nor in the local Hugging Face cache. "
+            f"To get it from the hub: hf download {name}"
         )
     raise DditError(
         f"unknown model {name!r}; known are {', '.join(MODELS)}, any folder of a pipeline, or a hub id"
@@ -99,7 +100,7 @@ def locate(name_or_path: str | Path) -> Path:
 def load_pipeline(name_or_path: str | Path, device: Any = None, dtype: Any = None) -> Any:
     """Load a model as the plain diffusers pipeline that it is.
 
-    name_or_path: a registered name ("mini-flux"), a folder, or the hub id of weights that were downloaded before.
+    name_or_path: a registered name ("mini-flux"), a folder, or the hub id of weights downloaded before.
     device: CUDA where there is one, else the CPU. dtype: float32 on the CPU, bfloat16 elsewhere.
     Raises `DditError` for an unknown model and for weights that are not here; nothing is ever downloaded.
     """
@@ -142,7 +143,7 @@ def default_side(pipe: Any) -> int:
 
 
 def text_tokens(name_or_path: str | Path) -> int:
-    """How many tokens of text a model was made for: registered, or its second tokenizer's limit, at most 512."""
+    """How many tokens of text a model was made for; its second tokenizer's limit if not registered."""
     if model := known(str(name_or_path)):
         return model.text_tokens
     try:

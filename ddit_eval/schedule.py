@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ddit_eval.errors import DditError
@@ -58,20 +59,30 @@ def patch_std(difference: Tensor, grid: Grid, scales: Sequence[int]) -> list[Ten
     batch, tokens, _ = difference.shape
     if tokens != frames * height * width:
         raise DditError(f"{tokens} tokens do not fill a grid of {frames} x {height} x {width}")
-    inside, mean = torch.var_mean(_upcast(difference), dim=-1, correction=0)
+    x = _upcast(difference)
+    mean = x.mean(-1, keepdim=True)
+    inside = (x - mean).square().mean(-1, keepdim=True)
+    # A common shift changes no deviation, and E[m^2] - E[m]^2 below loses less to rounding.
+    mean = mean - mean.mean(1, keepdim=True)
+    moments = torch.cat([inside + mean.square(), mean], -1).view(batch * frames, height, width, 2)
+    moments = moments.permute(0, 3, 1, 2)
     result = []
     for s in scales:
-        rows, columns = height // s, width // s
-        if not rows or not columns:
+        if s > min(height, width):
             raise DditError(f"scale {s} does not fit into a grid of {height} x {width} base tokens")
-        shape = (batch, frames, height, width)
-        cells = (batch, frames, rows, s, columns, s)
-        crop = (..., slice(rows * s), slice(columns * s))
-        # Law of total variance: the mean of the tokens' variances plus the variance of their means.
-        within = inside.view(shape)[crop].reshape(cells).mean((3, 5))
-        between = mean.view(shape)[crop].reshape(cells).var((3, 5), correction=0)
-        result.append((within + between).sqrt().flatten(1))
+        second, first = F.avg_pool2d(moments, s).unbind(1)
+        variance = (second - first.square()).clamp_min(0)
+        result.append(variance.sqrt().reshape(batch, -1))
     return result
+
+
+def percentile(values: Tensor, rho: float) -> Tensor:
+    """`torch.quantile(values, rho, dim=-1)` at a third of its cost: (B, n) to (B)."""
+    place = rho * (values.shape[-1] - 1)
+    low = int(place)
+    ordered = values.sort(-1).values
+    high = min(low + 1, values.shape[-1] - 1)
+    return torch.lerp(ordered[..., low], ordered[..., high], place - low)
 
 
 def signals(difference: Tensor, grid: Grid, scales: Sequence[int], rho: float) -> Tensor:
@@ -79,8 +90,7 @@ def signals(difference: Tensor, grid: Grid, scales: Sequence[int], rho: float) -
 
     One tensor for all candidate scales, so that reading it costs one device synchronisation.
     """
-    deviations = patch_std(difference, grid, scales)
-    return torch.stack([torch.quantile(d, rho, dim=-1) for d in deviations], dim=-1)
+    return torch.stack([percentile(d, rho) for d in patch_std(difference, grid, scales)], dim=-1)
 
 
 def choose_scale(values: Mapping[int, float], tau: float, scales: Sequence[int] | None = None) -> int:

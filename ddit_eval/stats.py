@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -62,6 +62,11 @@ class Interval:
         value, low, high = (number_from_json(data[k]) for k in ("value", "low", "high"))
         return cls(value, low, high, data.get("n", 0), data.get("infinite", 0), data.get("note"))
 
+    def scaled(self, factor: float, shift: float = 0.0) -> Interval:
+        """`factor * x + shift` of value and ends; `factor` is positive."""
+        ends = [factor * x + shift for x in (self.value, self.low, self.high)]
+        return replace(self, value=ends[0], low=ends[1], high=ends[2])
+
     def __str__(self) -> str:
         tail = f" ({self.infinite} infinite)" if self.infinite else ""
         return f"{self.value:.4g} [{self.low:.4g}, {self.high:.4g}]{tail}"
@@ -98,9 +103,7 @@ def number_from_json(value: float | str | None) -> float:
     return math.nan if value is None else float(value)
 
 
-def mean(
-    values: ArrayLike, *, level: float = 0.95, resamples: int = RESAMPLES, seed: int = 0
-) -> Interval:
+def mean(values: ArrayLike, *, level: float = 0.95, resamples: int = RESAMPLES, seed: int = 0) -> Interval:
     """The mean of one value a prompt, with its bootstrap interval."""
     sample = _vector(values)
     sample = sample[~np.isnan(sample)]

@@ -94,6 +94,8 @@ def open_study(name: str, journal: Path) -> optuna.Study:
     from optuna.trial import TrialState
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    # Metric names and deterministic GP objectives are "experimental"; that is no news for the user.
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
     check_writable(journal.parent)
     mend_journal(journal)
     storage = JournalStorage(JournalFileBackend(str(journal)))
@@ -112,7 +114,7 @@ def first_point(space: Study) -> dict[str, Any]:
         "tau": math.sqrt(space.tau[0] * space.tau[1]),
         "rho": min(max(0.4, space.rho[0]), space.rho[1]),
         "order": max(space.order),
-        "scales": ",".join(map(str, max(space.scales, key=lambda scales: len(scales)))),
+        "scales": ",".join(map(str, max(space.scales, key=sum))),
         "dwell": space.dwell[0],
         "steps": max(space.steps),
     }
@@ -193,7 +195,7 @@ def measure_with(generator: Generator, experiment: Experiment, weights: Weights)
         pictures, cost = [], 0
         for prompt in prompts:
             images, trace = generator.sample([job_of(experiment, weights, method, prompt)])
-            pictures.append(torch.from_numpy(np.asarray(images[0])).permute(2, 0, 1).float() / 255)
+            pictures.append(torch.from_numpy(np.array(images[0])).permute(2, 0, 1).float() / 255)
             cost += flops_of(trace, table) if space.cost == "flops" else tokens_of(trace)
         return torch.stack(pictures), cost
 

@@ -96,9 +96,7 @@ def speedup(
     blocks = sorted(ours.keys() & theirs.keys())
     prompts = sorted({prompt for prompt, _ in blocks})
     # Rounds that one of the two lacks (a run that was cut short) drop out; the others still pair.
-    logs = [
-        np.mean([np.log(theirs[b] / ours[b]) for b in blocks if b[0] == prompt]) for prompt in prompts
-    ]
+    logs = [np.mean([np.log(theirs[b] / ours[b]) for b in blocks if b[0] == prompt]) for prompt in prompts]
     return stats.geometric_ratio(np.exp(logs), np.ones(len(logs)), seed=seed)
 
 
@@ -151,7 +149,7 @@ def _null(samples: Sequence[Sample], reference: str, stage: str) -> dict[str, An
     null = speedup(samples, NULL, reference, stage)
     out = null.to_json()
     if not null.low <= 1 <= null.high:
-        out["note"] = "the base differs from itself: the machine was disturbed, and every row may be as far off"
+        out["note"] = "the base differs from itself: the machine was disturbed; every row may be as far off"
     return out
 
 

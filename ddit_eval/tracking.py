@@ -1,13 +1,15 @@
 """MLflow runs derived from result files: one a method, one a trial of the study, each logged once.
 
-Results are written first; nothing is logged while something is computed. So a fresh clone rebuilds the whole
-MLflow view in seconds, and logging may be killed at any moment: a run that is not marked complete is deleted and
-made again. A run carries a hash of all that it shows; what is there already is not logged a second time.
+Results are written first; nothing is logged while something is computed. So a fresh clone rebuilds the
+whole MLflow view in seconds, and logging may be killed at any moment: a run that is not marked complete is
+deleted and made again. A run carries a hash of all that it shows; what is there already is not logged a
+second time.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 import os
 import subprocess
@@ -60,12 +62,13 @@ def track(
     uri: str | None = None,
     config: Mapping[str, Any] | None = None,
 ) -> int:
-    """Log what `profile_dir` (results/<profile>) holds and is not logged yet; returns how many runs are new.
+    """Log what `profile_dir` (results/<profile>) holds and is not logged yet; returns how many runs are
+    new.
 
-    `records_dir`: runs/<profile>, for seconds a step and pictures; left out where there is none. `uri`: an MLflow
-    tracking URI; then the environment's MLFLOW_TRACKING_URI; then mlflow.db at the root of the repository.
-    `config`: the experiment, kept beside each run as config.yaml. One process at a time: it takes an unfinished
-    run for one that was killed. Raises `DditError` where quality.json is missing.
+    `records_dir`: runs/<profile>, for seconds a step and pictures; left out where there is none. `uri`: an
+    MLflow tracking URI; then the environment's MLFLOW_TRACKING_URI; then mlflow.db at the root of the
+    repository. `config`: the experiment, kept beside each run as config.yaml. One process at a time: it
+    takes an unfinished run for one that was killed. Raises `DditError` where quality.json is missing.
     """
     results = load(profile_dir)
     records = read_records(records_dir)
@@ -80,8 +83,8 @@ def track(
 
 
 def default_uri() -> str:
-    """SQLite at the root of the repository. DVC_ROOT comes first: `dvc exp --temp` runs in a copy, and what is
-    logged there belongs to the real repository."""
+    """SQLite at the root of the repository. DVC_ROOT comes first: `dvc exp --temp` runs in a copy, and what
+    is logged there belongs to the real repository."""
     return f"sqlite:///{_root() / 'mlflow.db'}"
 
 
@@ -93,9 +96,11 @@ def _root() -> Path:
 
 
 def _open(uri: str | None, name: str) -> tuple[MlflowClient, str]:
-    """A client and the id of the experiment, created where it is missing, with artifacts beside the database."""
+    """A client and the id of the experiment, created where it is missing, with artifacts beside the
+    database."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("DO_NOT_TRACK", "true")
+    logging.getLogger("mlflow").setLevel(logging.WARNING)  # the first use tells of every table it makes
     import mlflow
     from mlflow.exceptions import MlflowException
 
@@ -109,8 +114,8 @@ def _open(uri: str | None, name: str) -> tuple[MlflowClient, str]:
         client = mlflow.MlflowClient(tracking_uri=uri)
         found = client.get_experiment_by_name(name)
         if found is not None and location and found.artifact_location != location:
-            # The repository was moved: artifacts are found by absolute paths, so the old experiment cannot show
-            # its own. It is set aside, and everything is logged again, which takes seconds.
+            # The repository was moved: artifacts are found by absolute paths, so the old experiment cannot
+            # show its own. It is set aside, and everything is logged again, which takes seconds.
             client.rename_experiment(found.experiment_id, f"{name} (before a move, {found.experiment_id})")
             found = None
         if found is not None and found.lifecycle_stage == "deleted":
@@ -118,7 +123,9 @@ def _open(uri: str | None, name: str) -> tuple[MlflowClient, str]:
         if found is None:
             return client, client.create_experiment(name, artifact_location=location)
     except MlflowException as error:
-        raise DditError(f"MLflow at {uri} cannot be used: {error.message}. Name another one with --uri.") from error
+        raise DditError(
+            f"MLflow at {uri} cannot be used: {error.message}. Name another one with --uri."
+        ) from error
     return client, found.experiment_id
 
 
@@ -149,7 +156,12 @@ def _methods(results: Results, records: Mapping[str, list[Json]]) -> Iterator[Pl
             metrics |= _interval("speedup", timed["speedup"])
             metrics |= {f"seconds_{k}": float(v) for k, v in timed["seconds"].items() if v is not None}
         same = records.get(name, [])
-        params = {"model": quality["model"], "steps": row["steps"], "n": row["n"], "policy": row["policy"]["kind"]}
+        params = {
+            "model": quality["model"],
+            "steps": row["steps"],
+            "n": row["n"],
+            "policy": row["policy"]["kind"],
+        }
         params |= {k: v for k, v in row["policy"].items() if k != "kind"}
         yield Planned(
             name=name,
@@ -207,7 +219,8 @@ def _trials(results: Results) -> Iterator[Planned]:
 
 
 def _interval(name: str, data: Json) -> dict[str, float]:
-    """A value and its two ends as three metrics; infinities stay (MLflow holds them), absent ones are left out."""
+    """A value and its two ends as three metrics; infinities stay (MLflow holds them), absent ones are left
+    out."""
     parts = {name: data["value"], f"{name}_low": data["low"], f"{name}_high": data["high"]}
     return {k: float(v) for k, v in parts.items() if v is not None}
 
@@ -216,7 +229,9 @@ def _origin() -> dict[str, str]:
     """Where results come from: the commit, and the stage and experiment if DVC runs us."""
     tags = {k: os.environ[k] for k in ("DVC_EXP_NAME", "DVC_STAGE") if os.environ.get(k)}
     try:
-        done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=_root(), capture_output=True, text=True, timeout=10)
+        done = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=_root(), capture_output=True, text=True, timeout=10
+        )
         commit = done.stdout.strip() if done.returncode == 0 else ""
     except (OSError, subprocess.SubprocessError):
         commit = ""
@@ -244,8 +259,8 @@ def _log(
         client.log_batch(run, metrics=metrics[start : start + _BATCH])
     if planned.method is not None:
         _log_artifacts(client, run, planned.method, results, records.get(planned.method, []), config)
-    client.log_batch(run, tags=[RunTag(COMPLETE, "true")])
     client.set_terminated(run, "FINISHED")
+    client.log_batch(run, tags=[RunTag(COMPLETE, "true")])
 
 
 def _log_artifacts(

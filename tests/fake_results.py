@@ -53,21 +53,45 @@ def methods(ddit_bonus: float = 0.0) -> list[Method]:
         Method("steps-7", steps=7, psnr=34.3, adherence=0.89),
         Method("always-2p", {"kind": "fixed", "scale": 2}, psnr=22.0, adherence=0.72, coarse=((2, 0, 24),)),
         Method("always-4p", {"kind": "fixed", "scale": 4}, psnr=18.5, adherence=0.42, coarse=((4, 0, 24),)),
-        Method("coarse-first-4", {"kind": "coarse-first", "steps": 4, "scale": 2}, psnr=26.9, adherence=0.85,
-               coarse=((2, 0, 4),)),
-        Method("coarse-first-8", {"kind": "coarse-first", "steps": 8, "scale": 2}, psnr=24.2, adherence=0.84,
-               coarse=((2, 0, 8),)),
-        Method("coarse-first-16", {"kind": "coarse-first", "steps": 16, "scale": 2}, psnr=23.0, adherence=0.8,
-               coarse=((2, 0, 16),)),
-        Method("random", {"kind": "random", "mix": {"1": 0.5, "2": 0.3, "4": 0.2}, "seed": 0}, psnr=22.5,
-               adherence=0.78, coarse=((2, 3, 10), (4, 14, 18))),
+        Method(
+            "coarse-first-4",
+            {"kind": "coarse-first", "steps": 4, "scale": 2},
+            psnr=26.9,
+            adherence=0.85,
+            coarse=((2, 0, 4),),
+        ),
+        Method(
+            "coarse-first-8",
+            {"kind": "coarse-first", "steps": 8, "scale": 2},
+            psnr=24.2,
+            adherence=0.84,
+            coarse=((2, 0, 8),),
+        ),
+        Method(
+            "coarse-first-16",
+            {"kind": "coarse-first", "steps": 16, "scale": 2},
+            psnr=23.0,
+            adherence=0.8,
+            coarse=((2, 0, 16),),
+        ),
+        Method(
+            "random",
+            {"kind": "random", "mix": {"1": 0.5, "2": 0.3, "4": 0.2}, "seed": 0},
+            psnr=22.5,
+            adherence=0.78,
+            coarse=((2, 3, 10), (4, 14, 18)),
+        ),
         Method("ddit-o1", _threshold(0.9, 1), psnr=25.1 + d, adherence=0.84, coarse=((2, 6, 14),)),
         Method("ddit-o2", _threshold(0.6, 2), psnr=26.0 + d, adherence=0.85, coarse=((2, 7, 15),)),
         Method("ddit-o3", _threshold(0.5), psnr=26.2 + d, adherence=0.86, coarse=((2, 8, 16),)),
-        Method("ddit-o3-fast", _threshold(1.5), psnr=23.5 + d, adherence=0.8, coarse=((2, 6, 12), (4, 12, 20))),
+        Method(
+            "ddit-o3-fast", _threshold(1.5), psnr=23.5 + d, adherence=0.8, coarse=((2, 6, 12), (4, 12, 20))
+        ),
         Method("ddit-o3-low", _threshold(1e-6), psnr=float("inf"), verdict=never),
-        Method("budget-50", {"kind": "budget", "coarse": 0.5}, psnr=27.9, adherence=0.87, coarse=((2, 8, 20),)),
-    ]  # fmt: skip
+        Method(
+            "budget-50", {"kind": "budget", "coarse": 0.5}, psnr=27.9, adherence=0.87, coarse=((2, 8, 20),)
+        ),
+    ]
 
 
 def _interval(values: np.ndarray) -> dict[str, Any]:
@@ -133,8 +157,12 @@ def write(
     trials: int = 24,
     seed: int = 0,
     ddit_bonus: float = 0.0,
+    only: tuple[str, ...] | None = None,
 ) -> Path:
-    """Write results/<profile>/*.json and runs/<profile>/records under `root`; returns results/<profile>."""
+    """Write results/<profile>/*.json and runs/<profile>/records under `root`; returns results/<profile>.
+
+    `only`: names of the methods to write, all where not given; the base must be among them.
+    """
     from PIL import Image
 
     rng = np.random.default_rng(seed)
@@ -144,7 +172,7 @@ def write(
     rows, timing, traces, samples = [], [], {}, []
     index: dict[str, list[str]] = {}
     base_cost = STEPS * SECONDS[1] + 0.06
-    for method in methods(ddit_bonus):
+    for method in (m for m in methods(ddit_bonus) if only is None or m.name in only):
         scales, signals = _scales(method, prompts, rng), _signals(method, prompts, rng)
         timesteps = [[round(1000 * (1 - i / method.steps), 3) for i in range(method.steps)]] * prompts
         tokens = np.array([[BASE_TOKENS // s**2 for s in row] for row in scales])
@@ -156,32 +184,50 @@ def write(
         values = {"psnr": psnr, "reader-lpips": lpips, "object-accuracy": adherence}
         if method.name == "base":
             base_values = values
-        differences = {"reader-lpips": lpips - base_values["reader-lpips"],
-                       "object-accuracy": adherence - base_values["object-accuracy"]}  # fmt: skip
+        differences = {
+            "reader-lpips": lpips - base_values["reader-lpips"],
+            "object-accuracy": adherence - base_values["object-accuracy"],
+        }
         share = {str(s): float(np.mean(np.array(scales) == s)) for s in (1, 2, 4)}
         cost = float(np.mean([[SECONDS[s] for s in row] for row in scales])) * method.steps + 0.06
         rows.append(
             {
-                "method": method.name, "policy": method.policy, "steps": method.steps, "n": prompts,
+                "method": method.name,
+                "policy": method.policy,
+                "steps": method.steps,
+                "n": prompts,
                 "token_ratio": BASE_TOKENS * STEPS * prompts / float(tokens.sum()),
                 "flop_ratio": 0.93 * BASE_TOKENS * STEPS * prompts / float(tokens.sum()) + 0.07,
-                "scale_share": share, "verdict": method.verdict,
+                "scale_share": share,
+                "verdict": method.verdict,
                 "quality": {k: _interval(v) for k, v in values.items()},
                 "difference": {k: _interval(v) for k, v in differences.items()},
             }
-        )  # fmt: skip
+        )
         speedup = base_cost / cost * (1.004 if method.name == "base-again" else 1)
         stages = {"text": 0.012, "denoise": cost - 0.05, "decode": 0.02, "end_to_end": cost}
         timing.append(
             {
-                "method": method.name, "speedup": _spread(speedup), "stages": stages,
+                "method": method.name,
+                "speedup": _spread(speedup),
+                "speedups": {"denoise": _spread(speedup), "end_to_end": _spread(1 + 0.9 * (speedup - 1))},
+                "stages": stages,
                 "seconds": {"p50": cost, "p95": 1.1 * cost, "mean": 1.02 * cost},
             }
-        )  # fmt: skip
+        )
         traces[method.name] = {"scales": scales, "signals": signals, "timesteps": timesteps}
         for i in range(prompts):
-            samples.append([method.name, i, SCENES[i % 4], 100 + i, *(float(v[i]) for v in values.values()),
-                            int(tokens[i].sum()), int(tokens[i].sum()) * 10**6])  # fmt: skip
+            samples.append(
+                [
+                    method.name,
+                    i,
+                    SCENES[i % 4],
+                    100 + i,
+                    *(float(v[i]) for v in values.values()),
+                    int(tokens[i].sum()),
+                    int(tokens[i].sum()) * 10**6,
+                ]
+            )
             key = hashlib.sha256(f"{profile}{method.name}{i}".encode()).hexdigest()[:20]
             index.setdefault(method.name, []).append(key)
             if i < 4:
@@ -189,26 +235,65 @@ def write(
                 Image.fromarray(_picture(i, noise, rng)).save(records / f"{key}.png")
             steps = [
                 {
-                    "index": k, "timestep": timesteps[i][k], "scale": s, "tokens": int(tokens[i][k]),
-                    "base_tokens": BASE_TOKENS, "seconds": SECONDS[s] * float(rng.lognormal(0, 0.05)),
+                    "index": k,
+                    "timestep": timesteps[i][k],
+                    "scale": s,
+                    "tokens": int(tokens[i][k]),
+                    "base_tokens": BASE_TOKENS,
+                    "seconds": SECONDS[s] * float(rng.lognormal(0, 0.05)),
                     "signals": {n: v[i][k] for n, v in signals.items()} if signals else None,
                 }
                 for k, s in enumerate(scales[i])
-            ]  # fmt: skip
-            record = {"key": key, "model": "mini-flux", "adapter": "mini-flux", "method": method.name,
-                      "policy": method.policy, "prompt": SCENES[i % 4], "index": i, "seed": 100 + i, "height": 64,
-                      "width": 64, "steps": method.steps, "image": f"{key}.png", "trace": steps, "format": 1}  # fmt: skip
+            ]
+            record = {
+                "key": key,
+                "model": "mini-flux",
+                "adapter": "mini-flux",
+                "method": method.name,
+                "policy": method.policy,
+                "prompt": SCENES[i % 4],
+                "index": i,
+                "seed": 100 + i,
+                "height": 64,
+                "width": 64,
+                "steps": method.steps,
+                "image": f"{key}.png",
+                "trace": steps,
+                "format": 1,
+            }
             _json(records / f"{key}.json", record)
     described = {
-        "psnr": ("higher", [0.0, "inf"], None), "reader-lpips": ("lower", [0.0, "inf"], "world reader"),
+        "psnr": ("higher", [0.0, "inf"], None),
+        "reader-lpips": ("lower", [0.0, "inf"], "world reader"),
         "object-accuracy": ("higher", [0.0, 1.0], "world reader"),
-    }  # fmt: skip
-    metrics = {name: {"direction": d, "range": r, "network": n, "n_note": "mean over prompts", "source": "made up"}
-               for name, (d, r, n) in described.items()}  # fmt: skip
-    _json(out / "quality.json", {"profile": profile, "model": "mini-flux", "adapter": "mini-flux", "n": prompts, "prompts_hash": "0" * 12,
-                                 "reference": "base", "rows": rows, "metrics": metrics})  # fmt: skip
-    _json(out / "timing.json", {"machine": {"cpu": "made-up CPU", "cores": 2, "torch": "2.14.1", "device": "cpu"},
-                                "batch": 1, "rows": timing, "null": {"value": 1.004, "low": 0.991, "high": 1.017}})  # fmt: skip
+    }
+    metrics = {
+        name: {"direction": d, "range": r, "network": n, "n_note": "mean over prompts", "source": "made up"}
+        for name, (d, r, n) in described.items()
+    }
+    _json(
+        out / "quality.json",
+        {
+            "profile": profile,
+            "model": "mini-flux",
+            "adapter": "mini-flux",
+            "n": prompts,
+            "prompts_hash": "0" * 12,
+            "reference": "base",
+            "rows": rows,
+            "metrics": metrics,
+        },
+    )
+    _json(
+        out / "timing.json",
+        {
+            "machine": {"cpu": "made-up CPU", "cores": 2, "torch": "2.14.1", "device": "cpu"},
+            "batch": 1,
+            "stage": "denoise",
+            "rows": timing,
+            "null": {"value": 1.004, "low": 0.991, "high": 1.017},
+        },
+    )
     _json(records.parent / "index.json", {"methods": index, "flops": {"1": 100, "2": 30, "4": 12}})
     _json(out / "traces.json", {"methods": traces})
     _json(out / "study.json", _study(trials, rng))
@@ -231,13 +316,22 @@ def _study(trials: int, rng: np.random.Generator) -> dict[str, Any]:
     ]
     return {
         "study": "tau-rho-scales",
-        "objectives": [{"name": "relative_flops", "direction": "minimize"}, {"name": "psnr", "direction": "maximize"}],
+        "objectives": [
+            {"name": "relative_flops", "direction": "minimize"},
+            {"name": "psnr", "direction": "maximize"},
+        ],
         "trials": [
-            {"number": n, "params": {"tau": t, "rho": 0.4, "scales": "2,4"}, "values": [c, q], "pareto": pareto[n],
-             "state": "COMPLETE", "constraints": []}
+            {
+                "number": n,
+                "params": {"tau": t, "rho": 0.4, "scales": "2,4"},
+                "values": [c, q],
+                "pareto": pareto[n],
+                "state": "COMPLETE",
+                "constraints": [],
+            }
             for n, (t, c, q) in enumerate(points)
         ],
-    }  # fmt: skip
+    }
 
 
 def distillation() -> dict[str, Any]:

@@ -32,7 +32,7 @@ def adapter(pipe: FluxPipeline) -> Adapter:
     adapter = Adapter.from_base(pipe, rank=4, detail="conv").eval()
     torch.manual_seed(2)
     for name, p in adapter.named_parameters():
-        if name.endswith((".b", "identifier", "leave.weight")):
+        if name.endswith((".b", "identifier", "leave.weight", "time_out.weight")):
             torch.nn.init.normal_(p, std=0.05)
     return adapter
 
@@ -204,8 +204,14 @@ def test_changing_resolutions_with_ragged_borders(pipe: FluxPipeline, adapter: A
 
 
 def test_heun_steps_count_as_the_scheduler_counts(adapter: Adapter) -> None:
+    class Heun(FlowMatchHeunDiscreteScheduler):
+        """Takes what FluxPipeline hands to set_timesteps."""
+
+        def set_timesteps(self, sigmas: Any, device: Any, mu: float) -> None:  # type: ignore[override]
+            super().set_timesteps(len(sigmas), device)
+
     pipe = tiny_flux()
-    pipe.scheduler = FlowMatchHeunDiscreteScheduler(shift=3.0)
+    pipe.scheduler = Heun(shift=3.0)
     with ddit_eval.attach(pipe, adapter, Threshold(1e9, order=1)) as handle:
         run(pipe, steps=3)
         assert scales(handle) == [1, 4, 4, 4, 4]
@@ -338,3 +344,22 @@ def test_direct_calls_outside_of_a_pipeline(pipe: FluxPipeline, adapter: Adapter
                 z = z - 0.2 * direct(pipe, z, torch.tensor([t]))
             assert scales(handle) == [1, 4, 4]
             assert [p.timestep for p in handle.trace] == pytest.approx([1000, 800, 500])
+
+
+@pytest.mark.parametrize("offload_first", [True, False])
+def test_model_offload_in_either_order(adapter: Adapter, offload_first: bool) -> None:
+    pipe = tiny_flux()
+    plain = run(pipe)
+    with ddit_eval.attach(pipe, adapter, Fixed(2)):
+        coarse = run(pipe)
+    if offload_first:
+        pipe.enable_model_cpu_offload(device="cpu")
+    handle = ddit_eval.attach(pipe, adapter, Fixed(2))
+    if not offload_first:
+        pipe.enable_model_cpu_offload(device="cpu")
+    for _ in range(3):
+        assert torch.equal(run(pipe), coarse)
+        assert scales(handle) == [2] * STEPS
+    handle.detach()
+    assert torch.equal(run(pipe), plain)
+    assert hasattr(pipe.transformer, "_hf_hook")  # detaching has not undone the offloading

@@ -10,7 +10,7 @@ from ddit_eval.stats import Interval
 from experiments import bench
 from tests.tiny import CALL, tiny_flux
 
-SHORT = bench.Effort(prompts=2, rounds=1, steps=2, batch=2, batch_rounds=1, repeats=8, processes=1)
+SHORT = bench.Effort(prompts=2, rounds=1, steps=2, batch=2, batch_rounds=1, decisions=6, processes=1)
 
 
 def test_bench_runs_whole_on_a_tiny_pipeline(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
@@ -50,7 +50,7 @@ def test_a_target_is_met_only_by_its_whole_interval(
 
 
 def test_median_interval() -> None:
-    got = bench.median([3.0, 1.0, 2.0], factor=10)
+    got = bench.median([30.0, 10.0, 20.0])
     assert (got.value, got.low, got.high) == (20, 10, 30)
     many = bench.median([float(i) for i in range(101)])
     assert many.value == 50

@@ -15,7 +15,7 @@ from ddit_eval.errors import DditError
 from ddit_eval.metrics import adherence, perceptual, reader_lpips
 from ddit_eval.metrics.psnr import psnr
 from ddit_eval.metrics.ssim import ssim
-from ddit_eval.world import caption, parse, sample_scenes
+from ddit_eval.world import caption, parse, render, sample_scenes
 from ddit_eval.world.reader import Reader
 from ddit_eval.world.scene import COLOURS, SHAPES, TEXTURES
 
@@ -183,6 +183,16 @@ def test_adherence_metric_reads_pictures(monkeypatch: pytest.MonkeyPatch) -> Non
     got = metrics.get("adherence")(noise(2, 3, 16, 16, seed=0), prompts=[text, text])
     assert got["object-accuracy"] == [1.0, 0.0]
     assert list(got) == list(metrics.get("adherence").describe())
+
+
+def test_the_shipped_reader_finds_what_true_scenes_promise() -> None:
+    scenes = sample_scenes(seed=5, start=0, count=24, split="heldout")
+    texts = [caption(scene) for scene in scenes]
+    got = metrics.get("adherence")(torch.from_numpy(render(scenes, 64)), prompts=texts)
+    assert np.mean(got["object-accuracy"]) > 0.9
+    # The same pictures under other captions: what is read depends on the picture.
+    swapped = metrics.get("adherence")(torch.from_numpy(render(scenes, 64)), prompts=texts[1:] + texts[:1])
+    assert np.mean(swapped["object-accuracy"]) < 0.3
 
 
 def test_registry_describes_every_column() -> None:

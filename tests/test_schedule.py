@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ddit_eval.errors import DditError
 from ddit_eval.mini.train import pack
-from ddit_eval.schedule import Differences, choose_scale, finite_difference, patch_std, signals
+from ddit_eval.schedule import Differences, choose_scale, finite_difference, patch_std, percentile, signals
 
 
 def polynomial(degree: int, length: int = 7) -> torch.Tensor:
@@ -74,6 +74,12 @@ def test_signals_take_the_percentile_over_patches() -> None:
     assert low[0].tolist() == pytest.approx([0.0, 0.2 * 0.5**0.5])
     assert high[0, 0] == pytest.approx(1.0)
     assert high[0, 1] == pytest.approx(0.5**0.5)
+
+
+@given(n=st.integers(1, 30), rho=st.floats(0, 1), seed=st.integers(0, 9))
+def test_percentile_is_torchs_quantile(n: int, rho: float, seed: int) -> None:
+    values = torch.randn(2, n, generator=torch.Generator().manual_seed(seed))
+    assert torch.allclose(percentile(values, rho), torch.quantile(values, rho, dim=-1), atol=1e-5)
 
 
 def test_scale_that_does_not_fit_is_named() -> None:

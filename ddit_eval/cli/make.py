@@ -35,9 +35,7 @@ def generate(
     order: Annotated[int, typer.Option(help="Order of the finite difference.")] = 3,
     policy: Annotated[
         str | None,
-        typer.Option(
-            help='Another policy, e.g. "{kind: coarse-first, steps: 12, scale: 2}" or "{kind: fixed, scale: 2}".'
-        ),
+        typer.Option(help='Another policy, e.g. "{kind: coarse-first, steps: 12, scale: 2}".'),
     ] = None,
     steps: Annotated[int, typer.Option(help="Denoising steps.")] = 24,
     side: Annotated[

@@ -44,7 +44,7 @@ def progress(what: str) -> Iterator[Callable[[int, int, str], None]]:
 
     columns = (
         TextColumn("[bold]{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-        TextColumn("left"), TimeRemainingColumn(elapsed_when_finished=False), TextColumn("{task.fields[label]}"),
+        TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[label]}"),
     )  # fmt: skip
     with Progress(*columns, console=stderr, disable=os.environ.get("RANK", "0") != "0") as bar:
         task = bar.add_task(what, total=None, label="")

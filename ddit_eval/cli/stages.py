@@ -80,9 +80,8 @@ def study(experiment: Yaml, results: Results = RESULTS, state: State = STATE) ->
     with progress("trials") as step:
         exported = run_study(config, results / config.profile / "study.json", state, progress=step)
     front = sum(trial["pareto"] for trial in exported["trials"])
-    say(
-        f"wrote {results / config.profile / 'study.json'}: {front} of {len(exported['trials'])} trials on the front"
-    )
+    written = results / config.profile / "study.json"
+    say(f"wrote {written}: {front} of {len(exported['trials'])} trials are on the front")
 
 
 def track(experiment: Yaml, runs: Runs = RUNS, results: Results = RESULTS) -> None:
@@ -90,9 +89,11 @@ def track(experiment: Yaml, runs: Runs = RUNS, results: Results = RESULTS) -> No
     from ddit_eval.config import load_experiment
 
     config = load_experiment(experiment)
-    from ddit_eval import tracking
+    from ddit_eval.tracking import track as log
 
-    say(str(tracking.track(results / config.profile, runs / config.profile)))
+    plain = config.model_dump(mode="json")
+    new = log(results / config.profile, runs / config.profile, config=plain)
+    say(f"logged {new} new runs in MLflow; `make ui` shows them")
 
 
 def report(

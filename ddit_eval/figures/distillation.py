@@ -24,7 +24,8 @@ def distillation_error(
 ) -> Figure:
     """MSE of the velocity over its variance against t (1 = noise), on a logarithmic axis.
 
-    `data`: {"timesteps": [...] in 0..1 or 0..1000, "rows": [{"scale", "stage": "start"|"trained", "error": [...]}]}.
+    `data`: {"timesteps": [...] in 0..1 or 0..1000, "rows": [{"scale", "stage": "start"|"trained", "error":
+    [...]}]}.
     """
     times = [float(t) for t in data["timesteps"]]
     if max(times, default=0.0) > 1.5:
@@ -42,14 +43,30 @@ def distillation_error(
     markers = {scale: MARKERS[i % len(MARKERS)] for i, scale in enumerate(scales)}
     for scale in scales:
         for start, stop, error in targets.get(scale, ()):
-            axes.plot([start, stop], [error, error], color=colours[scale], linewidth=2.6, alpha=0.25,
-                      solid_capstyle="butt", zorder=1)  # fmt: skip
+            axes.plot(
+                [start, stop],
+                [error, error],
+                color=colours[scale],
+                linewidth=2.6,
+                alpha=0.25,
+                solid_capstyle="butt",
+                zorder=1,
+            )
     for row in data["rows"]:
         trained = row["stage"] == "trained"
-        axes.plot(times, row["error"], color=colours[int(row["scale"])], marker=markers[int(row["scale"])], markersize=3,
-                  markerfacecolor=None if trained else "white", markeredgewidth=0.8,
-                  linestyle="-" if trained else (0, (3, 2)), linewidth=1.2 if trained else 0.9,
-                  label=f"{row['scale']}/{row['stage']}", zorder=3)  # fmt: skip
+        axes.plot(
+            times,
+            row["error"],
+            color=colours[int(row["scale"])],
+            marker=markers[int(row["scale"])],
+            markersize=3,
+            markerfacecolor=None if trained else "white",
+            markeredgewidth=0.8,
+            linestyle="-" if trained else (0, (3, 2)),
+            linewidth=1.2 if trained else 0.9,
+            label=f"{row['scale']}/{row['stage']}",
+            zorder=3,
+        )
     axes.set_yscale("log")
     low, high = axes.get_ylim()
     axes.set_yticks([v for v in (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5) if low <= v <= high])
@@ -70,6 +87,7 @@ def distillation_error(
         handles.append(Line2D([], [], color=INK, linewidth=1.2, label="trained"))
     if any(targets.get(s) for s in scales):
         handles.append(Line2D([], [], color=FAINT, linewidth=2.6, alpha=0.5, label="target"))
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), columnspacing=0.9,
-                  handletextpad=0.4)  # fmt: skip
+    figure.legend(
+        handles=handles, loc="outside lower center", ncols=len(handles), columnspacing=0.9, handletextpad=0.4
+    )
     return figure

@@ -33,9 +33,9 @@ def schedule_heatmap(
 ) -> Figure:
     """Which scale ran at which step.
 
-    `scales`: one row a prompt, one entry a step (rows may differ in length). `labels`: the prompts. `timesteps`:
-    the scheduler's own timesteps (1000 .. 0) of the steps, shown along the top. `known`: scales that the legend
-    names even where the data lack them. Right for a single row, too.
+    `scales`: one row a prompt, one entry a step (rows may differ in length). `labels`: the prompts.
+    `timesteps`: the scheduler's own timesteps (1000 .. 0) of the steps, shown along the top. `known`:
+    scales that the legend names even where the data lack them. Right for a single row, too.
     """
     grid = _grid(scales)
     levels = sorted(set(known) | {int(s) for s in np.unique(grid[np.isfinite(grid)])})
@@ -67,10 +67,11 @@ def signal_heatmap(
     width: float = COLUMN,
     name: str = "signal",
 ) -> Figure:
-    """The scheduler's signal per prompt and step on a logarithmic scale, with the border where it crosses `tau`.
+    """The scheduler's signal per prompt and step on a logarithmic scale, with the border where it crosses
+    `tau`.
 
-    `signals`: one row a prompt; None where the history was still too short (drawn grey). `tau` is drawn along cell
-    borders, not interpolated, because a decision is taken per cell.
+    `signals`: one row a prompt; None where the history was still too short (drawn grey). `tau` is drawn
+    along cell borders, not interpolated, because a decision is taken per cell.
     """
     grid = _grid(signals)
     seen = grid[np.isfinite(grid) & (grid > 0)]
@@ -95,7 +96,7 @@ def signal_heatmap(
             axes.add_collection(LineCollection(_border(grid, tau), colors=ORANGE, linewidths=1.1))
             if low <= tau <= high:
                 bar.ax.axhline(tau, color=ORANGE, linewidth=1.6)
-            axes.plot([], [], color=ORANGE, linewidth=1.4, label=f"tau = {tau:g}")
+            axes.plot([], [], color=ORANGE, linewidth=1.4, label=f"tau = {tau:g}{_outside(seen, tau)}")
     _frame(axes, grid, labels, timesteps)
     handles, names = axes.get_legend_handles_labels()
     if not np.isfinite(grid).all():
@@ -154,10 +155,14 @@ def _frame(
         axes.set_ylabel("prompt")
     if timesteps is not None and len(timesteps) == steps:
         top = axes.secondary_xaxis("top")
-        top.set_xticks(ticks + 0.5, [f"{timesteps[t]:.0f}" for t in ticks])
+        top.set_xticks(ticks + 0.5, [f"{timesteps[int(t)]:.0f}" for t in ticks])
         top.tick_params(length=2)
         top.spines["top"].set_visible(False)
         top.set_xlabel("timestep")
+
+
+def _outside(seen: np.ndarray, tau: float) -> str:
+    return " (below all)" if tau <= seen.min() else " (above all)" if tau > seen.max() else ""
 
 
 def _border(grid: np.ndarray, tau: float) -> list[list[tuple[float, float]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -29,8 +30,9 @@ def label_points(
 ) -> np.ndarray:
     """Write each text near its position (data coordinates), greedily, the most crowded position first.
 
-    `bars`: polylines in data coordinates (error bars, curves) that labels should not cover. Call it last, when limits
-    are final. Returns the labels' boxes (n, 4) in points (1/72 inch): left, bottom, right, top, in the order given.
+    `bars`: polylines in data coordinates (error bars, curves) that labels should not cover. Call it last,
+    when limits are final. Returns the labels' boxes (n, 4) in points (1/72 inch): left, bottom, right, top,
+    in the order given.
     """
     if not texts:
         return np.zeros((0, 4))
@@ -97,7 +99,7 @@ def _boxes(points: np.ndarray, half: float) -> np.ndarray:
 def _along(ends: np.ndarray, spacing: float = 3.0) -> np.ndarray:
     """A polyline as points, about `spacing` apart."""
     parts = []
-    for start, stop in zip(ends[:-1], ends[1:], strict=True):
+    for start, stop in pairwise(ends):
         count = max(1, int(np.hypot(*(stop - start)) // spacing))
         parts.append(start + np.linspace(0, 1, count + 1)[:, None] * (stop - start))
     return np.vstack(parts)

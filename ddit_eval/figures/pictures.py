@@ -26,9 +26,9 @@ def picture_grid(
 ) -> Figure:
     """A grid of pictures.
 
-    `pictures[r][c]`: a path, or an array (H, W, 3) of bytes or of floats in 0..1, or None (left blank). `columns`:
-    the methods, `notes`: a second, smaller line under each (e.g. "1.6×, 26 dB"), `rows`: the prompts. Small pictures
-    are enlarged without smoothing, so that what is shown is what was made.
+    `pictures[r][c]`: a path, or an array (H, W, 3) of bytes or of floats in 0..1, or None (left blank).
+    `columns`: the methods, `notes`: a second, smaller line under each (e.g. "1.6×, 26 dB"), `rows`: the
+    prompts. Small pictures are enlarged without smoothing, so that what is shown is what was made.
     """
     if not pictures or not columns:
         raise DditError("picture_grid needs at least one row and one column of pictures")

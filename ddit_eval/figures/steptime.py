@@ -38,7 +38,8 @@ class StepTimes:
 def time_per_step(
     methods: Sequence[StepTimes], *, width: float = COLUMN, height: float | None = None
 ) -> Figure:
-    """Median time of each step in milliseconds over prompts, with the band from the 10th to the 90th percentile."""
+    """Median time of each step in milliseconds over prompts, with the band from the 10th to the 90th
+    percentile."""
     if not methods:
         raise DditError("time_per_step needs at least one method with timed steps")
     figure = new_figure(width, height or 0.72 * width)

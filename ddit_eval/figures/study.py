@@ -42,10 +42,24 @@ def pareto_front(
     outside = [t for t in trials if not t.pareto and not t.feasible]
     axes.plot([t.x for t in rest], [t.y for t in rest], "o", color=FAINT, markersize=3, label="dominated")
     if outside:
-        axes.plot([t.x for t in outside], [t.y for t in outside], "o", color=VERMILION, markerfacecolor="none",
-                  markersize=3.5, label="infeasible")  # fmt: skip
-    axes.plot([t.x for t in front], [t.y for t in front], "-o", color=BLUE, markersize=4, linewidth=0.9,
-              label="Pareto front")  # fmt: skip
+        axes.plot(
+            [t.x for t in outside],
+            [t.y for t in outside],
+            "o",
+            color=VERMILION,
+            markerfacecolor="none",
+            markersize=3.5,
+            label="infeasible",
+        )
+    axes.plot(
+        [t.x for t in front],
+        [t.y for t in front],
+        "-o",
+        color=BLUE,
+        markersize=4,
+        linewidth=0.9,
+        label="Pareto front",
+    )
     axes.set_xlabel(names[0])
     axes.set_ylabel(names[1])
     axes.xaxis.set_major_locator(MaxNLocator(6))
@@ -53,8 +67,14 @@ def pareto_front(
     axes.grid(True, zorder=-2)
     figure.legend(loc="outside lower center", ncols=3, columnspacing=1.2, handletextpad=0.4)
     named = _spread_out([t for t in front if t.label], 6)
-    label_points(axes, [(t.x, t.y) for t in named], [t.label for t in named], [darker(BLUE)] * len(named),
-                 [[(t.x, t.y) for t in front], *([(t.x, t.y), (t.x, t.y)] for t in trials)], fontsize=5.8)  # fmt: skip
+    label_points(
+        axes,
+        [(t.x, t.y) for t in named],
+        [t.label for t in named],
+        [darker(BLUE)] * len(named),
+        [[(t.x, t.y) for t in front], *([(t.x, t.y), (t.x, t.y)] for t in trials)],
+        fontsize=5.8,
+    )
     return figure
 
 

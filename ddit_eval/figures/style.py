@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import matplotlib
 from matplotlib.colors import to_rgb
@@ -37,7 +37,7 @@ FAMILIES: dict[str, tuple[str, str]] = {
 # Scales are ordered, so is their lightness: the coarser, the darker.
 SCALES = {1: "#E9EEF3", 2: SKY, 4: BLUE, 8: "#00304F"}
 
-RC = {
+RC: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # ships with matplotlib: the same figure on every machine
     "font.size": 7.5,
     "axes.titlesize": 8.0,
@@ -94,7 +94,8 @@ def new_figure(width: float = COLUMN, height: float = 2.4) -> Figure:
 def save(
     figure: Figure, path: str | Path, dpi: int = 200, formats: Iterable[str] = ("png", "svg")
 ) -> tuple[Path, ...]:
-    """Write `path`.png (at `dpi`) and `path`.svg, byte for byte the same for the same data; returns the paths."""
+    """Write `path`.png (at `dpi`) and `path`.svg, byte for byte the same for the same data; returns the
+    paths."""
     stem = Path(path)
     stem.parent.mkdir(parents=True, exist_ok=True)
     written = []

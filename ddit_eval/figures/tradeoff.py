@@ -45,9 +45,10 @@ def speed_quality(
 ) -> Figure:
     """Quality against speed-up, both with their 95 % intervals; up and to the right is better.
 
-    Infinite quality (a PSNR of the same picture) sits on a line of its own at the top. `null`: the speed-up interval
-    of the base against itself, a grey band: nothing inside it is a speed-up. `frontier`: (speed-up, quality) of the
-    interpolated fewer-steps curve that a verdict was read from. `direction="lower"` turns the axis round.
+    Infinite quality (a PSNR of the same picture) sits on a line of its own at the top. `null`: the speed-up
+    interval of the base against itself, a grey band: nothing inside it is a speed-up. `frontier`:
+    (speed-up, quality) of the interpolated fewer-steps curve that a verdict was read from.
+    `direction="lower"` turns the axis round.
     """
     if not points:
         raise DditError("speed_quality needs at least one method; the result files name none")
@@ -61,8 +62,17 @@ def speed_quality(
         size = 9.0 if marker == "*" else 4.5
         axes.plot([point.speed[1], point.speed[2]], [y, y], color=colour, linewidth=0.9, zorder=2)
         axes.plot([x, x], [y0, y1], color=colour, linewidth=0.9, zorder=2)
-        axes.plot([x], [y], marker, color=colour, markersize=size, markeredgecolor="white", markeredgewidth=0.4,
-                  zorder=5 if point.family == "base" else 3, gid=point.label)  # fmt: skip
+        axes.plot(
+            [x],
+            [y],
+            marker,
+            color=colour,
+            markersize=size,
+            markeredgecolor="white",
+            markeredgewidth=0.4,
+            zorder=5 if point.family == "base" else 3,
+            gid=point.label,
+        )
         bars += [[(point.speed[1], y), (point.speed[2], y)], [(x, y0), (x, y1)]]
     for family in JOINED:
         curve = sorted((p.speed[0], p.quality[0]) for p in points if p.family == family)
@@ -103,8 +113,16 @@ def _infinity_line(axes: Axes, points: Sequence[Point]) -> float:
     top = high + 0.14 * ((high - low) or 1.0)
     if any(math.isinf(p.quality[0]) for p in points):
         axes.axhline(top - 0.07 * ((high - low) or 1.0), color=FAINT, linewidth=0.6, dashes=(2, 2), zorder=0)
-        axes.annotate("∞", (0, top), xycoords=("axes fraction", "data"), xytext=(-4, 0), textcoords="offset points",
-                      ha="right", va="center", fontsize=9)  # fmt: skip
+        axes.annotate(
+            "∞",
+            (0, top),
+            xycoords=("axes fraction", "data"),
+            xytext=(-4, 0),
+            textcoords="offset points",
+            ha="right",
+            va="center",
+            fontsize=9,
+        )
         axes.set_yticks(
             [t for t in axes.yaxis.get_major_locator().tick_values(low, high) if low <= t <= high]
         )

@@ -1,7 +1,7 @@
 """Metrics, one a file. `get(name)` imports a metric when it is asked for, and not before.
 
-    values = metrics.get("psnr")(pictures, reference)      # {"psnr": [one value a picture]}
-    values = metrics.get("adherence")(pictures, prompts=prompts)
+values = metrics.get("psnr")(pictures, reference)      # {"psnr": [one value a picture]}
+values = metrics.get("adherence")(pictures, prompts=prompts)
 """
 
 from __future__ import annotations

@@ -136,9 +136,7 @@ def _is(thing: ThingWords, one: Found | None) -> bool:
 
 def _agreement(thing: ThingWords, one: Found) -> float:
     attributes = (one.shape == thing.shape) + (one.colour == thing.colour)
-    return (
-        _WHOLE * (attributes == 2) + _ATTRIBUTE * attributes + _TEXTURE * (one.texture == thing.texture)
-    )
+    return _WHOLE * (attributes == 2) + _ATTRIBUTE * attributes + _TEXTURE * (one.texture == thing.texture)
 
 
 def _relation(prompt: Prompt, objects: Sequence[Found | None]) -> float:

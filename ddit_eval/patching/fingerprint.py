@@ -12,9 +12,6 @@ from torch import Tensor, nn
 
 from ddit_eval.families import family_of
 
-# Bookkeeping that says nothing about the model.
-_SKIP = ("_name_or_path", "_diffusers_version", "_use_default_values", "quantization_config")
-
 
 class BaseFingerprint(BaseModel):
     """`weights` is None where the weights cannot be read (quantised, or offloaded to the meta device)."""
@@ -35,7 +32,12 @@ class BaseFingerprint(BaseModel):
 def fingerprint(transformer: Any) -> BaseFingerprint:
     """The fingerprint of a base transformer, the same in float32 and bfloat16 and under a loaded LoRA."""
     family = family_of(transformer)
-    config = {k: v for k, v in dict(transformer.config).items() if k not in _SKIP}
+    # Keys with an underscore are diffusers' bookkeeping; some appear only once a model was saved.
+    config = {
+        key: value
+        for key, value in dict(transformer.config).items()
+        if not key.startswith("_") and key != "quantization_config"
+    }
     modules = (getattr(transformer, name) for name in (family.embedding, family.head))
     tensors = [t for m in modules for t in _weights(getattr(m, "base_layer", m))]
     readable = all(t.is_floating_point() and not t.is_meta for t in tensors)

@@ -1,4 +1,5 @@
-"""From result files to what people read: summary.json, report.md, report.html, figures, the README's table."""
+"""From result files to what people read: summary.json, report.md, report.html, figures, the README's
+table."""
 
 from __future__ import annotations
 
@@ -17,10 +18,11 @@ def build(results_root: Path, profile: str, readme: Path | None = None, runs: Pa
     """Write the report of `results_root`/`profile` and return the path of report.md.
 
     Reads <profile>/quality.json and, where they are, timing.json, traces.json, study.json, samples.csv and
-    distillation.json. Writes `results_root`/summary.json (the contract; this profile's rows), <profile>/report.md,
-    report.html and figures/*.png and *.svg. `readme`: also rewrite its results block. `runs`: the runs/<profile>
-    folder that pictures and step times come from; runs/<profile> beside `results_root` where not given.
-    Raises `DditError` where quality.json is missing or the folder cannot be written to.
+    distillation.json. Writes `results_root`/summary.json (the contract; this profile's rows),
+    <profile>/report.md, report.html and figures/*.png and *.svg. `readme`: also rewrite its results block.
+    `runs`: the runs/<profile> folder that pictures and step times come from; runs/<profile> beside
+    `results_root` where not given. Raises `DditError` where quality.json is missing or the folder cannot be
+    written to.
     """
     from ddit_eval.report.blocks import to_html, to_markdown
     from ddit_eval.report.document import document

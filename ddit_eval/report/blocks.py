@@ -40,12 +40,12 @@ class Picture:
 
 Block = Heading | Text | Bullets | Table | Picture
 
-_STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2rem auto;padding:0 1rem;color:#222}
-table{border-collapse:collapse;font-size:13px;display:block;overflow-x:auto}
+_STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2rem auto;padding:0
+1rem;color:#222} table{border-collapse:collapse;font-size:13px;display:block;overflow-x:auto}
 th,td{padding:.25rem .6rem;border-bottom:1px solid #ddd;text-align:right;white-space:nowrap}
-th:first-child,td:first-child{text-align:left}
-img{max-width:100%;display:block}figure{margin:1.5rem 0}figcaption{color:#555;font-size:13px}
-.verdict{font-size:18px;font-weight:600;border-left:4px solid #0072B2;padding-left:.8rem}"""
+th:first-child,td:first-child{text-align:left} img{max-width:100%;display:block}figure{margin:1.5rem
+0}figcaption{color:#555;font-size:13px} .verdict{font-size:18px;font-weight:600;border-left:4px solid
+#0072B2;padding-left:.8rem}"""
 
 
 def to_markdown(blocks: Sequence[Block]) -> str:

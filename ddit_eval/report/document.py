@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from ddit_eval.report.blocks import Block, Bullets, Heading, Picture, Table, Text
+from ddit_eval.report.controls import EQUAL_TIME, Comparison, signed
 from ddit_eval.report.results import Json, Results, coarse_share
-from ddit_eval.report.verdict import EQUAL_TIME, Comparison, Verdict, compare_orders, orders_line, signed
+from ddit_eval.report.verdict import Verdict, compare_all, compare_orders, orders_line
 from ddit_eval.stats import Interval
 
 
@@ -27,6 +28,8 @@ def document(results: Results, verdict: Verdict, figures: Mapping[str, str]) -> 
     ]
     if results.timing is None:
         blocks.append(Text("There is no timing.json: no speed-up is shown. Run `ddit-eval time`."))
+    elif note := (results.timing.get("null") or {}).get("note"):
+        blocks.append(Text(f"Take the times with care: {note}."))
     blocks += [Heading("Methods"), methods_table(results)]
     pictures: list[Block] = [Picture(path, caption) for caption, path in figures.items()]
     blocks += pictures[:1]
@@ -68,14 +71,21 @@ def _controls(results: Results, verdict: Verdict) -> list[Block]:
     if not verdict.comparisons:
         return [Text("No comparison could be made.")]
     note = (
-        "Gain is paired by prompt and positive where DDiT is better. Each control is the row of its kind with the "
-        "nearest measured speed-up; fewer steps is interpolated at DDiT's own speed-up where it was measured on both "
-        f"sides. Within a factor of {EQUAL_TIME:g} two speed-ups count as equal time; otherwise a comparison "
-        "decides only if the better one is not slower."
+        "Gain is paired by prompt and positive where DDiT is better. Each control is the row of its kind with "
+        "the nearest measured speed-up; fewer steps is interpolated at DDiT's own speed-up where it was "
+        f"measured on both sides. Within a factor of {EQUAL_TIME:g} two speed-ups count as equal time; "
+        "otherwise a comparison decides only if the better one is not slower."
     )
+    budget = compare_all(results, [r for r in results.rows if results.family(r) == "budget"])
     standings = ", ".join(f"{kind}: {standing}" for kind, standing in verdict.standings.items())
     statements = Bullets(over_under(verdict.comparisons))
-    return [Text(note), Text(f"Standing of the controls: {standings}."), statements, _table(verdict.comparisons)]
+    return [
+        Text(note),
+        Text(f"Standing of the controls: {standings}."),
+        statements,
+        _table(verdict.comparisons),
+        *([Text("The budget rule (no part of the verdict):"), Bullets(over_under(budget))] if budget else []),
+    ]
 
 
 def over_under(comparisons: list[Comparison]) -> list[str]:
@@ -102,7 +112,14 @@ def _orders(orders: list[Comparison]) -> list[Block]:
 
 def _table(comparisons: list[Comparison]) -> Table:
     rows = [
-        [c.method, f"{c.speed:.2f}x", c.control, f"{c.control_speed:.2f}x", signed(c.gain, c.metric), c.outcome]
+        [
+            c.method,
+            f"{c.speed:.2f}x",
+            c.control,
+            f"{c.control_speed:.2f}x",
+            signed(c.gain, c.metric),
+            c.outcome,
+        ]
         for c in comparisons
     ]
     return Table(["method", "speed-up", "control", "its speed-up", "gain", "outcome"], rows)
@@ -114,11 +131,20 @@ def _realised(results: Results) -> list[Block]:
         speed = results.speed(row)
         if speed is None or row["flop_ratio"] <= 1.01:
             continue
-        rows.append([row["method"], f"{row['flop_ratio']:.2f}", show(speed, "x"),
-                     f"{100 * speed.value / row['flop_ratio']:.0f} %"])  # fmt: skip
+        rows.append(
+            [
+                row["method"],
+                f"{row['flop_ratio']:.2f}",
+                show(speed, "x"),
+                f"{100 * speed.value / row['flop_ratio']:.0f} %",
+                show(
+                    _read(((results.timed(row["method"]) or {}).get("speedups") or {}).get("end_to_end")), "x"
+                ),
+            ]
+        )
     if not rows:
         return [Text("No timed method saves FLOPs.")]
-    return [Table(["method", "FLOPs ÷", "speed-up", "share reached"], rows)]
+    return [Table(["method", "FLOPs ÷", "speed-up", "share reached", "end-to-end speed-up"], rows)]
 
 
 def _differences(results: Results) -> Table:
@@ -138,11 +164,18 @@ def _conditions(results: Results) -> list[Block]:
         machine = ", ".join(f"{k} {v}" for k, v in sorted(results.timing["machine"].items()))
         items.append(f"machine: {machine}")
         null = _read(results.timing.get("null"))
-        items.append(f"batch {results.timing.get('batch')}; the base against itself: {show(null, 'x')}")
+        stage = results.timing.get("stage", "denoise").replace("_", " ")
+        items.append(f"speed-up: of the stage '{stage}', batch {results.timing.get('batch')}")
+        remark = f"; {null.note}" if null and null.note else ""
+        items.append(f"the base against itself: {show(null, 'x')}{remark}")
     for name, about in results.quality["metrics"].items():
-        rest = [f"{k} {about[v]}" for k, v in (("network:", "network"), ("N:", "n_note"), ("source:", "source"))
-                if about.get(v)]  # fmt: skip
-        direction = {"higher": "higher is better", "lower": "lower is better"}.get(about["direction"], "no direction")
+        rest = [
+            f"{k} {about[v]}"
+            for k, v in (("network:", "network"), ("N:", "n_note"), ("source:", "source"))
+            if about.get(v)
+        ]
+        better = {"higher": "higher is better", "lower": "lower is better"}
+        direction = better.get(about["direction"], "no direction")
         items.append(f"{label(name)}: {direction}; {'; '.join(rest)}")
     return [Bullets(items)]
 
@@ -160,7 +193,8 @@ def show(interval: Interval | None, what: str, plus: bool = False) -> str:
     digits = 2 if what == "x" else 1 if what == "psnr" else 3
     sign = "+" if plus else ""
     unit = "x" if what == "x" else ""
-    text = f"{interval.value:{sign}.{digits}f}{unit} [{interval.low:{sign}.{digits}f}, {interval.high:{sign}.{digits}f}]"
+    value, low, high = (f"{v:{sign}.{digits}f}" for v in (interval.value, interval.low, interval.high))
+    text = f"{value}{unit} [{low}, {high}]"
     return f"{text}, {interval.infinite} of {interval.n} infinite" if interval.infinite else text
 
 

@@ -9,16 +9,17 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from ddit_eval import figures
+from ddit_eval.report.controls import fewer_steps_at
 from ddit_eval.report.document import label, show
 from ddit_eval.report.results import Json, Results, coarse_share, read_records
-from ddit_eval.report.verdict import fewer_steps_at
 from ddit_eval.stats import Interval
 
 GRID_ROWS = 4
 
 
 def write_figures(results: Results, folder: Path, runs: Path | None) -> dict[str, str]:
-    """Write every figure that the results allow to `folder`, take away older ones; names by caption, in order."""
+    """Write every figure that the results allow to `folder`, take away older ones; names by caption, in
+    order."""
     made: dict[str, str] = {}
     for name, caption, figure in _all(results, runs):
         formats = ("png",) if name == "pictures" else ("png", "svg")
@@ -39,7 +40,11 @@ def _all(results: Results, runs: Path | None) -> Iterator[tuple[str, str, Figure
     if figure := _grid(results, records):
         yield "pictures", "The same prompts and noise by each method, the base first", figure
     if results.distillation:
-        yield "distillation", "Distillation error by timestep", figures.distillation_error(results.distillation)
+        yield (
+            "distillation",
+            "Distillation error by timestep",
+            figures.distillation_error(results.distillation),
+        )
     if results.study and (figure := study(results.study)):
         yield "study", f"Pareto front of the study {results.study['study']}", figure
     for row in results.rows:
@@ -61,15 +66,21 @@ def speed_quality(results: Results, metric: str, width: float = 7.0) -> Figure |
         return None
     null = results.timing.get("null")
     return figures.speed_quality(
-        points, quality_name=label(metric), direction=results.direction(metric), width=width,
-        null=_triple(Interval.from_json(null)) if null else None, frontier=_frontier(results, metric),
-    )  # fmt: skip
+        points,
+        quality_name=label(metric),
+        direction=results.direction(metric),
+        width=width,
+        null=_triple(Interval.from_json(null)) if null else None,
+        frontier=_frontier(results, metric),
+    )
 
 
 def _frontier(results: Results, metric: str) -> list[tuple[float, float]]:
     """The interpolated fewer-steps curve that verdicts are read from, as (speed-up, mean quality)."""
     speeds = sorted(
-        s.value for r in results.rows if results.family(r) == "fewer steps" and (s := results.speed(r)) is not None
+        s.value
+        for r in results.rows
+        if results.family(r) == "fewer steps" and (s := results.speed(r)) is not None
     )
     if len(speeds) < 2:
         return []
@@ -91,9 +102,12 @@ def trace_figures(row: Json, trace: Json) -> Iterator[tuple[str, str, Figure]]:
     yield f"schedule-{method}", f"Schedule of {method}: the scale of each step, prompt by prompt", schedule
     for scale in sorted(trace.get("signals") or {}, key=int)[:1]:
         signal = figures.signal_heatmap(
-            trace["signals"][scale], tau=tau, timesteps=timesteps, title=f"{method}, candidate scale {scale}",
+            trace["signals"][scale],
+            tau=tau,
+            timesteps=timesteps,
+            title=f"{method}, candidate scale {scale}",
             name=f"order-{row['policy'].get('order', '?')} signal",
-        )  # fmt: skip
+        )
         yield f"signal-{method}", f"Signal of {method} at candidate scale {scale}", signal
 
 
@@ -106,11 +120,14 @@ def study(data: Json) -> Figure | None:
             continue
         feasible = not any(c > 0 for c in trial.get("constraints") or ())
         params = trial["params"]
-        text = ", ".join(f"{k} {params[k]:.2g}" if k == "tau" else f"{params[k]} {k}"
-                         for k in ("tau", "steps") if k in params)  # fmt: skip
+        text = ", ".join(
+            f"{k} {params[k]:.2g}" if k == "tau" else f"{params[k]} {k}"
+            for k in ("tau", "steps")
+            if k in params
+        )
         trials.append(figures.Trial(values[0], values[1], bool(trial["pareto"]), text, feasible))
     names = [o["name"] if isinstance(o, dict) else str(o) for o in data["objectives"]]
-    readable = tuple(label(n.replace("relative_", "relative ")) for n in names[:2])
+    readable = tuple(label(n.replace("relative_", "relative ").replace("flops", "FLOPs")) for n in names[:2])
     return figures.pareto_front(trials, names=readable) if trials else None  # type: ignore[arg-type]
 
 
@@ -118,7 +135,8 @@ def chosen(results: Results, most: int = 8) -> list[str]:
     """The methods worth a look side by side: the base, then of each family the rows that save most."""
     families = ("fewer steps", "static coarse", "random", "budget", "DDiT")
     rows = [r for r in results.rows if coarse_share(r) > 0 or results.family(r) == "fewer steps"]
-    by_family = {f: sorted((r for r in rows if results.family(r) == f), key=lambda r: -r["flop_ratio"]) for f in families}
+    rows.sort(key=lambda row: -row["flop_ratio"])
+    by_family = {f: [r for r in rows if results.family(r) == f] for f in families}
     picked: list[str] = []
     for turn in range(most):
         for same in by_family.values():
@@ -139,9 +157,11 @@ def _grid(results: Results, records: dict[str, list[Json]]) -> Figure | None:
         return None
     notes = [_note(results, m) for m in columns]
     return figures.picture_grid(
-        [[images[m][i] for m in columns] for i in indices], columns=columns, rows=[prompts[i] for i in indices],
+        [[images[m][i] for m in columns] for i in indices],
+        columns=columns,
+        rows=[prompts[i] for i in indices],
         notes=notes,
-    )  # fmt: skip
+    )
 
 
 def _note(results: Results, method: str) -> str:

@@ -16,16 +16,20 @@ BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 
 
 def readme_table(readme: Path, results: Results, verdict: Verdict) -> bool:
-    """Rewrite what stands between the two marks of `readme`: the verdict, the table and what it was measured on.
+    """Rewrite what stands between the two marks of `readme`: the verdict, the table and what it was
+    measured on.
 
     Returns whether the file changed. Raises `DditError` where the file or its marks are missing.
     """
     try:
         old = readme.read_text(encoding="utf-8")
     except OSError as error:
-        raise DditError(f"cannot read {readme}: {error.strerror}; name the README with the two marks") from error
+        raise DditError(
+            f"cannot read {readme}: {error.strerror}; name the README with the two marks"
+        ) from error
     if old.count(BEGIN) != 1 or old.count(END) != 1 or old.index(BEGIN) > old.index(END):
         raise DditError(f"{readme} needs the marks {BEGIN} and {END}, each once and in this order")
+    profile = results.quality["profile"]
     machine = (results.timing or {}).get("machine") or {}
     where = ", ".join(str(machine[k]) for k in ("device", "cpu") if machine.get(k))
     cores = f", {machine['cores']} cores" if machine.get("cores") else ""
@@ -34,9 +38,9 @@ def readme_table(readme: Path, results: Results, verdict: Verdict) -> bool:
             Text(verdict.line, strong=True),
             methods_table(results, results.deciding()),
             Text(
-                f"{results.quality['model']}, profile {results.quality['profile']}, {results.quality['n']} prompts; "
+                f"{results.quality['model']}, profile {profile}, {results.quality['n']} prompts; "
                 f"{where}{cores}. 95 % intervals over prompts. "
-                f"[The whole report](results/{results.quality['profile']}/report.md)."
+                f"[The whole report](results/{profile}/report.md)."
             ),
         ]
     )

@@ -75,7 +75,8 @@ class Results:
         return next((dict(row) for row in rows if row["method"] == method), None)
 
     def speed(self, row: Json) -> stats.Interval | None:
-        """Measured speed-up over the base. None where the method was not timed: FLOPs do not stand in for it."""
+        """Measured speed-up over the base. None where the method was not timed: FLOPs do not stand in for
+        it."""
         if row["method"] == self.quality["reference"]:
             return stats.Interval(1.0, 1.0, 1.0)
         timed = self.timed(row["method"])
@@ -85,7 +86,8 @@ class Results:
         return str(self.quality["metrics"].get(metric, {}).get("direction", "none"))
 
     def deciding(self) -> list[str]:
-        """The metrics that decide a verdict: fidelity first, then adherence, as far as they were measured."""
+        """The metrics that decide a verdict: fidelity first, then adherence, as far as they were
+        measured."""
         known = [m for m in self.quality["metrics"] if self.direction(m) in ("higher", "lower")]
         chosen = [next((m for m in names if m in known), None) for names in (_FIDELITY, _ADHERENCE)]
         return [m for m in chosen if m] or known[:1]

@@ -24,7 +24,8 @@ class Interval(_Strict):
 
 
 class Row(_Strict):
-    """A method. `params` is its policy; token_ratio and flop_ratio are > 1 where it is cheaper than the base."""
+    """A method. `params` is its policy; token_ratio and flop_ratio are > 1 where it is cheaper than the
+    base."""
 
     model: str
     method: str

@@ -1,0 +1,68 @@
+"""Find the tau at which the DDiT rule costs as much as a control, for each order.
+
+    python experiments/match_tau.py --ratio 1.5
+
+tau is in units of the raw latents and of the difference's order, so equal taus are not equal costs.
+Calibrated on training-split prompts; the experiment then reports on held-out ones.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Annotated
+
+import torch
+import typer
+
+import ddit_eval
+from ddit_eval.policies import Threshold
+from ddit_eval.world import caption, sample_scenes
+
+
+def token_ratio(pipe: object, handle: object, prompts: list[str], steps: int) -> float:
+    """Base tokens over tokens run, over all prompts."""
+    base = run = 0
+    for index, prompt in enumerate(prompts):
+        generator = torch.Generator().manual_seed(index)
+        pipe(prompt, num_inference_steps=steps, generator=generator, output_type="latent")  # type: ignore[operator]
+        base += sum(t.base_tokens for t in handle.trace)  # type: ignore[attr-defined]
+        run += sum(t.tokens for t in handle.trace)  # type: ignore[attr-defined]
+    return base / run
+
+
+def main(
+    model: str = "mini-flux",
+    adapter: str = "mini-flux",
+    ratio: Annotated[float, typer.Option(help="Token ratio to hit.")] = 1.6,
+    scales: Annotated[str, typer.Option(help="Candidate scales, comma separated.")] = "2,4",
+    rule: Annotated[str, typer.Option(help="More fields of the policy, as JSON.")] = "{}",
+    prompts: int = 6,
+    steps: int = 24,
+) -> None:
+    """Bisect tau for each order; prints one JSON line an order."""
+    pipe = ddit_eval.load_pipeline(model)
+    pipe.set_progress_bar_config(disable=True)
+    texts = [caption(s) for s in sample_scenes(501, 0, prompts)]
+    candidates = tuple(int(s) for s in scales.split(","))
+    with ddit_eval.attach(pipe, adapter=adapter) as handle:
+        for order in (1, 2, 3):
+            low, high = math.log(1e-3), math.log(1e2)
+            tried: list[tuple[float, float]] = []
+            for _ in range(11):
+                tau = math.exp((low + high) / 2)
+                handle.policy = Threshold(tau=tau, order=order, scales=candidates, **json.loads(rule))
+                found = token_ratio(pipe, handle, texts, steps)
+                tried.append((abs(math.log(found / ratio)), tau))
+                if found < ratio:
+                    low = math.log(tau)
+                else:
+                    high = math.log(tau)
+            _, tau = min(tried)
+            handle.policy = Threshold(tau=tau, order=order, scales=candidates, **json.loads(rule))
+            scales_run = [t.scale for t in handle.trace]
+            print(json.dumps({"order": order, "tau": tau, "ratio": token_ratio(pipe, handle, texts, steps), "last": scales_run}))
+
+
+if __name__ == "__main__":
+    typer.run(main)

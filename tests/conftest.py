@@ -1,0 +1,55 @@
+"""Fixtures that several files share: a tiny pipeline and its adapter on disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@dataclass(frozen=True)
+class TinyFolders:
+    """What an experiment on the tiny pipeline needs."""
+
+    model: Path
+    adapter: Path
+
+    def experiment(self, **changes: Any) -> Any:
+        """A small experiment; `changes` are as in the yaml."""
+        from ddit_eval.config import parse_experiment
+
+        return parse_experiment(self.data() | changes, "test")
+
+    def data(self) -> dict[str, Any]:
+        return {
+            "profile": "tiny",
+            "model": str(self.model),
+            "adapter": str(self.adapter),
+            "side": 32,
+            "steps": 4,
+            "prompts": {"source": "world", "count": 3},
+            "metrics": ["psnr"],
+            "methods": [
+                {"name": "base"},
+                {"name": "base-again"},
+                {"name": "steps-2", "steps": 2},
+                {"name": "always-2p", "policy": {"kind": "fixed", "scale": 2}},
+                {"name": "ddit", "policy": {"kind": "threshold", "tau": 0.05, "order": 1}},
+            ],
+            "study": {"trials": 5, "prompts": 1, "steps": [2, 4]},
+            "timing": {"prompts": 2, "rounds": 1, "whole": 1},
+        }
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyFolders:
+    from ddit_eval.patching.adapter import Adapter
+    from tests.tiny import tiny_flux
+
+    root = tmp_path_factory.mktemp("tiny")
+    pipe = tiny_flux()
+    pipe.save_pretrained(root / "model")
+    Adapter.from_base(pipe, rank=4).save_pretrained(root / "adapter")
+    return TinyFolders(root / "model", root / "adapter")

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from ddit_eval import cli
+from ddit_eval.errors import DditError
+
+runner = CliRunner()
+
+
+def call(*words: str) -> Any:
+    return runner.invoke(cli.app, list(words), catch_exceptions=True)
+
+
+def command(monkeypatch: pytest.MonkeyPatch, capsys: Any, *words: str) -> tuple[int, str, str]:
+    """What the installed command does: exit code, stdout, stderr."""
+    monkeypatch.setattr(sys, "argv", ["ddit-eval", *words])
+    code = 0
+    try:
+        cli.main()
+    except SystemExit as end:
+        code = int(end.code or 0)
+    out = capsys.readouterr()
+    return code, out.out, out.err
+
+
+@pytest.fixture
+def experiment(tiny: Any, tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump({k: v for k, v in tiny.data().items() if k != "profile"}))
+    return path
+
+
+def test_help_teaches_and_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from ddit_eval import cli\n"
+        "sys.argv = ['ddit-eval', '--help']\n"
+        "try: cli.main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'diffusers', 'mlflow', 'optuna', 'matplotlib', 'numpy', 'pydantic'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for name in ("generate", "train", "run", "evaluate", "time", "study", "track", "report", "models"):
+        assert name in done.stdout
+    assert "ddit-eval generate" in done.stdout
+
+
+def test_models_says_what_is_missing_and_how_to_get_it() -> None:
+    result = call("models")
+    assert result.exit_code == 0
+    assert "mini-flux" in result.output
+    assert "hf download black-forest-labs/FLUX.1-dev" in result.output
+
+
+def test_run_evaluate_and_study_in_turn(experiment: Path, tmp_path: Path) -> None:
+    places = ["--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
+    first = call("run", str(experiment), *places[:2])
+    assert first.exit_code == 0, first.exception
+    assert "15 made, 0 kept" in first.output
+    assert "0 made, 15 kept" in call("run", str(experiment), *places[:2]).output
+    assert call("evaluate", str(experiment), *places).exit_code == 0
+    state = ["--state", str(tmp_path / "state")]
+    assert call("study", str(experiment), *places[2:], *state).exit_code == 0
+    written = {p.name for p in (tmp_path / "results" / "tiny").iterdir()}
+    assert written >= {"quality.json", "samples.csv", "traces.json", "study.json", "metrics.json"}
+
+
+def test_generate_draws_both_pictures_and_the_schedule(tiny: Any, tmp_path: Path) -> None:
+    (tmp_path / "prompts.txt").write_text("a red star\na blue cross\n")
+    options = ["--model", str(tiny.model), "--adapter", str(tiny.adapter), "--side", "32", "--steps", "4"]
+    result = call(
+        "generate", "--file", str(tmp_path / "prompts.txt"), "--out", str(tmp_path / "out"), *options
+    )
+    assert result.exit_code == 0, result.exception
+    names = {p.name for p in (tmp_path / "out").iterdir()}
+    assert names >= {"000.png", "000-base.png", "001.png", "001-base.png", "schedule.png"}
+    fixed = ["--policy", "{kind: fixed, scale: 2}", "--out", str(tmp_path / "two")]
+    result = call("generate", "a red star", *fixed, *options)
+    assert "4.00 times fewer tokens, scales 2222: a red star" in result.output
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["generate"], "give a prompt"),
+        (["generate", "  "], "the prompt is empty"),
+        (["generate", "a star", "--file", "x.txt"], "one of the two"),
+        (["generate", "--file", "no-such.txt"], "no-such.txt"),
+        (["generate", "a star", "--tau", "-1"], "tau"),
+        (["generate", "a star", "--rho", "3"], "rho"),
+        (["generate", "a star", "--policy", "{kind: fixed, scale: 1.5}"], "scale"),
+        (["generate", "a star", "--policy", "fast"], "kind: fixed"),
+        (["generate", "a star", "--model", "maxi-flux", "--side", "64"], "maxi-flux"),
+        (["run", "no-such.yaml"], "no-such.yaml"),
+        (["evaluate", "no-such.yaml"], "no-such.yaml"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(
+    monkeypatch: pytest.MonkeyPatch, capsys: Any, tmp_path: Path, words: list[str], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, _, err = command(monkeypatch, capsys, *words)
+    assert code == 2
+    assert err.startswith("error: ")
+    assert message in err
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
+
+
+def test_debug_shows_where_an_error_came_from(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    with pytest.raises(DditError):
+        command(monkeypatch, capsys, "--debug", "run", "no-such.yaml")
+
+
+def test_an_adapter_that_is_not_there(
+    tiny: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["generate", "a star", "--model", str(tiny.model), "--adapter", "nowhere", "--side", "32"]
+    code, _, err = command(monkeypatch, capsys, *words)
+    assert code == 2
+    assert "nowhere" in err
+
+
+def test_unknown_words_are_named_in_a_warning(
+    tiny: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any, tmp_path: Path
+) -> None:
+    import warnings
+
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    options = ["--model", str(tiny.model), "--adapter", str(tiny.adapter), "--side", "32", "--steps", "2"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        code, _, err = command(
+            monkeypatch, capsys, "generate", "a red elephant", "--out", str(tmp_path / "out"), *options
+        )
+    assert code == 0
+    assert "warning: mini-flux does not know 'elephant'" in err

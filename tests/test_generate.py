@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ddit_eval import generate as module
+from ddit_eval.errors import DditError
+from ddit_eval.evaluate import evaluate
+from ddit_eval.generate import Generator, generate, jobs_of, records_of
+from ddit_eval.records import Store
+
+
+@pytest.fixture(scope="session")
+def filled(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The records of the tiny experiment."""
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    outcome = generate(tiny.experiment(), folder)
+    assert (outcome.total, outcome.there, outcome.made) == (15, 0, 15)
+    return folder
+
+
+def picture(store: Store, record: dict[str, Any]) -> np.ndarray:
+    return np.asarray(store.image(record), dtype=np.int16)
+
+
+def test_every_method_and_prompt_has_its_record(tiny: Any, filled: Path) -> None:
+    experiment = tiny.experiment()
+    records = records_of(experiment, filled)
+    assert list(records) == [m.name for m in experiment.methods]
+    assert [r["index"] for r in records["ddit"]] == [0, 1, 2]
+    assert [len(r["trace"]) for r in records["steps-2"]] == [2, 2, 2]
+    assert {s["scale"] for r in records["always-2p"] for s in r["trace"]} == {2}
+    assert {s["tokens"] for r in records["always-2p"] for s in r["trace"]} == {16}
+    first = records["ddit"][0]["trace"]
+    assert first[0]["signals"] is None
+    assert set(first[-1]["signals"]) == {"2", "4"}
+
+
+def test_the_null_row_is_made_anew_and_equal(tiny: Any, filled: Path) -> None:
+    records, store = records_of(tiny.experiment(), filled), Store(filled / "records")
+    for one, two in zip(records["base"], records["base-again"], strict=True):
+        assert one["key"] != two["key"]
+        assert (picture(store, one) == picture(store, two)).all()
+
+
+def test_a_second_run_makes_nothing_and_loads_no_model(tiny: Any, filled: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(module, "Generator", None)
+    outcome = generate(tiny.experiment(), filled)
+    assert (outcome.there, outcome.made) == (15, 0)
+
+
+def test_a_sample_is_the_same_at_any_batch_size_and_order(tiny: Any, filled: Path, tmp_path: Path) -> None:
+    experiment = tiny.experiment(batch=3)
+    generate(experiment, tmp_path / "b")
+    alone, together = records_of(tiny.experiment(), filled), records_of(experiment, tmp_path / "b")
+    for name in alone:
+        for one, two in zip(alone[name], together[name], strict=True):
+            assert one["key"] == two["key"]
+            a, b = picture(Store(filled / "records"), one), picture(Store(tmp_path / "b" / "records"), two)
+            assert np.abs(a - b).max() <= 1, name
+            assert [s["scale"] for s in one["trace"]] == [s["scale"] for s in two["trace"]]
+    job = jobs_of(experiment)["ddit"][2]
+    with Generator(experiment) as generator:
+        images, _ = generator.sample([job])
+    again = picture(Store(filled / "records"), alone["ddit"][2])
+    assert np.abs(np.asarray(images[0], np.int16) - again).max() <= 1
+
+
+def test_a_killed_run_goes_on_where_it_was(tiny: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    experiment = tiny.experiment(methods=[{"name": "base"}, {"name": "two", "steps": 2}])
+    save, saved = Store.save, []
+
+    def dies(self: Store, job: Any, *rest: Any) -> Any:
+        if len(saved) == 4:
+            raise KeyboardInterrupt
+        saved.append(job.key)
+        return save(self, job, *rest)
+
+    monkeypatch.setattr(Store, "save", dies)
+    with pytest.raises(KeyboardInterrupt):
+        generate(experiment, tmp_path)
+    with pytest.raises(DditError, match=r"index\.json is missing"):
+        records_of(experiment, tmp_path)
+    monkeypatch.setattr(Store, "save", save)
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "records").glob("*.json")}
+    victim = next(iter(before))
+    victim.write_text("{")
+    with pytest.warns(UserWarning, match=victim.stem):
+        outcome = generate(experiment, tmp_path)
+    assert (outcome.there, outcome.made) == (3, 3)
+    kept = [p for p, time in before.items() if p.stat().st_mtime_ns == time]
+    assert len(kept) == 3
+    assert len(records_of(experiment, tmp_path)["two"]) == 3
+
+
+def test_records_of_another_experiment_are_refused(tiny: Any, filled: Path) -> None:
+    with pytest.raises(DditError, match="older experiment"):
+        records_of(tiny.experiment(steps=5), filled)
+    with pytest.raises(DditError, match="older experiment"):
+        records_of(tiny.experiment(prompts={"source": "world", "count": 3, "seed": 9}), filled)
+    with pytest.raises(DditError, match="0 of 3 records of 'new'"):
+        records_of(tiny.experiment(methods=[{"name": "base"}, {"name": "new", "steps": 3}]), filled)
+
+
+def test_a_run_that_cannot_write_says_so_before_it_computes(
+    tiny: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(module, "Generator", None)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DditError, match="cannot write"):
+        generate(tiny.experiment(), tmp_path / "file")
+
+
+def test_nan_and_sizes_that_cannot_be_are_errors(tiny: Any) -> None:
+    experiment = tiny.experiment()
+    with Generator(experiment) as generator:
+        job = jobs_of(experiment)["base"][0]
+        bias = generator.pipe.vae.decoder.conv_out.bias
+        bias.data.fill_(float("nan"))
+        with pytest.raises(DditError, match="NaN"):
+            generator.sample([job])
+    odd = tiny.experiment(side=30)
+    with Generator(odd) as generator, pytest.raises(DditError, match="30 x 30"):
+        generator.sample([jobs_of(odd)["base"][0]])
+
+
+def test_evaluation_reads_records_and_writes_what_others_read(
+    tiny: Any, filled: Path, tmp_path: Path
+) -> None:
+    quality = evaluate(tiny.experiment(), filled, tmp_path)
+    rows = {row["method"]: row for row in quality["rows"]}
+    assert json.loads((tmp_path / "quality.json").read_text()) == quality
+    assert rows["base-again"]["quality"]["psnr"]["value"] == "inf"
+    assert rows["steps-2"]["token_ratio"] == rows["steps-2"]["flop_ratio"] == 2
+    assert rows["always-2p"]["token_ratio"] == 4
+    assert rows["always-2p"]["scale_share"] == {"2": 1.0}
+    assert 5 < rows["always-2p"]["quality"]["psnr"]["value"] < 60
+    assert quality["metrics"]["psnr"]["direction"] == "higher"
+    traces = json.loads((tmp_path / "traces.json").read_text())["methods"]
+    assert np.shape(traces["ddit"]["scales"]) == (3, 4)
+    assert traces["base"]["signals"] is None
+    assert traces["ddit"]["signals"]["2"][0][0] is None
+    lines = list(csv.DictReader((tmp_path / "samples.csv").open()))
+    assert len(lines) == 15
+    assert lines[0]["method"] == "base"
+    assert lines[0]["psnr"] == "inf"
+    assert int(lines[0]["tokens"]) == 4 * 64
+    assert json.loads((tmp_path / "metrics.json").read_text())["always-2p"]["token_ratio"] == 4
+
+
+def test_evaluation_is_the_same_byte_for_byte(tiny: Any, filled: Path, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        evaluate(tiny.experiment(), filled, tmp_path / name)
+    for path in (tmp_path / "one").iterdir():
+        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
+
+
+def test_an_unknown_metric_is_named(tiny: Any, filled: Path, tmp_path: Path) -> None:
+    with pytest.raises(DditError, match="'pnsr'"):
+        evaluate(tiny.experiment(metrics=["pnsr"]), filled, tmp_path)
+
+
+def test_timing_has_a_row_a_method_and_the_null_row(tiny: Any, tmp_path: Path) -> None:
+    from ddit_eval.time_methods import time_experiment
+
+    content = time_experiment(tiny.experiment(), tmp_path / "timing.json")
+    assert content["rows"][0]["method"] == "base"
+    assert len(content["rows"]) == 5
+    assert content["null"]["low"] <= content["null"]["value"] <= content["null"]["high"]
+    assert set(content["rows"][1]["stages"]) >= {"text", "denoise", "decode", "end_to_end"}
+    assert content["machine"]["cores"] >= 1
+    assert json.loads((tmp_path / "timing.json").read_text()) == content
