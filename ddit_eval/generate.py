@@ -197,13 +197,15 @@ def generate(
     and the FLOPs of a transformer call by scale.
     Raises `DditError` where the folder cannot be written to, before anything is computed.
     """
+    import torch
     from accelerate import PartialState
 
     store = Store(folder / "records")
     check_writable(store.folder)
     by_method = jobs_of(experiment)
     jobs = [job for same in by_method.values() for job in same]
-    state = PartialState()
+    # Without cpu=True, accelerate takes processes on a machine without GPU for strangers.
+    state = PartialState(cpu=not torch.cuda.is_available())
     missing = [job for job in jobs if not _kept(store, job)]
     state.wait_for_everyone()  # nobody writes before all have looked, so all split the same list
     made = 0

@@ -35,9 +35,20 @@ def make(rows: list[tuple[str, dict[str, Any], int, float, Any]], direction: str
         samples[name] = {"psnr": values}
         fires = policy["kind"] not in ("base",) and not policy.get("idle")
         share = {"1": 0.5, "2": 0.5} if fires else {"1": 1.0}
-        table.append({"method": name, "policy": policy, "steps": steps, "n": N, "scale_share": share,
-                      "token_ratio": 1.5, "flop_ratio": 1.5, "verdict": None,
-                      "quality": {"psnr": {"value": 1.0, "low": 1.0, "high": 1.0}}, "difference": {}})  # fmt: skip
+        table.append(
+            {
+                "method": name,
+                "policy": policy,
+                "steps": steps,
+                "n": N,
+                "scale_share": share,
+                "token_ratio": 1.5,
+                "flop_ratio": 1.5,
+                "verdict": None,
+                "quality": {"psnr": {"value": 1.0, "low": 1.0, "high": 1.0}},
+                "difference": {},
+            }
+        )
         timing.append(
             {"method": name, "speedup": {"value": speed, "low": speed, "high": speed}, "seconds": {}}
         )
@@ -203,8 +214,8 @@ def test_orders() -> None:
 
 
 METHODS = (
-    "base", "base-again", "steps-18", "steps-12", "steps-7", "always-2p", "coarse-first-8", "random", "ddit-o3",
-    "ddit-o3-low", "budget-50",
+    "base", "base-again", "steps-18", "steps-12", "steps-7", "always-2p", "coarse-first-8", "random",
+    "ddit-o3", "ddit-o3-low", "budget-50",
 )  # fmt: skip
 
 

@@ -34,9 +34,8 @@ def generate(
     rho: Annotated[float, typer.Option(help="Percentile over patches, 0 to 1.")] = 0.4,
     order: Annotated[int, typer.Option(help="Order of the finite difference.")] = 3,
     policy: Annotated[
-        str | None,
-        typer.Option(help='Another policy, e.g. "{kind: coarse-first, steps: 12, scale: 2}".'),
-    ] = None,
+        str, typer.Option(help='A kind, or with its values: "{kind: coarse-first, steps: 12, scale: 2}".')
+    ] = "threshold",
     steps: Annotated[int, typer.Option(help="Denoising steps.")] = 24,
     side: Annotated[
         int | None, typer.Option(help="Height and width in pixels; the model's own by default.")
@@ -63,7 +62,9 @@ def generate(
     texts = read_file(file) if file else [prompt or ""]
     if not texts[0].strip():
         raise DditError('the prompt is empty; write what to draw, e.g. "a red star above a blue square"')
-    chosen = _flow(policy) if policy else {"kind": "threshold", "tau": tau, "rho": rho, "order": order}
+    chosen = _flow(policy)
+    if chosen == {"kind": "threshold"}:
+        chosen |= {"tau": tau, "rho": rho, "order": order}
     experiment = parse_experiment(
         {
             "model": model, "adapter": adapter or model, "side": side, "steps": steps,
@@ -116,6 +117,8 @@ def _flow(text: str) -> dict[str, Any]:
         data = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise DditError(f"--policy {text!r} is not YAML: {error}") from error
+    if isinstance(data, str):
+        return {"kind": data}
     if not isinstance(data, dict):
         raise DditError(f'--policy {text!r} must be like "{{kind: fixed, scale: 2}}"')
     return data

@@ -13,6 +13,10 @@ stdout = Console()
 stderr = Console(stderr=True)
 
 
+def _first() -> bool:
+    return os.environ.get("RANK", "0") == "0"
+
+
 def complain(message: str) -> None:
     """One clean red line."""
     stderr.print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True, highlight=False)
@@ -26,8 +30,9 @@ def remark(message: str, category: type[Warning]) -> None:
 
 
 def say(message: str) -> None:
-    """A line of result."""
-    stdout.print(message, soft_wrap=True, highlight=False)
+    """A line of result, from the first process."""
+    if _first():
+        stdout.print(message, soft_wrap=True, highlight=False)
 
 
 @contextmanager
@@ -46,7 +51,7 @@ def progress(what: str) -> Iterator[Callable[[int, int, str], None]]:
         TextColumn("[bold]{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
         TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[label]}"),
     )  # fmt: skip
-    with Progress(*columns, console=stderr, disable=os.environ.get("RANK", "0") != "0") as bar:
+    with Progress(*columns, console=stderr, disable=not _first()) as bar:
         task = bar.add_task(what, total=None, label="")
         yield lambda done, total, label: bar.update(task, completed=done, total=total, label=label)
 

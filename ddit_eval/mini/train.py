@@ -214,7 +214,7 @@ class Trainer:
         return error, label_loss(logits, batch.labels)
 
     def train_step(self, stage: Stage, steps: int, start: int) -> float:
-        rise = min(1.0, (self.step + 1) / 200)
+        rise = min(1.0, (self.step + 1) / 100)
         fall = min(1.0, (1 - self.step / steps) / max(stage.decay, 1e-6))
         for group in self.optimizer.param_groups:
             group["lr"] = stage.lr * rise * max(fall, 0.01)

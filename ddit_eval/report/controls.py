@@ -48,7 +48,7 @@ def compare(results: Results, row: Json, kind: str, metric: str) -> Comparison |
 
 
 def _controls(results: Results, row: Json, kind: str) -> list[Json]:
-    """The rows of a kind: at the same number of steps, or for COMBINED coarse-first at fewer than the base's."""
+    """The rows of a kind, at the same number of steps; for COMBINED coarse-first at fewer than the base's."""
     if kind == COMBINED:
         fewer = [r for r in results.rows if r["steps"] < results.reference["steps"]]
         return [r for r in fewer if r["policy"]["kind"] == "coarse-first"]

@@ -71,21 +71,23 @@ def _controls(results: Results, verdict: Verdict) -> list[Block]:
     if not verdict.comparisons:
         return [Text("No comparison could be made.")]
     note = (
-        "Gain is paired by prompt and positive where DDiT is better. Each control is the row of its kind with "
-        "the nearest measured speed-up; fewer steps is interpolated at DDiT's own speed-up where it was "
-        f"measured on both sides. Within a factor of {EQUAL_TIME:g} two speed-ups count as equal time; "
+        "Gain is paired by prompt and positive where DDiT is better. Each control is the row of its kind "
+        "with the nearest measured speed-up; fewer steps is interpolated at DDiT's own speed-up where it was "
+        f"measured on both sides. Speed-ups within a factor of {EQUAL_TIME:g} count as equal time; "
         "otherwise a comparison decides only if the better one is not slower."
     )
     budget = compare_all(results, [r for r in results.rows if results.family(r) == "budget"])
     standings = ", ".join(f"{kind}: {standing}" for kind, standing in verdict.standings.items())
     statements = Bullets(over_under(verdict.comparisons))
-    return [
+    blocks: list[Block] = [
         Text(note),
         Text(f"Standing of the controls: {standings}."),
         statements,
         _table(verdict.comparisons),
-        *([Text("The budget rule (no part of the verdict):"), Bullets(over_under(budget))] if budget else []),
     ]
+    if budget:
+        blocks += [Text("The budget rule (no part of the verdict):"), Bullets(over_under(budget))]
+    return blocks
 
 
 def over_under(comparisons: list[Comparison]) -> list[str]:

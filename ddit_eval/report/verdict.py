@@ -35,7 +35,7 @@ def judge(results: Results) -> Verdict:
 
 
 def compare_all(results: Results, rows: Sequence[Json]) -> list[Comparison]:
-    """The rows with each kind of control on every deciding metric, as far as there is something to compare."""
+    """The rows with each kind of control on every deciding metric, as far as there are such controls."""
     return [
         found
         for metric in results.deciding()
