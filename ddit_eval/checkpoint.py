@@ -48,9 +48,13 @@ def load(
         state = load_file(folder / "state.safetensors")
         for name, module in modules.items():
             prefix = name + "."
-            module.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
+            module.load_state_dict(
+                {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+            )
     except (json.JSONDecodeError, SafetensorError, OSError, RuntimeError) as error:
-        raise DditError(f"checkpoint {folder} cannot be read ({error}); delete the folder to start afresh") from error
+        raise DditError(
+            f"checkpoint {folder} cannot be read ({error}); delete the folder to start afresh"
+        ) from error
     entries: dict[int, dict[str, Tensor]] = {}
     for key, value in state.items():
         if key.startswith("optimizer."):

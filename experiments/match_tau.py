@@ -61,7 +61,16 @@ def main(
             _, tau = min(tried)
             handle.policy = Threshold(tau=tau, order=order, scales=candidates, **json.loads(rule))
             scales_run = [t.scale for t in handle.trace]
-            print(json.dumps({"order": order, "tau": tau, "ratio": token_ratio(pipe, handle, texts, steps), "last": scales_run}))
+            print(
+                json.dumps(
+                    {
+                        "order": order,
+                        "tau": tau,
+                        "ratio": token_ratio(pipe, handle, texts, steps),
+                        "last": scales_run,
+                    }
+                )
+            )
 
 
 if __name__ == "__main__":

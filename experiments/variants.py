@@ -41,7 +41,9 @@ def row(config: DistilConfig, name: str) -> dict[str, object]:
     record = json.loads((config.out / "errors.json").read_text())
     adapter = Adapter.from_pretrained(config.out)
     side = config.source.side // 4  # base tokens: VAE factor 2, patch 2
-    trained = {r["scale"]: sum(r["error"]) / len(r["error"]) for r in record["rows"] if r["stage"] == "trained"}
+    trained = {
+        r["scale"]: sum(r["error"]) / len(r["error"]) for r in record["rows"] if r["stage"] == "trained"
+    }
     flops = {s: adapter.flops(uniform((1, side, side), s))["detail"] for s in adapter.scales}
     return {"variant": name, "pictures": config.pictures, "error": trained, "detail_flops": flops}
 

@@ -26,7 +26,12 @@ def trainer(tmp_path, monkeypatch):
     monkeypatch.setattr("ddit_eval.mini.pipeline.build_transformer", lambda channels: tiny_transformer())
     monkeypatch.setattr("ddit_eval.mini.train.MIDDLE", 1)
     tiny_vae().save_pretrained(tmp_path / "vae")
-    plan = Plan(stages=[Stage(side=32, pictures=12, batch=4, lr=1e-3), Stage(side=32, pictures=4, batch=4, lr=1e-3, guidance=2.0)])
+    plan = Plan(
+        stages=[
+            Stage(side=32, pictures=12, batch=4, lr=1e-3),
+            Stage(side=32, pictures=4, batch=4, lr=1e-3, guidance=2.0),
+        ]
+    )
 
     def make(out: str) -> Trainer:
         (tmp_path / out).mkdir(exist_ok=True)
@@ -40,7 +45,9 @@ def test_training_writes_a_flux_pipeline(trainer, tmp_path):
     run.run(every=0)
     pipe = FluxPipeline.from_pretrained(tmp_path / "run" / "pipeline", torch_dtype=torch.float32)
     pipe.set_progress_bar_config(disable=True)
-    image = pipe("a red star", height=32, width=32, num_inference_steps=2, max_sequence_length=8, output_type="pt")
+    image = pipe(
+        "a red star", height=32, width=32, num_inference_steps=2, max_sequence_length=8, output_type="pt"
+    )
     assert image.images.shape == (1, 3, 32, 32)
     rows = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert [(r["stage"], r["step"]) for r in rows] == [(0, 1), (0, 2), (0, 3), (1, 1)]
@@ -100,7 +107,10 @@ def test_the_shipped_reader_reads_true_scenes():
 def test_the_reader_reads_any_size():
     scenes = sample_scenes(3, 0, 12)
     small, large = (read(render(scenes, side)) for side in (64, 128))
-    same = [[(f.shape, f.colour) for f in a] == [(f.shape, f.colour) for f in b] for a, b in zip(small, large, strict=True)]
+    same = [
+        [(f.shape, f.colour) for f in a] == [(f.shape, f.colour) for f in b]
+        for a, b in zip(small, large, strict=True)
+    ]
     assert sum(same) >= 11
 
 

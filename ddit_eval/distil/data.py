@@ -31,7 +31,9 @@ def world_pictures(source: Source) -> Pictures:
 def folder_pictures(source: Source) -> Pictures:
     """Pictures of a folder, each with its prompt in a .txt of the same name."""
     if source.path is None or not source.path.is_dir():
-        raise DditError(f"source folder {source.path} does not exist: give a folder of pictures with .txt prompts")
+        raise DditError(
+            f"source folder {source.path} does not exist: give a folder of pictures with .txt prompts"
+        )
     files = sorted(p for p in source.path.iterdir() if p.suffix.lower() in {".png", ".jpg", ".jpeg", ".webp"})
     files = [p for p in files if p.with_suffix(".txt").is_file()]
     if not files:

@@ -67,5 +67,6 @@ def inputs_for(pipe: Any) -> Any:
     if type(pipe.transformer).__name__ == "FluxTransformer2DModel":
         return flux_inputs
     raise DditError(
-        f"distillation knows no inputs for {type(pipe.transformer).__name__}; supported: FluxTransformer2DModel"
+        f"distillation knows no inputs for {type(pipe.transformer).__name__}; "
+        "supported: FluxTransformer2DModel"
     )

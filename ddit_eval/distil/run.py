@@ -141,5 +141,10 @@ def distil(config: DistilConfig, pipe: Any | None = None) -> Iterator[Row]:
                 for stage, table in (("start", start), ("trained", run.table(handle)))
                 for s, values in table.items()
             ]
-            record = {"timesteps": TIMESTEPS, "rows": rows, "seconds": run.seconds, "n": config.probe_pictures}
+            record = {
+                "timesteps": TIMESTEPS,
+                "rows": rows,
+                "seconds": run.seconds,
+                "n": config.probe_pictures,
+            }
             _write_json(config.out / "errors.json", record | {"config": config.model_dump(mode="json")})

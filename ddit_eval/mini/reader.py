@@ -1,6 +1,6 @@
 """Training the reader on the captioned world.
 
-    python -m ddit_eval.mini.reader --out OUT
+python -m ddit_eval.mini.reader --out OUT
 """
 
 from __future__ import annotations
@@ -70,7 +70,9 @@ def main(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps)
     for step in range(steps):
         # Both splits: the reader must know the combinations that the generator never saw.
-        scenes = sample_scenes(1, step * batch, batch // 2) + sample_scenes(1, step * batch, batch // 2, "heldout")
+        scenes = sample_scenes(1, step * batch, batch // 2) + sample_scenes(
+            1, step * batch, batch // 2, "heldout"
+        )
         x = damage(torch.from_numpy(render(scenes, SIDE)))
         y = labels(scenes, SIDE // 2)
         parts = reader(x).split(CLASSES, 1)
@@ -86,7 +88,9 @@ def main(
     result = accuracy(scenes, torch.from_numpy(render(scenes, SIDE)), reader)
     print(result)
     save_file({k: v.contiguous() for k, v in reader.state_dict().items()}, out / "reader.safetensors")
-    (out / "training.json").write_text(json.dumps({"steps": steps, "batch": batch, "true_scenes": result}, indent=1))
+    (out / "training.json").write_text(
+        json.dumps({"steps": steps, "batch": batch, "true_scenes": result}, indent=1)
+    )
 
 
 if __name__ == "__main__":

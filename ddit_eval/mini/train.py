@@ -18,7 +18,7 @@ import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -101,7 +101,7 @@ def image_ids(side: int) -> Tensor:
 class Student(nn.Module):
     """Text encoders and transformer as one module that maps noise and captions to velocity."""
 
-    def __init__(self, pipe: FluxPipeline):
+    def __init__(self, pipe: Any):
         super().__init__()
         self.clip, self.t5, self.transformer = pipe.text_encoder, pipe.text_encoder_2, pipe.transformer
         self.labels = nn.Linear(self.transformer.inner_dim, sum(GROUPS))
@@ -170,7 +170,7 @@ class Trainer:
         )
 
     def ids(self, captions: list[str]) -> tuple[Tensor, Tensor]:
-        def padded(tokenizer) -> Tensor:
+        def padded(tokenizer: Any) -> Tensor:
             return tokenizer(
                 captions, padding="max_length", max_length=TEXT_TOKENS, truncation=True, return_tensors="pt"
             ).input_ids
@@ -187,7 +187,9 @@ class Trainer:
         captions = ["" if words.random() < stage.drop else caption(s, words) for s in scenes]
         return Batch(pack(z), captions, token_labels(scenes, stage.side // 4))
 
-    def target(self, stage: Stage, x: Tensor, t: Tensor, batch: Batch, ids: tuple[Tensor, Tensor], v: Tensor) -> Tensor:
+    def target(
+        self, stage: Stage, x: Tensor, t: Tensor, batch: Batch, ids: tuple[Tensor, Tensor], v: Tensor
+    ) -> Tensor:
         """The data's velocity, moved along the average model's own guidance direction."""
         if stage.guidance == 1:
             return v
@@ -262,7 +264,7 @@ class Trainer:
 
     def start_from(self, folder: Path) -> None:
         """Begin with the weights of a pipeline that was exported before."""
-        old = FluxPipeline.from_pretrained(folder, torch_dtype=torch.float32)
+        old: Any = FluxPipeline.from_pretrained(folder, torch_dtype=torch.float32)
         for part in (self.student, self.average):
             part.clip.load_state_dict(old.text_encoder.state_dict())
             part.t5.load_state_dict(old.text_encoder_2.state_dict())
@@ -316,7 +318,9 @@ def main(
     plan: Annotated[Path, typer.Argument(help="YAML with the stages.")],
     vae: Annotated[Path, typer.Option(help="The trained VAE's folder.")],
     out: Annotated[Path, typer.Option(help="Folder for checkpoint, log and pipeline.")],
-    start: Annotated[Path | None, typer.Option(help="Pipeline whose weights a fresh run begins with.")] = None,
+    start: Annotated[
+        Path | None, typer.Option(help="Pipeline whose weights a fresh run begins with.")
+    ] = None,
 ) -> None:
     """Train mini-flux; a second call goes on where the first was stopped."""
     out.mkdir(parents=True, exist_ok=True)

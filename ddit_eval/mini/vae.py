@@ -12,7 +12,7 @@ import json
 import math
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +24,7 @@ from ddit_eval.world import render, sample_scenes
 LATENT_CHANNELS = 3
 
 
-def build_vae() -> AutoencoderKL:
+def build_vae() -> Any:
     return AutoencoderKL(
         down_block_types=("DownEncoderBlock2D", "DownEncoderBlock2D"),
         up_block_types=("UpDecoderBlock2D", "UpDecoderBlock2D"),
@@ -52,7 +52,7 @@ def psnr(x: torch.Tensor, y: torch.Tensor) -> float:
 
 
 @torch.no_grad()
-def measure(vae: AutoencoderKL, side: int, count: int = 128) -> tuple[float, torch.Tensor]:
+def measure(vae: Any, side: int, count: int = 128) -> tuple[float, torch.Tensor]:
     """PSNR of reconstructions of unseen scenes, and their latents."""
     x = pictures(7, 0, count, side)
     z = vae.encode(x).latent_dist.mode()
@@ -84,7 +84,12 @@ def train(out: Path, pictures_total: int, batch: int, lr: float, crop: int, minu
         torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
         optimizer.step()
         if step % 200 == 0:
-            row = {"step": step, "seconds": time.monotonic() - began, "loss": float(loss.detach()), "psnr": psnr(y.detach(), x)}
+            row = {
+                "step": step,
+                "seconds": time.monotonic() - began,
+                "loss": float(loss.detach()),
+                "psnr": psnr(y.detach(), x),
+            }
             log.append(row)
             print(json.dumps(row), flush=True)
     vae.eval()

@@ -86,9 +86,7 @@ _ANY = {
     "background": "|".join(BACKGROUNDS),
     "backdrop": "|".join(BACKGROUND_COLOURS),
 }
-_THING = re.compile(
-    r"\ban? (?:(small|large) )?(?:({texture}) )?({colour}) ({shape})\b".format(**_ANY)
-)
+_THING = re.compile(r"\ban? (?:(small|large) )?(?:({texture}) )?({colour}) ({shape})\b".format(**_ANY))
 _RELATION = re.compile(r"\b({relation})\b".format(**_ANY))
 _PLACE = re.compile(r"\b({place})\b".format(**_ANY))
 _BACKGROUND = re.compile(r"\bover ({background}) ({backdrop})(?: and ({backdrop}))?".format(**_ANY))
@@ -97,9 +95,7 @@ _BACKGROUND = re.compile(r"\bover ({background}) ({backdrop})(?: and ({backdrop}
 def parse(text: str) -> Prompt:
     """Read a caption of the world's grammar; parts that it does not have come back empty."""
     text = " ".join(re.findall(r"[a-z]+", text.lower()))
-    things = tuple(
-        ThingWords(m[4], m[3], m[2] or "solid", m[1]) for m in _THING.finditer(text)
-    )
+    things = tuple(ThingWords(m[4], m[3], m[2] or "solid", m[1]) for m in _THING.finditer(text))
     relation, place, background = (p.search(text) for p in (_RELATION, _PLACE, _BACKGROUND))
     to_relation = {words: name for name, words in _RELATION_WORDS.items()}
     to_place = {words: name for name, words in _PLACE_WORDS.items()}

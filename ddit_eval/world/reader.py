@@ -73,8 +73,10 @@ def load_reader(folder: Path | None = None) -> Reader:
     root = Path(str(resources.files("ddit_eval"))) / "weights" / "reader" if folder is None else folder
     path = root / "reader.safetensors"
     if not path.is_file():
-        raise DditError(f"no reader weights at {path}: reinstall the package, or train them with "
-                        "`python -m ddit_eval.mini.reader --out FOLDER`")
+        raise DditError(
+            f"no reader weights at {path}: reinstall the package, or train them with "
+            "`python -m ddit_eval.mini.reader --out FOLDER`"
+        )
     reader = Reader()
     reader.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in load_file(path).items()})
     return reader.eval().requires_grad_(False)

@@ -51,11 +51,11 @@ def _star_distance(x: Array, y: Array) -> Array:
 def _distance(shape: str, x: Array, y: Array) -> Array:
     """Signed distance (negative inside) to a shape of radius 1 centred at the origin."""
     if shape == "circle":
-        return np.hypot(x, y) - 0.92
+        return np.hypot(x, y) - np.float32(0.92)
     if shape == "square":
-        return np.maximum(np.abs(x), np.abs(y)) - 0.80
+        return np.maximum(np.abs(x), np.abs(y)) - np.float32(0.80)
     if shape == "triangle":
-        return np.maximum(np.abs(x) * 0.866 - y * 0.5, y) - 0.5
+        return np.maximum(np.abs(x) * np.float32(0.866) - y * np.float32(0.5), y) - np.float32(0.5)
     if shape == "star":
         return _star_distance(x, y)
     bar, arm = 0.30, 0.95

@@ -67,15 +67,11 @@ def is_held_out(shape: str, colour: str, texture: str) -> bool:
     return hashlib.sha256(key).digest()[0] < 26
 
 
-_HELD_OUT = [
-    (s, c, t) for s in SHAPES for c in COLOURS for t in TEXTURES if is_held_out(s, c, t)
-]
+_HELD_OUT = [(s, c, t) for s in SHAPES for c in COLOURS for t in TEXTURES if is_held_out(s, c, t)]
 _SEEN = [(s, c, t) for s in SHAPES for c in COLOURS for t in TEXTURES if not is_held_out(s, c, t)]
 
 
-def _looks(
-    rng: np.random.Generator, count: int, split: Split, textured: float
-) -> list[tuple[str, str, str]]:
+def _looks(rng: np.random.Generator, count: int, split: Split, textured: float) -> list[tuple[str, str, str]]:
     """Draw `count` different (shape, colour) looks; in the held-out split one is unseen."""
     looks: list[tuple[str, str, str]] = []
     if split == "heldout":
@@ -141,13 +137,13 @@ def sample_scene(rng: np.random.Generator, split: Split = "train") -> Scene:
     centres = _centres(rng, radii, relation, place)
     things = tuple(
         Thing(shape, colour, texture, size, x, y, radius, float(rng.uniform(-0.2, 0.2)))
-        for (shape, colour, texture), size, radius, (x, y) in zip(
-            looks, sizes, radii, centres, strict=True
-        )
+        for (shape, colour, texture), size, radius, (x, y) in zip(looks, sizes, radii, centres, strict=True)
     )
     calm = [0.6, 0.4, 0.0, 0.0, 0.0]
     wild = [0.05, 0.1, 0.3, 0.3, 0.25]
-    kind = str(rng.choice(BACKGROUNDS, p=[(1 - busy) * c + busy * w for c, w in zip(calm, wild, strict=True)]))
+    kind = str(
+        rng.choice(BACKGROUNDS, p=[(1 - busy) * c + busy * w for c, w in zip(calm, wild, strict=True)])
+    )
     one, two = rng.choice(len(BACKGROUND_COLOURS), 2, replace=False)
     colours = (BACKGROUND_COLOURS[one], BACKGROUND_COLOURS[two])
     return Scene(things, Background(kind, colours, int(rng.integers(2**31))), place, relation)
