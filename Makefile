@@ -41,7 +41,8 @@ ui: install
 		--host 127.0.0.1 --port 5000 -w 1
 
 dashboard: install
-	$(BIN)/optuna-dashboard $$(ls -t .state/*.journal .state/*.log 2>/dev/null | head -1) --host 127.0.0.1 --port 8080
+	@ls .state/*.journal >/dev/null 2>&1 || { echo "no study yet: run make repro first"; exit 1; }
+	$(BIN)/optuna-dashboard $$(ls -t .state/*.journal | head -1) --host 127.0.0.1 --port 8080
 
 clean:
 	rm -rf runs .state mlflow.db mlartifacts

@@ -9,6 +9,7 @@ second time.
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import math
 import os
@@ -82,6 +83,37 @@ def track(
     return len(new)
 
 
+def track_training(folder: Path, uri: str | None = None) -> bool:
+    """Log the distillation whose adapter and errors.json are in `folder`; False if it is there already.
+
+    The error by scale over training (a row of the log a step) and at the end by timestep.
+    """
+    path = folder / "errors.json"
+    try:
+        record = json.loads(path.read_text())
+        config = record["config"]
+        metrics = {
+            f"error_{row['scale']}p_{row['stage']}_t{time:g}": value
+            for row in record["rows"]
+            for time, value in zip(record["timesteps"], row["error"], strict=True)
+        }
+        series = {f"error_{s}p": [row[f"error_{s}p"] for row in record["log"]] for s in config["scales"]}
+    except (OSError, ValueError, KeyError) as error:
+        raise DditError(f"{path} is missing or broken ({error!r}); run `ddit-eval train` again") from error
+    planned = Planned(
+        name=f"distil-{folder.name}",
+        tags={"kind": "training", "model": config["model"]},
+        params={k: v if isinstance(v, str) else canonical(v) for k, v in config.items()},
+        metrics=metrics | {"seconds": record["seconds"]},
+        series=series,
+    )
+    client, experiment = _open(uri, "ddit-training")
+    if planned.hash in _logged(client, experiment):
+        return False
+    _log(client, experiment, planned, _origin(), None, {}, None)
+    return True
+
+
 def default_uri() -> str:
     """SQLite at the root of the repository. DVC_ROOT comes first: `dvc exp --temp` runs in a copy, and what
     is logged there belongs to the real repository."""
@@ -124,7 +156,7 @@ def _open(uri: str | None, name: str) -> tuple[MlflowClient, str]:
             return client, client.create_experiment(name, artifact_location=location)
     except MlflowException as error:
         raise DditError(
-            f"MLflow at {uri} cannot be used: {error.message}. Name another one with --uri."
+            f"MLflow at {uri} cannot be used: {error.message}. Name another one in MLFLOW_TRACKING_URI."
         ) from error
     return client, found.experiment_id
 
@@ -241,8 +273,8 @@ def _origin() -> dict[str, str]:
 
 
 def _log(
-    client: MlflowClient, experiment: str, planned: Planned, extra: Mapping[str, str], results: Results,
-    records: Mapping[str, list[Json]], config: Mapping[str, Any] | None,
+    client: MlflowClient, experiment: str, planned: Planned, extra: Mapping[str, str],
+    results: Results | None, records: Mapping[str, list[Json]], config: Mapping[str, Any] | None,
 ) -> None:  # fmt: skip
     """Log one run; the tag that says it is complete is written last."""
     from mlflow.entities import Metric, Param, RunTag
@@ -257,7 +289,7 @@ def _log(
     client.log_batch(run, metrics=metrics[:_BATCH], params=params)
     for start in range(_BATCH, len(metrics), _BATCH):
         client.log_batch(run, metrics=metrics[start : start + _BATCH])
-    if planned.method is not None:
+    if planned.method is not None and results is not None:
         _log_artifacts(client, run, planned.method, results, records.get(planned.method, []), config)
     client.set_terminated(run, "FINISHED")
     client.log_batch(run, tags=[RunTag(COMPLETE, "true")])

@@ -16,6 +16,7 @@ from ddit_eval.distil.measure import TIMESTEPS, relative_error
 from ddit_eval.errors import DditError
 from ddit_eval.patching.adapter import Adapter
 from ddit_eval.patching.detail import DetailConfig
+from ddit_eval.tracking import track_training
 from tests.tiny import tiny_flux
 
 
@@ -43,8 +44,12 @@ def test_it_learns_and_reports_the_error_by_timestep(tmp_path):
     mean = {(r["scale"], r["stage"]): sum(r["error"]) for r in record["rows"]}
     for scale in (2, 4):
         assert mean[scale, "trained"] < 0.9 * mean[scale, "start"]
+    assert [row["step"] for row in record["log"]] == [20, 40, 60]
     with attach(tiny_flux(), adapter=tmp_path / "a") as handle:
         assert handle.adapter.scales == (2, 4)
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    assert track_training(tmp_path / "a", uri)
+    assert not track_training(tmp_path / "a", uri)  # logged once
 
 
 def test_a_killed_run_ends_like_an_uninterrupted_one(tmp_path):

@@ -140,7 +140,15 @@ def train(
         for row in distil.distil(settings):
             errors = "  ".join(f"{k} {v:.3f}" for k, v in row.items() if k.startswith("error"))
             step(int(row["step"]), int(row["of"]), errors)
+    from accelerate import PartialState
+
+    if not PartialState().is_main_process:
+        return
     say(f"wrote the adapter to {settings.out}")
+    from ddit_eval.tracking import track_training
+
+    if track_training(settings.out):
+        say("logged the training in MLflow; `make ui` shows it")
 
 
 def models() -> None:

@@ -25,6 +25,7 @@ from ddit_eval.models import known, load_pipeline
 from ddit_eval.patching.adapter import Adapter
 
 Row = dict[str, float]
+LOG_EVERY = 20  # steps that a row of the kept log averages
 
 
 def _optimizer(config: DistilConfig, adapter: Adapter) -> torch.optim.Optimizer:
@@ -118,6 +119,8 @@ def distil(config: DistilConfig, pipe: Any | None = None) -> Iterator[Row]:
     folder = config.out / "checkpoint"
     meta = checkpoint.load(folder, {"adapter": run.adapter}, run.optimizer)
     main = run.accelerator.is_main_process
+    log: list[Row] = meta["log"] if meta else []
+    recent: list[Row] = meta["recent"] if meta else []
     with attach(run.pipe, adapter=run.adapter) as handle:
         if meta:
             run.step, run.seconds, start = meta["step"], meta["seconds"], meta["start"]
@@ -128,9 +131,14 @@ def distil(config: DistilConfig, pipe: Any | None = None) -> Iterator[Row]:
             began = time.monotonic()
             row = run.train_step(handle)
             run.seconds += time.monotonic() - began
+            recent.append(row)
+            if len(recent) == LOG_EVERY:
+                log.append({"step": run.step} | {k: sum(r[k] for r in recent) / LOG_EVERY for k in row})
+                recent = []
             last = run.step == run.steps
             if main and (last or time.monotonic() - saved > 60 * config.checkpoint_minutes):
                 state = {"step": run.step, "seconds": run.seconds, "start": start}
+                state |= {"log": log, "recent": recent}
                 checkpoint.save(folder, {"adapter": run.adapter}, run.optimizer, state)
                 saved = time.monotonic()
             yield row | {"step": run.step, "of": run.steps, "seconds": run.seconds}
