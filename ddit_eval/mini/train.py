@@ -31,6 +31,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from ddit_eval import checkpoint
+from ddit_eval.errors import DditError
 from ddit_eval.mini.pipeline import TEXT_TOKENS, build_pipeline
 from ddit_eval.world import Scene, caption, render, sample_scenes
 from ddit_eval.world.render import render_labels
@@ -49,7 +50,7 @@ class Stage(BaseModel):
     batch: int
     lr: float
     decay: float = 0.3  # share of the stage over which the learning rate falls to zero
-    guidance: float = 1.0  # above 1: learn the guided velocity (model guidance, 2502.12154)
+    guidance: float = 1.0  # above 1: learn the guided velocity of the model as the last stage left it
     drop: float = 0.1  # share of captions that are left empty
     auxiliary: float = 0.1  # weight of the token labels
     object_weight: float = 1.0  # weight of the tokens that objects cover, beside the background's 1
@@ -147,7 +148,7 @@ def label_loss(logits: Tensor, labels: Tensor) -> Tensor:
 class Trainer:
     """The loop's state: model, its moving average, optimizer, and where in the plan it stands."""
 
-    def __init__(self, plan: Plan, vae_path: Path, out: Path):
+    def __init__(self, plan: Plan, vae_path: Path, out: Path, begin: Path | None = None):
         self.plan, self.out = plan, out
         self.accelerator = Accelerator(cpu=not torch.cuda.is_available())
         self.processes, self.rank = self.accelerator.num_processes, self.accelerator.process_index
@@ -157,7 +158,8 @@ class Trainer:
         self.average = copy.deepcopy(self.student).eval().requires_grad_(False)
         self.stage, self.step, self.seconds = 0, 0, 0.0
         self.optimizer = self.new_optimizer()
-        self.tokens: dict[str, tuple[list[int], list[int]]] = {}
+        self.begin = begin
+        self.teacher = self.average
 
     def new_optimizer(self) -> torch.optim.Optimizer:
         plain = [p for p in self.student.parameters() if p.ndim < 2]
@@ -190,14 +192,17 @@ class Trainer:
     def target(
         self, stage: Stage, x: Tensor, t: Tensor, batch: Batch, ids: tuple[Tensor, Tensor], v: Tensor
     ) -> Tensor:
-        """The data's velocity, moved along the average model's own guidance direction."""
+        """The data's velocity, moved along the teacher's guidance direction.
+
+        The teacher stays as it was: guided by its own guided output, the model would run away.
+        """
         if stage.guidance == 1:
             return v
         side = stage.side // 4
         with torch.no_grad():
             clip_ids, t5_ids = self.ids([""] * len(x))
-            told = self.average(x, t, *ids, side)[0]
-            blind = self.average(x, t, clip_ids, t5_ids, side)[0]
+            told = self.teacher(x, t, *ids, side)[0]
+            blind = self.teacher(x, t, clip_ids, t5_ids, side)[0]
         named = torch.tensor([bool(c) for c in batch.captions])[:, None, None]
         return v + (stage.guidance - 1) * torch.where(named, told - blind, 0.0)
 
@@ -262,13 +267,23 @@ class Trainer:
         meta = {"stage": self.stage, "step": self.step, "seconds": self.seconds}
         checkpoint.save(self.out / "checkpoint", self.modules(), self.optimizer, meta)
 
-    def start_from(self, folder: Path) -> None:
-        """Begin with the weights of a pipeline that was exported before."""
+    def load_weights(self, part: Student, folder: Path) -> None:
+        """Fill `part` with the weights of an exported pipeline."""
         old: Any = FluxPipeline.from_pretrained(folder, torch_dtype=torch.float32)
-        for part in (self.student, self.average):
-            part.clip.load_state_dict(old.text_encoder.state_dict())
-            part.t5.load_state_dict(old.text_encoder_2.state_dict())
-            part.transformer.load_state_dict(old.transformer.state_dict())
+        part.clip.load_state_dict(old.text_encoder.state_dict())
+        part.t5.load_state_dict(old.text_encoder_2.state_dict())
+        part.transformer.load_state_dict(old.transformer.state_dict())
+
+    def choose_teacher(self, stage: Stage) -> None:
+        """What the last stage exported (or the run began with) guides this one, also after a restart."""
+        folder = self.out / "pipeline" if self.stage else self.begin
+        if stage.guidance > 1 and folder is None:
+            raise DditError(
+                f"guidance {stage.guidance} needs a teacher: put a stage without it before, or give --start"
+            )
+        if stage.guidance > 1 and folder:
+            self.teacher = copy.deepcopy(self.average)
+            self.load_weights(self.teacher, folder)
 
     def resume(self) -> bool:
         """Go on from the last checkpoint, if there is one."""
@@ -290,6 +305,7 @@ class Trainer:
         saved = time.monotonic()
         while self.stage < len(self.plan.stages):
             stage = self.plan.stages[self.stage]
+            self.choose_teacher(stage)
             steps = max(1, stage.pictures // stage.batch)
             start = sum(s.pictures for s in self.plan.stages[: self.stage])
             running = 0.0
@@ -318,15 +334,16 @@ def main(
     plan: Annotated[Path, typer.Argument(help="YAML with the stages.")],
     vae: Annotated[Path, typer.Option(help="The trained VAE's folder.")],
     out: Annotated[Path, typer.Option(help="Folder for checkpoint, log and pipeline.")],
-    start: Annotated[
+    begin: Annotated[
         Path | None, typer.Option(help="Pipeline whose weights a fresh run begins with.")
     ] = None,
 ) -> None:
     """Train mini-flux; a second call goes on where the first was stopped."""
     out.mkdir(parents=True, exist_ok=True)
-    trainer = Trainer(Plan.model_validate(yaml.safe_load(plan.read_text())), vae, out)
-    if not trainer.resume() and start:
-        trainer.start_from(start)
+    trainer = Trainer(Plan.model_validate(yaml.safe_load(plan.read_text())), vae, out, begin)
+    if not trainer.resume() and begin:
+        trainer.load_weights(trainer.student, begin)
+        trainer.load_weights(trainer.average, begin)
     trainer.run()
 
 
