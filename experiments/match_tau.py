@@ -37,7 +37,8 @@ def main(
     ratio: Annotated[float, typer.Option(help="Token ratio to hit.")] = 1.6,
     scales: Annotated[str, typer.Option(help="Candidate scales, comma separated.")] = "2,4",
     rule: Annotated[str, typer.Option(help="More fields of the policy, as JSON.")] = "{}",
-    prompts: int = 6,
+    orders: str = "1,2,3",
+    prompts: int = 4,
     steps: int = 24,
 ) -> None:
     """Bisect tau for each order; prints one JSON line an order."""
@@ -46,10 +47,10 @@ def main(
     texts = [caption(s) for s in sample_scenes(501, 0, prompts)]
     candidates = tuple(int(s) for s in scales.split(","))
     with ddit_eval.attach(pipe, adapter=adapter) as handle:
-        for order in (1, 2, 3):
-            low, high = math.log(1e-3), math.log(1e2)
+        for order in (int(o) for o in orders.split(",")):
+            low, high = math.log(1e-4), math.log(1e1)
             tried: list[tuple[float, float]] = []
-            for _ in range(11):
+            for _ in range(9):
                 tau = math.exp((low + high) / 2)
                 handle.policy = Threshold(tau=tau, order=order, scales=candidates, **json.loads(rule))
                 found = token_ratio(pipe, handle, texts, steps)

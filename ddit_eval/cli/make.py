@@ -30,7 +30,7 @@ def generate(
     ] = None,
     tau: Annotated[
         float, typer.Option(help="Threshold: larger is faster and further from the base model.")
-    ] = 0.3,
+    ] = 0.01,
     rho: Annotated[float, typer.Option(help="Percentile over patches, 0 to 1.")] = 0.4,
     order: Annotated[int, typer.Option(help="Order of the finite difference.")] = 3,
     policy: Annotated[
@@ -48,7 +48,7 @@ def generate(
 
     Examples:
 
-        ddit-eval generate "a red star above a blue square" --tau 0.5
+        ddit-eval generate "a red star above a blue square" --tau 0.02
 
         ddit-eval generate --file prompts.txt --policy "{kind: fixed, scale: 2}" --out coarse
 
