@@ -97,7 +97,9 @@ def track_training(folder: Path, uri: str | None = None) -> bool:
             for row in record["rows"]
             for time, value in zip(record["timesteps"], row["error"], strict=True)
         }
-        series = {f"error_{s}p": [row[f"error_{s}p"] for row in record["log"]] for s in config["scales"]}
+        series: dict[str, Sequence[float | None]] = {
+            f"error_{s}p": [row[f"error_{s}p"] for row in record["log"]] for s in config["scales"]
+        }
     except (OSError, ValueError, KeyError) as error:
         raise DditError(f"{path} is missing or broken ({error!r}); run `ddit-eval train` again") from error
     planned = Planned(

@@ -89,7 +89,7 @@ def test_psnr_of_a_known_error():
 
 
 def test_regions_become_objects():
-    logits = torch.zeros(18, 32, 32)
+    logits = torch.zeros(19, 32, 32)
     logits[0] = 5.0  # background everywhere ...
     logits[3, 4:12, 4:12] = 9.0  # ... but for a triangle
     logits[6 + 1, 4:12, 4:12] = 9.0

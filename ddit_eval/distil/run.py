@@ -155,4 +155,5 @@ def distil(config: DistilConfig, pipe: Any | None = None) -> Iterator[Row]:
                 "seconds": run.seconds,
                 "n": config.probe_pictures,
             }
+            record["log"] = log
             _write_json(config.out / "errors.json", record | {"config": config.model_dump(mode="json")})

@@ -61,7 +61,7 @@ def main(
     """Score the base model on held-out prompts; each holds a combination that training never showed."""
     pipe = load_pipeline(model)
     pipe.set_progress_bar_config(disable=True)
-    source = WorldPrompts(source="world", split="heldout", count=count, seed=11)
+    source = WorldPrompts(source="world", split="heldout", count=count, seed=11, start=0)
     prompts = load_prompts(source)
     texts = [p.text for p in prompts]
     true = torch.from_numpy(render(sample_scenes(source.seed, source.start, count, source.split), side))
