@@ -6,10 +6,8 @@ summed over the coarse scales, so that one forward of the base serves them all.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +19,7 @@ from ddit_eval.distil.config import DistilConfig
 from ddit_eval.distil.data import pictures_of
 from ddit_eval.distil.inputs import encode, inputs_for, sample_timesteps
 from ddit_eval.distil.measure import TIMESTEPS, error_table
+from ddit_eval.files import write_json
 from ddit_eval.models import known, load_pipeline
 from ddit_eval.patching.adapter import Adapter
 
@@ -103,11 +102,6 @@ class Distiller:
         return {str(s): values for s, values in rows.items()}
 
 
-def _write_json(path: Path, value: Any) -> None:
-    path.with_suffix(".tmp").write_text(json.dumps(value, indent=1, sort_keys=True))
-    path.with_suffix(".tmp").replace(path)
-
-
 def distil(config: DistilConfig, pipe: Any | None = None) -> Iterator[Row]:
     """Train an adapter; yields a row a step, the caller logs.
 
@@ -154,6 +148,6 @@ def distil(config: DistilConfig, pipe: Any | None = None) -> Iterator[Row]:
                 "rows": rows,
                 "seconds": run.seconds,
                 "n": config.probe_pictures,
+                "log": log,
             }
-            record["log"] = log
-            _write_json(config.out / "errors.json", record | {"config": config.model_dump(mode="json")})
+            write_json(config.out / "errors.json", record | {"config": config.model_dump(mode="json")})

@@ -17,22 +17,14 @@ import typer
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ddit_eval.mini.labels import token_labels
 from ddit_eval.world import Scene, render, sample_scenes
 from ddit_eval.world.reader import CLASSES, SIDE, Reader, read
-from ddit_eval.world.render import render_labels
-from ddit_eval.world.scene import COLOURS, SHAPES, TEXTURES
 
 
 def labels(scenes: list[Scene], side: int) -> Tensor:
     """Shape, colour and texture per cell, 1-based, 0 for background; (N, 3, side, side)."""
-    owner = torch.from_numpy(render_labels(scenes, side)).long()
-    looks = torch.zeros(len(scenes), 4, 3, dtype=torch.long)
-    for row, scene in zip(looks, scenes, strict=True):
-        for i, thing in enumerate(scene.things):
-            look = (SHAPES.index(thing.shape), COLOURS.index(thing.colour), TEXTURES.index(thing.texture))
-            row[i + 1] = torch.tensor(look) + 1
-    index = owner.flatten(1)[..., None].expand(-1, -1, 3)
-    return looks.gather(1, index).transpose(1, 2).unflatten(2, (side, side))
+    return token_labels(scenes, side).transpose(1, 2).unflatten(2, (side, side))
 
 
 def damage(x: Tensor) -> Tensor:

@@ -32,9 +32,9 @@ from torch import Tensor, nn
 
 from ddit_eval import checkpoint
 from ddit_eval.errors import DditError
+from ddit_eval.mini.labels import token_labels
 from ddit_eval.mini.pipeline import TEXT_TOKENS, build_pipeline
-from ddit_eval.world import Scene, caption, render, sample_scenes
-from ddit_eval.world.render import render_labels
+from ddit_eval.world import caption, render, sample_scenes
 from ddit_eval.world.scene import COLOURS, SHAPES, TEXTURES
 
 MIDDLE = 2  # single-stream block whose tokens the auxiliary head reads
@@ -68,20 +68,6 @@ class Batch:
     latents: Tensor  # (B, N, 4 C) packed, normalised
     captions: list[str]
     labels: Tensor  # (B, N, 3) shape, colour, texture; 0 for none
-
-
-def token_labels(scenes: list[Scene], side: int) -> Tensor:
-    """Shape, colour and texture (1-based, 0 for none) under each token; (B, side^2, 3)."""
-    owner = render_labels(scenes, side).reshape(len(scenes), -1)
-    looks = np.zeros((len(scenes), 4, 3), np.int64)
-    for row, scene in zip(looks, scenes, strict=True):
-        for i, thing in enumerate(scene.things):
-            row[i + 1] = (
-                SHAPES.index(thing.shape) + 1,
-                COLOURS.index(thing.colour) + 1,
-                TEXTURES.index(thing.texture) + 1,
-            )
-    return torch.from_numpy(np.take_along_axis(looks, owner[..., None].astype(np.int64), 1))
 
 
 def pack(latents: Tensor) -> Tensor:
@@ -279,7 +265,7 @@ class Trainer:
         folder = self.out / "pipeline" if self.stage else self.begin
         if stage.guidance > 1 and folder is None:
             raise DditError(
-                f"guidance {stage.guidance} needs a teacher: put a stage without it before, or give --start"
+                f"guidance {stage.guidance} needs a teacher: put a stage without it before, or give --begin"
             )
         if stage.guidance > 1 and folder:
             self.teacher = copy.deepcopy(self.average)

@@ -1,0 +1,25 @@
+"""What covers each cell of a scene, as class numbers for training."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ddit_eval.world import Scene
+from ddit_eval.world.render import render_labels
+from ddit_eval.world.scene import COLOURS, SHAPES, TEXTURES
+
+
+def token_labels(scenes: list[Scene], side: int) -> Tensor:
+    """Shape, colour and texture (1-based, 0 for none) under each token; (B, side^2, 3)."""
+    owner = render_labels(scenes, side).reshape(len(scenes), -1)
+    looks = np.zeros((len(scenes), 4, 3), np.int64)
+    for row, scene in zip(looks, scenes, strict=True):
+        for i, thing in enumerate(scene.things):
+            row[i + 1] = (
+                SHAPES.index(thing.shape) + 1,
+                COLOURS.index(thing.colour) + 1,
+                TEXTURES.index(thing.texture) + 1,
+            )
+    return torch.from_numpy(np.take_along_axis(looks, owner[..., None].astype(np.int64), 1))
