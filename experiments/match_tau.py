@@ -1,7 +1,8 @@
 """Find the tau at which the DDiT rule costs as much as a control, for each order.
 
-    python experiments/match_tau.py --ratio 1.5
+    python experiments/match_tau.py --ratio 1.49
 
+The cost is FLOPs: the base's over the rule's, summed over the prompts.
 tau is in units of the raw latents and of the difference's order, so equal taus are not equal costs.
 Calibrated on training-split prompts; the experiment then reports on held-out ones.
 """
@@ -10,35 +11,38 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
 
 import ddit_eval
+from ddit_eval import flops
+from ddit_eval.cost import flop_table
+from ddit_eval.models import default_side
 from ddit_eval.policies import Threshold
 from ddit_eval.world import caption, sample_scenes
 
 
-def token_ratio(pipe: object, handle: object, prompts: list[str], steps: int) -> float:
-    """Base tokens over tokens run, over all prompts."""
+def flop_ratio(pipe: Any, handle: Any, prompts: list[str], steps: int, table: dict[int, int]) -> float:
+    """FLOPs of the base over those of the attached policy, over all prompts."""
     base = run = 0
     for index, prompt in enumerate(prompts):
         generator = torch.Generator().manual_seed(index)
-        pipe(prompt, num_inference_steps=steps, generator=generator, output_type="latent")  # type: ignore[operator]
-        base += sum(t.base_tokens for t in handle.trace)  # type: ignore[attr-defined]
-        run += sum(t.tokens for t in handle.trace)  # type: ignore[attr-defined]
+        pipe(prompt, num_inference_steps=steps, generator=generator, output_type="latent")
+        base += steps * table[1]
+        run += flops.of_run((t.scale for t in handle.trace), table)
     return base / run
 
 
 def main(
     model: str = "mini-flux",
     adapter: str = "mini-flux",
-    ratio: Annotated[float, typer.Option(help="Token ratio to hit.")] = 1.6,
+    ratio: Annotated[float, typer.Option(help="FLOP ratio to hit.")] = 1.49,
     scales: Annotated[str, typer.Option(help="Candidate scales, comma separated.")] = "2,4",
     rule: Annotated[str, typer.Option(help="More fields of the policy, as JSON.")] = "{}",
     orders: str = "1,2,3",
-    prompts: int = 4,
+    prompts: int = 8,
     steps: int = 24,
 ) -> None:
     """Bisect tau for each order; prints one JSON line an order."""
@@ -46,6 +50,8 @@ def main(
     pipe.set_progress_bar_config(disable=True)
     texts = [caption(s) for s in sample_scenes(501, 0, prompts)]
     candidates = tuple(int(s) for s in scales.split(","))
+    side = default_side(pipe)
+    table = flop_table(model, adapter, side, side)
     with ddit_eval.attach(pipe, adapter=adapter) as handle:
         for order in (int(o) for o in orders.split(",")):
             low, high = math.log(1e-4), math.log(1e1)
@@ -53,7 +59,7 @@ def main(
             for _ in range(9):
                 tau = math.exp((low + high) / 2)
                 handle.policy = Threshold(tau=tau, order=order, scales=candidates, **json.loads(rule))
-                found = token_ratio(pipe, handle, texts, steps)
+                found = flop_ratio(pipe, handle, texts, steps, table)
                 tried.append((abs(math.log(found / ratio)), tau))
                 if found < ratio:
                     low = math.log(tau)
@@ -67,7 +73,7 @@ def main(
                     {
                         "order": order,
                         "tau": tau,
-                        "ratio": token_ratio(pipe, handle, texts, steps),
+                        "ratio": flop_ratio(pipe, handle, texts, steps, table),
                         "last": scales_run,
                     }
                 )

@@ -65,6 +65,18 @@ def test_a_killed_run_ends_like_an_uninterrupted_one(tmp_path):
         torch.testing.assert_close(value, two[name], rtol=1e-4, atol=1e-5)
 
 
+def test_a_run_can_begin_with_the_adapter_of_an_earlier_base(tmp_path):
+    list(distil(config(tmp_path / "old", pictures=240, lr=3e-3), tiny_flux()))
+    further = config(tmp_path / "new", pictures=4, lr=1e-9, begin=str(tmp_path / "old"))
+    list(distil(further, tiny_flux(seed=1)))
+    old, new = (Adapter.from_pretrained(tmp_path / n) for n in ("old", "new"))
+    assert old.config.base != new.config.base
+    for name, value in old.state_dict().items():
+        torch.testing.assert_close(value, new.state_dict()[name], rtol=1e-2, atol=1e-4)
+    with pytest.raises(DditError, match=r"rank 2 and this run 3"):
+        list(distil(config(tmp_path / "other", rank=3, begin=str(tmp_path / "old")), tiny_flux()))
+
+
 def test_the_base_is_left_as_it_was(tmp_path):
     pipe = tiny_flux()
     before = {k: v.clone() for k, v in pipe.transformer.state_dict().items()}

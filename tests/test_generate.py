@@ -2,6 +2,10 @@ from __future__ import annotations
 
 import csv
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +13,7 @@ import numpy as np
 import pytest
 
 from ddit_eval import generate as module
+from ddit_eval.config import load_experiment
 from ddit_eval.errors import DditError
 from ddit_eval.evaluate import evaluate
 from ddit_eval.generate import Generator, generate, jobs_of, records_of
@@ -96,6 +101,25 @@ def test_a_killed_run_goes_on_where_it_was(tiny: Any, tmp_path: Path, monkeypatc
     kept = [p for p, time in before.items() if p.stat().st_mtime_ns == time]
     assert len(kept) == 3
     assert len(records_of(experiment, tmp_path)["two"]) == 3
+
+
+def test_a_run_that_is_killed_outright_loses_nothing(tiny: Any, tmp_path: Path) -> None:
+    data = tiny.data() | {"prompts": {"source": "world", "count": 40}, "methods": [{"name": "base"}]}
+    yaml = tmp_path / "tiny.yaml"
+    yaml.write_text(json.dumps(data))
+    command = [sys.executable, "-m", "ddit_eval.cli", "run", str(yaml), "--runs", str(tmp_path / "runs")]
+    records = tmp_path / "runs" / "tiny" / "records"
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
+        until = time.monotonic() + 120
+        while len(list(records.glob("*.json"))) < 3 and run.poll() is None and time.monotonic() < until:
+            time.sleep(0.01)
+        run.send_signal(signal.SIGKILL)
+    assert run.returncode == -signal.SIGKILL
+    before = {p: p.stat().st_mtime_ns for p in records.glob("*.json")}
+    outcome = generate(load_experiment(yaml), tmp_path / "runs" / "tiny")
+    assert (outcome.there, outcome.made) == (len(before), 40 - len(before))
+    assert 3 <= outcome.there < 40
+    assert all(p.stat().st_mtime_ns == written for p, written in before.items())
 
 
 def test_records_of_another_experiment_are_refused(tiny: Any, filled: Path) -> None:

@@ -47,6 +47,7 @@ class DistilConfig(BaseModel):
     decay: float = Field(0.5, ge=0, le=1)  # share of the run over which the rate falls to zero
     drop: float = Field(0.05, ge=0, le=1)  # share of empty prompts, for guidance with two calls
     seed: int = 0
+    begin: str | None = None  # adapter (name or folder) whose weights come first, of this base or a kin
     checkpoint_minutes: PositiveFloat = 2.0
     text_tokens: PositiveInt | None = None  # default: the model's own
     probe_pictures: PositiveInt = 64  # unseen pictures in the error table

@@ -19,6 +19,7 @@ from ddit_eval.distil.config import DistilConfig
 from ddit_eval.distil.data import pictures_of
 from ddit_eval.distil.inputs import encode, inputs_for, sample_timesteps
 from ddit_eval.distil.measure import TIMESTEPS, error_table
+from ddit_eval.errors import DditError
 from ddit_eval.files import write_json
 from ddit_eval.models import known, load_pipeline
 from ddit_eval.patching.adapter import Adapter
@@ -61,6 +62,23 @@ class Distiller:
         self.draw = pictures_of(config.source)
         self.step, self.seconds = 0, 0.0
         self.steps = max(1, config.pictures // (config.batch * self.accelerator.num_processes))
+
+    def begin(self) -> None:
+        """Take over the weights of `config.begin`: when a base is trained further, its adapter need not
+        start from nothing. Raises `DditError` where its shape is another one."""
+        if self.config.begin is None:
+            return
+        earlier = Adapter.from_pretrained(self.config.begin)
+        ours = self.adapter.config.model_dump(exclude={"base"})
+        theirs = earlier.config.model_dump(exclude={"base"})
+        differing = [name for name in ours if ours[name] != theirs[name]]
+        if differing:
+            name = differing[0]
+            raise DditError(
+                f"begin: the adapter {self.config.begin} has {name} {theirs[name]} and this run "
+                f"{ours[name]}; make them equal, or leave `begin` out"
+            )
+        self.adapter.load_state_dict({k: v.float() for k, v in earlier.state_dict().items()})
 
     def train_step(self, handle: Any) -> Row:
         """One optimizer step; a pure function of (weights, step)."""
@@ -120,6 +138,7 @@ def distil(config: DistilConfig, pipe: Any | None = None) -> Iterator[Row]:
             run.step, run.seconds, start = meta["step"], meta["seconds"], meta["start"]
         else:
             start = run.table(handle)
+            run.begin()
         saved = time.monotonic()
         while run.step < run.steps:
             began = time.monotonic()
