@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from importlib import resources
 from pathlib import Path
 
@@ -11,9 +12,11 @@ import torch
 from diffusers import FluxPipeline
 
 import ddit_eval
+from ddit_eval.mini.labels import token_labels, token_offsets
 from ddit_eval.mini.reader import accuracy
-from ddit_eval.mini.train import Plan, Stage, Trainer, image_ids, pack, token_labels
+from ddit_eval.mini.train import Plan, Stage, Trainer, image_ids, pack
 from ddit_eval.mini.vae import build_vae, pictures, psnr
+from ddit_eval.mini.window import nearest_scenes, window_index
 from ddit_eval.world import render, sample_scenes
 from ddit_eval.world.reader import Found, load_reader, objects, read
 from tests.tiny import tiny_flux, tiny_transformer, tiny_vae
@@ -30,6 +33,7 @@ def trainer(tmp_path, monkeypatch):
         stages=[
             Stage(side=32, pictures=12, batch=4, lr=1e-3),
             Stage(side=32, pictures=4, batch=4, lr=1e-3, guidance=2.0),
+            Stage(side=32, pictures=4, batch=4, lr=1e-3, window=4),
         ]
     )
 
@@ -50,7 +54,8 @@ def test_training_writes_a_flux_pipeline(trainer, tmp_path):
     )
     assert image.images.shape == (1, 3, 32, 32)
     rows = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
-    assert [(r["stage"], r["step"]) for r in rows] == [(0, 1), (0, 2), (0, 3), (1, 1)]
+    assert [(r["stage"], r["step"]) for r in rows] == [(0, 1), (0, 2), (0, 3), (1, 1), (2, 1)]
+    assert all(0 <= r["shape_named"] <= 1 and r["validation_objects"] > 0 for r in rows)
 
 
 def test_training_resumes_to_the_step(trainer):
@@ -64,6 +69,30 @@ def test_training_resumes_to_the_step(trainer):
     assert again.resume()
     assert again.step == 1
     assert whole.train_step(stage, 3, 0) == pytest.approx(again.train_step(stage, 3, 0), rel=1e-5)
+
+
+def test_a_window_holds_an_object_of_each_scene_and_keeps_its_positions(trainer):
+    run = trainer("run")
+    stage = Stage(side=64, pictures=4, batch=4, lr=1e-3, window=8, drop=0)
+    for start in range(0, 40, 4):
+        batch = run.batch(stage, 0, start, 4)
+        assert batch.latents.shape[:2] == (4, 64)
+        assert (batch.labels[..., 0] > 0).any(1).all()
+        rows, columns = batch.ids[:, 1].view(8, 8), batch.ids[:, 2].view(8, 8)
+        assert (rows[1:] - rows[:-1] == 1).all()
+        assert (columns[:, 1:] - columns[:, :-1] == 1).all()
+        assert batch.ids.min() >= 0
+        assert batch.ids.max() <= 15
+
+
+def test_a_window_is_cut_out_of_the_whole_picture():
+    index = window_index((3, 5), 16, 4)
+    picture = torch.arange(256).view(16, 16)
+    assert torch.equal(picture.flatten()[index].view(4, 4), picture[3:7, 5:9])
+    scenes = sample_scenes(0, 0, 30)
+    chosen = nearest_scenes(scenes, (4, 4), 16, 8, 3)
+    off = lambda s: min(math.hypot(t.x - 0.5, t.y - 0.5) for t in s.things)  # noqa: E731
+    assert [off(s) for s in chosen] == sorted(map(off, scenes))[:3]
 
 
 def test_packing_is_the_pipelines_own():
@@ -82,6 +111,22 @@ def test_token_labels_name_the_thing_under_the_token():
         token = int(thing.y * 16) * 16 + int(thing.x * 16)
         assert row[token, 0] > 0
     assert labels.min() == 0
+
+
+def test_token_offsets_are_radii_from_the_centre():
+    scenes = sample_scenes(0, 0, 20)
+    labels, offsets = token_labels(scenes, 16)[..., 0].view(-1, 16, 16), token_offsets(scenes, 16)
+    offsets = offsets.view(-1, 16, 16, 2)
+    for scene, label, offset in zip(scenes, labels, offsets, strict=True):
+        thing = scene.things[0]
+        row, column = int(thing.y * 16), int(thing.x * 16)
+        expected = [
+            ((column + 0.5) / 16 - thing.x) / thing.radius,
+            ((row + 0.5) / 16 - thing.y) / thing.radius,
+        ]
+        assert offset[row, column].tolist() == pytest.approx(expected, abs=1e-4)
+        assert (offset[label == 0] == 0).all()
+        assert offset.norm(dim=-1).max() < 1.3
 
 
 def test_psnr_of_a_known_error():

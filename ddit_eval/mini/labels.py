@@ -1,4 +1,4 @@
-"""What covers each cell of a scene, as class numbers for training."""
+"""What covers each cell of a scene, as class numbers and places for training."""
 
 from __future__ import annotations
 
@@ -23,3 +23,20 @@ def token_labels(scenes: list[Scene], side: int) -> Tensor:
                 TEXTURES.index(thing.texture) + 1,
             )
     return torch.from_numpy(np.take_along_axis(looks, owner[..., None].astype(np.int64), 1))
+
+
+def token_offsets(scenes: list[Scene], side: int) -> Tensor:
+    """Where on its object a token lies: (x, y) from the object's centre in radii; (B, side^2, 2).
+
+    0 where there is no object; use `token_labels` to tell.
+    """
+    owner = render_labels(scenes, side).reshape(len(scenes), -1)[..., None].astype(np.int64)
+    centres = (np.arange(side, dtype=np.float32) + 0.5) / side
+    y, x = np.meshgrid(centres, centres, indexing="ij")
+    grid = np.stack([x.ravel(), y.ravel()], -1)
+    places = np.zeros((len(scenes), 4, 3), np.float32)
+    places[:, 0, 2] = np.inf
+    for row, scene in zip(places, scenes, strict=True):
+        row[1 : len(scene.things) + 1] = [(t.x, t.y, t.radius) for t in scene.things]
+    mine = np.take_along_axis(places, owner, 1)
+    return torch.from_numpy((grid - mine[..., :2]) / mine[..., 2:])

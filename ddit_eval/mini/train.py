@@ -7,7 +7,7 @@ one process with several threads, which waits for its slowest thread at every op
 
 The picture grows from stage to stage (32, 64, 128 px). The text encoders learn with the
 transformer. A small auxiliary head asks the middle of the transformer which shape, colour and
-texture each token belongs to; it is dropped after training.
+texture each token belongs to, and where on its object it lies; it is dropped after training.
 """
 
 from __future__ import annotations
@@ -32,11 +32,14 @@ from torch import Tensor, nn
 
 from ddit_eval import checkpoint
 from ddit_eval.errors import DditError
-from ddit_eval.mini.labels import token_labels
+from ddit_eval.mini.labels import token_labels, token_offsets
 from ddit_eval.mini.pipeline import TEXT_TOKENS, build_pipeline
+from ddit_eval.mini.window import nearest_scenes, place_window, window_index
 from ddit_eval.world import caption, render, sample_scenes
 from ddit_eval.world.scene import COLOURS, SHAPES, TEXTURES
 
+POOL = 6  # scenes drawn for each one that a window is filled from
+BACKGROUND_WEIGHT = 0.1  # of a label, beside an object's 1
 MIDDLE = 2  # single-stream block whose tokens the auxiliary head reads
 GROUPS = (len(SHAPES) + 1, len(COLOURS) + 1, len(TEXTURES) + 1)
 
@@ -54,6 +57,7 @@ class Stage(BaseModel):
     drop: float = 0.1  # share of captions that are left empty
     auxiliary: float = 0.1  # weight of the token labels
     object_weight: float = 1.0  # weight of the tokens that objects cover, beside the background's 1
+    window: int = 0  # side in tokens of the cut-out around an object; 0: the whole picture
 
 
 class Plan(BaseModel):
@@ -68,6 +72,8 @@ class Batch:
     latents: Tensor  # (B, N, 4 C) packed, normalised
     captions: list[str]
     labels: Tensor  # (B, N, 3) shape, colour, texture; 0 for none
+    offsets: Tensor  # (B, N, 2) from the object's centre, in radii
+    ids: Tensor  # (N, 3) positions
 
 
 def pack(latents: Tensor) -> Tensor:
@@ -91,12 +97,12 @@ class Student(nn.Module):
     def __init__(self, pipe: Any):
         super().__init__()
         self.clip, self.t5, self.transformer = pipe.text_encoder, pipe.text_encoder_2, pipe.transformer
-        self.labels = nn.Linear(self.transformer.inner_dim, sum(GROUPS))
+        self.labels = nn.Linear(self.transformer.inner_dim, sum(GROUPS) + 2)
 
     def forward(
-        self, x: Tensor, t: Tensor, clip_ids: Tensor, t5_ids: Tensor, side: int
+        self, x: Tensor, t: Tensor, clip_ids: Tensor, t5_ids: Tensor, positions: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Velocity (B, N, 4 C) and label logits (B, N, sum(GROUPS)); `side` in tokens."""
+        """Velocity (B, N, 4 C) and the auxiliary head's (B, N, sum(GROUPS) + 2); `positions` (N, 3)."""
         pooled = self.clip(clip_ids).pooler_output
         text = self.t5(t5_ids).last_hidden_state
         held: list[Tensor] = []
@@ -109,7 +115,7 @@ class Student(nn.Module):
                 pooled_projections=pooled,
                 encoder_hidden_states=text,
                 txt_ids=torch.zeros(text.shape[1], 3),
-                img_ids=image_ids(side),
+                img_ids=positions,
                 return_dict=False,
             )[0]
         finally:
@@ -125,10 +131,17 @@ def sample_timesteps(count: int, tokens: int) -> Tensor:
     return torch.where(torch.rand(count) < 0.1, torch.rand(count), s)
 
 
-def label_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    parts = logits.float().split(GROUPS, -1)
-    losses = [F.cross_entropy(p.flatten(0, 1), labels[..., i].flatten()) for i, p in enumerate(parts)]
-    return torch.stack(losses).mean()
+def label_loss(said: Tensor, batch: Batch) -> Tensor:
+    """Cross-entropy of the labels, objects before background, and squared error of the offsets."""
+    *parts, offsets = said.float().split((*GROUPS, 2), -1)
+    losses = []
+    for i, logits in enumerate(parts):
+        weight = torch.ones(logits.shape[-1])
+        weight[0] = BACKGROUND_WEIGHT
+        losses.append(F.cross_entropy(logits.flatten(0, 1), batch.labels[..., i].flatten(), weight))
+    covered = batch.labels[..., :1] > 0
+    place = ((offsets - batch.offsets).square() * covered).sum() / (2 * covered.sum().clamp(min=1))
+    return torch.stack(losses).mean() + place
 
 
 class Trainer:
@@ -167,13 +180,22 @@ class Trainer:
 
     @torch.no_grad()
     def batch(self, stage: Stage, seed: int, start: int, count: int) -> Batch:
-        scenes = sample_scenes(seed, start, count)
         words = np.random.default_rng([seed, 9, start])
+        side = stage.side // 4
+        index = torch.arange(side * side)
+        if stage.window:
+            pool = sample_scenes(seed, start * POOL, count * POOL)
+            corner = place_window(pool[0], side, stage.window, words)
+            scenes = nearest_scenes(pool, corner, side, stage.window, count)
+            index = window_index(corner, side, stage.window)
+        else:
+            scenes = sample_scenes(seed, start, count)
         pictures = torch.from_numpy(render(scenes, stage.side)) * 2 - 1
         z = self.vae.encode(pictures).latent_dist.mode()
         z = (z - self.vae.config.shift_factor) * self.vae.config.scaling_factor
         captions = ["" if words.random() < stage.drop else caption(s, words) for s in scenes]
-        return Batch(pack(z), captions, token_labels(scenes, stage.side // 4))
+        labels, offsets = token_labels(scenes, side)[:, index], token_offsets(scenes, side)[:, index]
+        return Batch(pack(z)[:, index], captions, labels, offsets, image_ids(side)[index])
 
     def target(
         self, stage: Stage, x: Tensor, t: Tensor, batch: Batch, ids: tuple[Tensor, Tensor], v: Tensor
@@ -184,27 +206,26 @@ class Trainer:
         """
         if stage.guidance == 1:
             return v
-        side = stage.side // 4
         with torch.no_grad():
             clip_ids, t5_ids = self.ids([""] * len(x))
-            told = self.teacher(x, t, *ids, side)[0]
-            blind = self.teacher(x, t, clip_ids, t5_ids, side)[0]
+            told = self.teacher(x, t, *ids, batch.ids)[0]
+            blind = self.teacher(x, t, clip_ids, t5_ids, batch.ids)[0]
         named = torch.tensor([bool(c) for c in batch.captions])[:, None, None]
         return v + (stage.guidance - 1) * torch.where(named, told - blind, 0.0)
 
     def loss(self, stage: Stage, batch: Batch) -> tuple[Tensor, Tensor]:
         noise = torch.randn_like(batch.latents)
-        t = sample_timesteps(len(noise), noise.shape[1])
+        t = sample_timesteps(len(noise), (stage.side // 4) ** 2)
         mix = t[:, None, None]
         x = (1 - mix) * batch.latents + mix * noise
         ids = self.ids(batch.captions)
         target = self.target(stage, x, t, batch, ids, noise - batch.latents)
-        v, logits = self.student(x, t, *ids, stage.side // 4)
+        v, said = self.student(x, t, *ids, batch.ids)
         # More weight on objects spends the gradient where the caption is hard. It bends the velocity
         # a little, so the last stage goes back to 1.
         weight = torch.where(batch.labels[..., :1] > 0, stage.object_weight, 1.0)
         error = ((v - target).square() * weight).mean() / weight.mean()
-        return error, label_loss(logits, batch.labels)
+        return error, label_loss(said, batch)
 
     def train_step(self, stage: Stage, steps: int, start: int) -> float:
         rise = min(1.0, (self.step + 1) / 100)
@@ -235,16 +256,24 @@ class Trainer:
             gradient.copy_(mean.view_as(gradient))
 
     @torch.no_grad()
-    def validate(self, side: int, count: int = 64) -> float:
-        """Flow-matching loss of the averaged model on unseen scenes, at fixed noise."""
+    def validate(self, side: int, count: int = 64) -> dict[str, float]:
+        """Flow-matching loss of the averaged model on unseen scenes, at fixed noise; and how often the
+        auxiliary head names the shape of a token on an object."""
         torch.manual_seed(1)
         stage = Stage(side=side, pictures=0, batch=count, lr=0, drop=0)
         batch = self.batch(stage, 10_007, 0, count)
         noise = torch.randn_like(batch.latents)
         t = torch.linspace(0.02, 1, count)
         x = (1 - t[:, None, None]) * batch.latents + t[:, None, None] * noise
-        v = self.average(x, t, *self.ids(batch.captions), side // 4)[0]
-        return float(F.mse_loss(v, noise - batch.latents))
+        v, said = self.average(x, t, *self.ids(batch.captions), batch.ids)
+        covered = batch.labels[..., 0] > 0
+        named = said[..., : GROUPS[0]].argmax(-1) == batch.labels[..., 0]
+        error = (v - (noise - batch.latents)).square()
+        return {
+            "validation": float(error.mean()),
+            "validation_objects": float(error[covered].mean()),
+            "shape_named": float(named[covered].float().mean()),
+        }
 
     def modules(self) -> dict[str, nn.Module]:
         return {"student": self.student, "average": self.average}
@@ -303,7 +332,7 @@ class Trainer:
                 self.step += 1
                 if self.rank == 0 and (time.monotonic() - saved > every or self.step == steps):
                     row = {"stage": self.stage, "step": self.step, "of": steps, "loss": running}
-                    row |= {"validation": self.validate(stage.side), "seconds": self.seconds}
+                    row |= self.validate(stage.side) | {"seconds": self.seconds}
                     log.write(json.dumps(row) + "\n")
                     log.flush()
                     print(json.dumps(row), flush=True)
@@ -314,6 +343,7 @@ class Trainer:
             if self.rank == 0:
                 self.save()
                 self.export()
+            self.accelerator.wait_for_everyone()  # the next stage's teacher is what was just exported
 
 
 def main(
