@@ -78,6 +78,13 @@ def row(method: str, records: Sequence[Record], ours: Measured, base: Measured) 
     }
 
 
+def damage(chosen: Sequence[metrics.Metric], pictures: Tensor, prompts: Sequence[str]) -> list[Record]:
+    """Which metric sees which known damage to the reference's pictures; none with a single picture."""
+    from ddit_eval.metrics.damage import sightings
+
+    return [s.to_json() for s in sightings(chosen, pictures, prompts)] if len(pictures) > 1 else []
+
+
 def traces_of(records: Sequence[Record]) -> dict[str, Any]:
     """Scales, signals and timesteps as prompts x steps; signals of steps that had none are null."""
     traces = [record["trace"] for record in records]
@@ -157,6 +164,7 @@ def evaluate(
         "reference": experiment.reference,
         "rows": [row(name, records[name], m, base) for name, m in measured.items()],
         "metrics": {k: v for metric in chosen for k, v in metric.describe().items()},
+        "damage": damage(chosen, reference, texts),
     }
     write_json(results / "quality.json", quality)
     write_json(results / "metrics.json", headline(quality["rows"]))

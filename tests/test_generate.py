@@ -165,6 +165,8 @@ def test_evaluation_reads_records_and_writes_what_others_read(
     assert rows["always-2p"]["scale_share"] == {"2": 1.0}
     assert 5 < rows["always-2p"]["quality"]["psnr"]["value"] < 60
     assert quality["metrics"]["psnr"]["direction"] == "higher"
+    sight = {(row["metric"], row["damage"]): row["sight"] for row in quality["damage"]}
+    assert sight["psnr", "blur"] == "seen"
     traces = json.loads((tmp_path / "traces.json").read_text())["methods"]
     assert np.shape(traces["ddit"]["scales"]) == (3, 4)
     assert traces["base"]["signals"] is None

@@ -315,6 +315,29 @@ def test_numbers_that_are_none_or_infinite_are_shown_in_words() -> None:
     assert show(Interval(30.0, 29.0, 31.0, n=8, infinite=2), "psnr") == "30.0 [29.0, 31.0], 2 of 8 infinite"
 
 
+def test_the_damage_table_says_what_a_metric_is_blind_to() -> None:
+    results = make([("base", {"kind": "base"}, 24, 1.0, 30.0)])
+    assert "damage" not in to_markdown(document(results, judge(results), {}))
+    loss = {"value": 0.2, "low": 0.1, "high": 0.3, "n": 16}
+    rows = [
+        {"metric": "psnr", "damage": "blur", "before": 40, "after": 21.27, "loss": loss, "sight": "seen"},
+        {"metric": "psnr", "damage": "swap", "before": "inf", "after": 21, "loss": loss, "sight": "seen"},
+        {"metric": "place", "damage": "blur", "before": 0.5, "after": 0.25, "loss": loss, "sight": "blind"},
+        {
+            "metric": "place",
+            "damage": "swap",
+            "before": None,
+            "after": None,
+            "loss": loss,
+            "sight": "not asked",
+        },
+    ]
+    results.quality["damage"] = rows
+    text = to_markdown(document(results, judge(results), {}))
+    assert "| PSNR to base (dB) | seen: 40.0 → 21.3 | seen: ∞ → 21.0 |" in text
+    assert "| place | blind: 0.500 → 0.250 | not asked |" in text
+
+
 def test_markup_is_escaped() -> None:
     table = Table(["a"], [["x|<b>"]])
     assert "x\\|<b>" in to_markdown([table])

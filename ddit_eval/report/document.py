@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from ddit_eval import stats
 from ddit_eval.report.blocks import Block, Bullets, Heading, Picture, Table, Text
 from ddit_eval.report.controls import EQUAL_TIME, Comparison, signed
 from ddit_eval.report.results import Json, Results, coarse_share
@@ -40,6 +41,8 @@ def document(results: Results, verdict: Verdict, figures: Mapping[str, str]) -> 
     blocks += [Heading("Speed-up against what the FLOPs allow"), *_realised(results)]
     blocks += [Heading("Difference to the reference, paired"), _differences(results)]
     blocks += [Heading("Figures"), *pictures[1:]] if pictures[1:] else []
+    if results.quality.get("damage"):
+        blocks += [Heading("Which metric sees which damage"), *_damage(results)]
     blocks += [Heading("How it was measured"), *_conditions(results)]
     return blocks
 
@@ -160,6 +163,26 @@ def _differences(results: Results) -> Table:
     return Table(["method", *(label(n) for n in names)], rows)
 
 
+def _damage(results: Results) -> list[Block]:
+    rows = results.quality["damage"]
+    damages = list(dict.fromkeys(row["damage"] for row in rows))
+    cells: dict[str, dict[str, str]] = {}
+    for row in rows:
+        before, after = (stats.number_from_json(row[k]) for k in ("before", "after"))
+        change = " → ".join(number(v, row["metric"]) for v in (before, after))
+        seen = row["sight"]
+        cells.setdefault(row["metric"], {})[row["damage"]] = (
+            seen if seen == "not asked" else f"{seen}: {change}"
+        )
+    note = (
+        f"Known damage to the {results.reference['n']} pictures of {results.reference['method']}. Seen: the "
+        "95 % interval of the paired loss lies above zero; blind: it holds zero; fooled: the damage looks "
+        "like a gain. A metric can be blind because too few pictures ask for what it reads."
+    )
+    table = [[label(m), *(by.get(d, "–") for d in damages)] for m, by in cells.items()]
+    return [Text(note), Table(["metric", *damages], table)]
+
+
 def _conditions(results: Results) -> list[Block]:
     items = []
     if results.timing:
@@ -198,6 +221,11 @@ def show(interval: Interval | None, what: str, plus: bool = False) -> str:
     value, low, high = (f"{v:{sign}.{digits}f}" for v in (interval.value, interval.low, interval.high))
     text = f"{value}{unit} [{low}, {high}]"
     return f"{text}, {interval.infinite} of {interval.n} infinite" if interval.infinite else text
+
+
+def number(value: float, metric: str) -> str:
+    """A mean in the digits of its metric; an infinity as the sign for it."""
+    return "∞" if math.isinf(value) else f"{value:.1f}" if metric == "psnr" else f"{value:.3f}"
 
 
 def amount(value: float, metric: str) -> str:

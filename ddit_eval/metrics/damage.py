@@ -1,0 +1,138 @@
+"""Known damage, and which metric sees it: the negative controls of an evaluation.
+
+A metric that a figure rests on must get worse when a picture is blurred, recoloured, mirrored or
+swapped for another prompt's. Where it does not, it is blind to that damage, and the table says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from ddit_eval import stats
+from ddit_eval.errors import DditError
+from ddit_eval.metrics.metric import Metric
+
+Damage = Callable[[Tensor], Tensor]
+Sight = Literal["seen", "blind", "fooled", "not asked"]
+
+GRAIN = 0.01  # noise on the undamaged pictures, so that no distance to the reference is zero
+
+
+def blur(pictures: Tensor, sigma: float = 1 / 40) -> Tensor:
+    """Gaussian blur; `sigma` as a fraction of the shorter side."""
+    from torchvision.transforms.v2.functional import gaussian_blur
+
+    radius = sigma * min(pictures.shape[-2:])
+    return gaussian_blur(pictures, [2 * round(3 * radius) + 1] * 2, [radius] * 2)
+
+
+def recolour(pictures: Tensor) -> Tensor:
+    """Red to green to blue to red: every hue is another one, light and shape stay."""
+    return pictures.roll(1, 1)
+
+
+def fade(pictures: Tensor, contrast: float = 0.5) -> Tensor:
+    """Half the contrast around each picture's mean."""
+    mean = pictures.mean((1, 2, 3), keepdim=True)
+    return mean + contrast * (pictures - mean)
+
+
+def grain(pictures: Tensor, sigma: float = 0.1) -> Tensor:
+    """Gaussian noise, clamped to the range of pictures; the same noise at every call."""
+    noise = torch.randn(pictures.shape, generator=torch.Generator().manual_seed(3))
+    return (pictures + sigma * noise.to(pictures)).clamp(0, 1)
+
+
+def mirror(pictures: Tensor) -> Tensor:
+    """Left is right and up is down: what a picture holds stays, where it is changes."""
+    return pictures.flip(-1, -2)
+
+
+def shift(pictures: Tensor, by: float = 1 / 32) -> Tensor:
+    """A small step to the right, wrapped around; to the eye the same picture."""
+    return pictures.roll(max(1, round(by * pictures.shape[-1])), -1)
+
+
+def swap(pictures: Tensor) -> Tensor:
+    """Each picture stands for the next prompt: good pictures of something else."""
+    return pictures.roll(1, 0)
+
+
+DAMAGES: dict[str, Damage] = {
+    "blur": blur,
+    "recolour": recolour,
+    "fade": fade,
+    "grain": grain,
+    "mirror": mirror,
+    "shift": shift,
+    "another prompt's": swap,
+}
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """What a damage does to a metric: its mean without and with it, and the paired loss (above 0: worse)."""
+
+    metric: str
+    damage: str
+    before: float
+    after: float
+    loss: stats.Interval
+    sight: Sight
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "metric": self.metric,
+            "damage": self.damage,
+            "before": stats.number_to_json(self.before),
+            "after": stats.number_to_json(self.after),
+            "loss": self.loss.to_json(),
+            "sight": self.sight,
+        }
+
+
+def sightings(
+    metrics: Sequence[Metric],
+    pictures: Tensor,
+    prompts: Sequence[str],
+    damages: Mapping[str, Damage] = DAMAGES,
+) -> list[Sighting]:
+    """Every metric under every damage; pictures (N, 3, H, W) in [0, 1] of the prompts, N at least 2.
+
+    The undamaged pictures carry a grain of .01, and the damaged ones the same, so that every loss is
+    paired. "seen": the 95 % interval of the loss lies above zero; "fooled": below; "blind": it holds zero;
+    "not asked": fewer than two prompts ask for what the metric reads.
+    """
+    if len(pictures) < 2:
+        raise DditError(f"the damage table needs at least 2 pictures, not {len(pictures)}")
+    rows = []
+    whole = _measured(metrics, grain(pictures, GRAIN), pictures, prompts)
+    for name, damage in damages.items():
+        damaged = grain(damage(pictures).clamp(0, 1), GRAIN)
+        for column, values in _measured(metrics, damaged, pictures, prompts).items():
+            lower = next(c.direction for m in metrics for c in m.columns if c.name == column) == "lower"
+            pair = (values, whole[column]) if lower else (whole[column], values)
+            loss = stats.paired_difference(*pair)
+            before, after = stats.mean(whole[column]).value, stats.mean(values).value
+            rows.append(Sighting(column, name, before, after, loss, _sight(loss)))
+    return rows
+
+
+def _measured(
+    metrics: Sequence[Metric], pictures: Tensor, reference: Tensor, prompts: Sequence[str]
+) -> dict[str, list[float]]:
+    columns: dict[str, list[float]] = {}
+    for metric in metrics:
+        columns |= metric(pictures, reference, prompts)
+    return columns
+
+
+def _sight(loss: stats.Interval) -> Sight:
+    if loss.n < 2:
+        return "not asked"
+    return "seen" if loss.low > 0 else "fooled" if loss.high < 0 else "blind"
