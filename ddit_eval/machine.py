@@ -13,10 +13,11 @@ _COPY = 1 << 25  # bytes: more than a second-level cache holds
 _TRIES = 5
 
 
-def describe(device: Any = None) -> dict[str, Any]:
+def describe(device: Any = None, dtype: Any = None) -> dict[str, Any]:
     """The machine as plain data (JSON): names, cores, versions, measured speed. Takes well under a second.
 
-    `device`: where the model runs; CUDA if there is one, else the CPU. No host or user name is in it.
+    `device`: where the model runs; CUDA if there is one, else the CPU. `dtype`: of the matrix rate, the
+    model's own; default float32. No host or user name is in it.
     """
     import torch
 
@@ -31,7 +32,8 @@ def describe(device: Any = None) -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "device": torch.cuda.get_device_name(target) if cuda else "cpu",
-        "matmul_gflops": round(_matmul_gflops(target), 1),
+        "matmul_gflops": round(_matmul_gflops(target, dtype or torch.float32), 1),
+        "matmul_dtype": str(dtype or torch.float32).removeprefix("torch."),
         "copy_gb_s": round(_copy_gb_s(target), 1),
     }
 
@@ -59,20 +61,23 @@ def _memory_gb() -> float | None:
         return None
 
 
-def _matmul_gflops(device: Any) -> float:
+def _matmul_gflops(device: Any, dtype: Any) -> float:
     import torch
 
-    a = torch.ones(_SIDE, _SIDE, device=device)
-    return 2 * _SIDE**3 / _best(lambda: a @ a, device) / 1e9
+    # A small product would leave a GPU waiting for the next launch.
+    side = _SIDE if device.type == "cpu" else 8 * _SIDE
+    a = torch.ones(side, side, device=device, dtype=dtype)
+    return 2 * side**3 / _best(lambda: a @ a, device) / 1e9
 
 
 def _copy_gb_s(device: Any) -> float:
     """Bytes read and written in a second by a copy."""
     import torch
 
-    source = torch.ones(_COPY // 4, device=device)
+    size = _COPY if device.type == "cpu" else 32 * _COPY
+    source = torch.ones(size // 4, device=device)
     target = torch.empty_like(source)
-    return 2 * _COPY / _best(lambda: target.copy_(source), device) / 1e9
+    return 2 * size / _best(lambda: target.copy_(source), device) / 1e9
 
 
 def _best(run: Any, device: Any) -> float:

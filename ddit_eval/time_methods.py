@@ -7,10 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ddit_eval import machine, timing
+from ddit_eval import machine, roofline, timing
 from ddit_eval.config import Experiment, Method
+from ddit_eval.cost import flop_table
 from ddit_eval.files import check_writable, write_json
-from ddit_eval.generate import Generator, describe_weights, job_of
+from ddit_eval.generate import Generator, describe_weights, job_of, size_of
 from ddit_eval.prompts import Prompt, load_prompts
 from ddit_eval.records import Weights
 from ddit_eval.stopwatch import Stopwatch
@@ -29,6 +30,7 @@ class Bench:
     def __init__(self, generator: Generator, experiment: Experiment, weights: Weights):
         self.generator, self.experiment, self.weights = generator, experiment, weights
         self.watch = Stopwatch(generator.pipe)
+        self.steps: dict[int, list[float]] = {}  # seconds of every step timed so far, by scale
 
     def call(self, method: Method, group: Group, seed: int) -> dict[str, Any]:
         """Switch to `method`, and the arguments of its pipeline call with fresh noise from `seed`."""
@@ -42,6 +44,10 @@ class Bench:
 
         def run(group: Group, seed: int) -> dict[str, float]:
             seconds = self.watch.denoise(self.call(method, group, seed))
+            trace = self.generator.handle.trace
+            for step in trace:
+                self.steps.setdefault(step.scale, []).append(step.seconds)
+            seconds["transformer"] = sum(step.seconds for step in trace)
             if group in whole:
                 seconds |= self.watch.whole(self.call(method, group, seed))
             return seconds
@@ -68,13 +74,19 @@ def time_experiment(
     groups = groups_of(load_prompts(experiment.prompts), plan.prompts, plan.batch)
     with Generator(experiment, pipe) as generator:
         bench = Bench(generator, experiment, describe_weights(experiment))
+        transformer = generator.pipe.transformer
+        runners = {m.name: bench.runner(m, groups[: plan.whole]) for m in chosen}
+        for run in runners.values():
+            for _ in range(plan.warmup):
+                run(groups[0], plan.seed)
+        bench.steps.clear()
         samples = timing.run_blocks(
-            {m.name: bench.runner(m, groups[: plan.whole]) for m in chosen},
+            runners,
             groups,
             plan.rounds,
             plan.seed,
             reference=experiment.reference,
-            warm_up=plan.warmup,
+            warm_up=0,
             progress=progress,
         )
         # In a pass of its own: watching memory costs time.
@@ -82,8 +94,14 @@ def time_experiment(
         content = timing.summarise(samples, experiment.reference)
         for row in content["rows"]:
             row["peak_memory"] = memory[row["method"]]
+        about = machine.describe(bench.watch.device, transformer.dtype)
+        table = flop_table(experiment.model, experiment.adapter, *size_of(experiment))
+        calls = plan.batch * (2 if experiment.true_cfg_scale > 1 else 1)
+        weights = sum(p.numel() * p.element_size() for p in transformer.parameters())
+        work = {scale: calls * count for scale, count in table.items()}
         content |= {
-            "machine": machine.describe(bench.watch.device),
+            "machine": about,
+            "scales": [row.to_json() for row in roofline.by_scale(bench.steps, work, weights, about)],
             "profile": experiment.profile,
             "model": experiment.model,
             "reference": experiment.reference,

@@ -198,6 +198,13 @@ def test_timing_has_a_row_a_method_and_the_null_row(tiny: Any, tmp_path: Path) -
     assert content["rows"][0]["method"] == "base"
     assert len(content["rows"]) == 5
     assert content["null"]["low"] <= content["null"]["value"] <= content["null"]["high"]
-    assert set(content["rows"][1]["stages"]) >= {"text", "denoise", "decode", "end_to_end"}
+    stages = content["rows"][1]["stages"]
+    assert set(stages) >= {"text", "denoise", "decode", "end_to_end"}
+    assert 0 < stages["transformer"] < stages["denoise"]
+    assert [row["scale"] for row in content["scales"]] == [1, 2]
+    assert all(row["bound"] > 0 for row in content["scales"])
+    steps = sum(row["runs"] * (2 if row["method"] == "steps-2" else 4) for row in content["rows"])
+    null = content["rows"][0]["runs"] * 4
+    assert sum(row["n"] for row in content["scales"]) == steps + null  # and none of the warm-up
     assert content["machine"]["cores"] >= 1
     assert json.loads((tmp_path / "timing.json").read_text()) == content

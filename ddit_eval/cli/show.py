@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
+
+_PARTS = ("transformer", "text", "decode")  # stages that were timed apart
 
 stdout = Console()
 stderr = Console(stderr=True)
@@ -65,3 +68,37 @@ def quiet_libraries() -> None:
     diffusers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
+
+
+def show_timing(timing: Mapping[str, Any]) -> None:
+    """The content of timing.json as two tables: methods against the base, and steps against the machine."""
+    if not _first():
+        return
+    from rich.table import Table
+
+    from ddit_eval.stats import Interval
+
+    methods = Table(title=f"denoising loop, batch {timing['batch']}, {timing['prompts']} prompts")
+    methods.add_column("method")
+    for head in ("speed-up [95 %]", "p50 s", "p95 s", "transformer s", "text s", "decode s"):
+        methods.add_column(head, justify="right")
+    for row in timing["rows"]:
+        speed = Interval.from_json(row["speedup"])
+        parts = (f"{row['stages'][k]:.3f}" if k in row["stages"] else "" for k in _PARTS)
+        seconds = (f"{row['seconds'][k]:.3f}" for k in ("p50", "p95"))
+        methods.add_row(
+            row["method"], f"{speed.value:.2f} \\[{speed.low:.2f}, {speed.high:.2f}]", *seconds, *parts
+        )
+    stdout.print(methods)
+    if timing["null"]:
+        stdout.print(f"the base against itself: {Interval.from_json(timing['null'])}", markup=False)
+    machine = timing["machine"]
+    matrices = f"{machine['matmul_gflops']:g} GFLOP/s in {machine['matmul_dtype']}"
+    steps = Table(title=f"a step, against this machine's {matrices} and {machine['copy_gb_s']:g} GB/s")
+    for head in ("scale", "p50 ms", "p95 ms", "GFLOP", "bound ms", "set by", "reached"):
+        steps.add_column(head, justify="right")
+    for row in timing["scales"]:
+        times = (f"{1000 * row[k]:.1f}" for k in ("p50", "p95"))
+        work, least = f"{row['flops'] / 1e9:.2f}", f"{1000 * row['bound']:.1f}"
+        steps.add_row(f"{row['scale']}p", *times, work, least, row["limit"], f"{100 * row['share']:.0f} %")
+    stdout.print(steps)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ddit_eval.cli.show import progress, quiet_libraries, say
+from ddit_eval.cli.show import progress, quiet_libraries, say, show_timing
 
 Yaml = Annotated[Path, typer.Argument(help="The experiment, e.g. experiments/quick.yaml.")]
 Runs = Annotated[
@@ -62,8 +62,9 @@ def time(experiment: Yaml, results: Results = RESULTS) -> None:
 
     quiet_libraries()
     with progress("timed runs") as step:
-        time_experiment(config, results / config.profile / "timing.json", progress=step)
-    say(f"wrote {results / config.profile / 'timing.json'}")
+        content = time_experiment(config, results / config.profile / "timing.json", progress=step)
+    show_timing(content)
+    say(f"wrote {results / config.profile / 'timing.json'}; `ddit-eval report` draws its figures")
 
 
 def study(experiment: Yaml, results: Results = RESULTS, state: State = STATE) -> None:

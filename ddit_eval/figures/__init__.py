@@ -5,6 +5,7 @@ from __future__ import annotations
 from ddit_eval.figures.distillation import distillation_error
 from ddit_eval.figures.heatmaps import schedule_heatmap, signal_heatmap
 from ddit_eval.figures.pictures import picture_grid
+from ddit_eval.figures.roofline import Bar, step_roofline
 from ddit_eval.figures.steptime import StepTimes, time_per_step
 from ddit_eval.figures.study import Trial, pareto_front
 from ddit_eval.figures.style import FAMILIES, save
@@ -12,6 +13,7 @@ from ddit_eval.figures.tradeoff import Point, speed_quality
 
 __all__ = [
     "FAMILIES",
+    "Bar",
     "Point",
     "StepTimes",
     "Trial",
@@ -22,5 +24,6 @@ __all__ = [
     "schedule_heatmap",
     "signal_heatmap",
     "speed_quality",
+    "step_roofline",
     "time_per_step",
 ]

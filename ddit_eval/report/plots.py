@@ -50,6 +50,13 @@ def _all(results: Results, runs: Path | None) -> Iterator[tuple[str, str, Figure
     for row in results.rows:
         if results.family(row) in ("DDiT", "budget") and row["method"] in results.traces:
             yield from trace_figures(row, results.traces[row["method"]])
+    if scales := (results.timing or {}).get("scales"):
+        bars = [figures.Bar(*(row[k] for k in ("scale", "p50", "p95", "bound", "limit"))) for row in scales]
+        yield (
+            "roofline",
+            "Time of a step by scale, against what the machine allows",
+            figures.step_roofline(bars),
+        )
     if figure := _step_times(results, records):
         yield "step-times", "Time of each denoising step, as recorded while generating", figure
 
