@@ -70,6 +70,27 @@ def quiet_libraries() -> None:
     transformers.utils.logging.set_verbosity_error()
 
 
+def show_columns(content: Mapping[str, Any]) -> None:
+    """What `folders.compare` measured: a line a column, then what was left out and why."""
+    from rich.table import Table
+
+    from ddit_eval.stats import Interval
+
+    against = f" against {content['reference']}" if content["reference"] else ""
+    table = Table(title=escape(f"{content['n']} pictures of {content['pictures']}{against}"))
+    table.add_column("metric")
+    for head in ("mean [95 %]", "better", "N"):
+        table.add_column(head, justify="right")
+    table.add_column("network")
+    for name, column in content["columns"].items():
+        value = Interval.from_json(column)
+        network = column["network"] or "none"
+        table.add_row(name, escape(str(value)), column["direction"], str(value.n), escape(network))
+    stdout.print(table)
+    for name, why in content["skipped"].items():
+        stdout.print(f"[dim]{name} left out:[/] {escape(why)}", soft_wrap=True, highlight=False)
+
+
 def show_timing(timing: Mapping[str, Any]) -> None:
     """The content of timing.json as two tables: methods against the base, and steps against the machine."""
     if not _first():

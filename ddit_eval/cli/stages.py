@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from ddit_eval.cli.show import progress, quiet_libraries, say, show_timing
+from ddit_eval.cli.show import progress, quiet_libraries, say, show_columns, show_timing
+from ddit_eval.errors import DditError
 
 Yaml = Annotated[Path, typer.Argument(help="The experiment, e.g. experiments/quick.yaml.")]
 Runs = Annotated[
@@ -37,11 +38,41 @@ def run(experiment: Yaml, runs: Runs = RUNS) -> None:
     say(f"{outcome.total} records in {runs / config.profile}: {outcome.made} made, {outcome.there} kept")
 
 
-def evaluate(experiment: Yaml, runs: Runs = RUNS, results: Results = RESULTS) -> None:
-    """Measure the pictures: quality.json, samples.csv and traces.json, with intervals over prompts."""
+def evaluate(
+    target: Annotated[Path, typer.Argument(help="An experiment's YAML, or a folder of pictures.")],
+    reference: Annotated[
+        Path | None, typer.Argument(help="For a folder: the pictures to compare with, of the same names.")
+    ] = None,
+    prompts: Annotated[
+        Path | None, typer.Option(help="For a folder: one prompt a line; else a .txt beside each picture.")
+    ] = None,
+    metric: Annotated[
+        list[str] | None, typer.Option(help="For a folder: this metric only; may be given again.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="For a folder: write the numbers here, as JSON.")] = None,
+    runs: Runs = RUNS,
+    results: Results = RESULTS,
+) -> None:
+    """Measure the pictures of an experiment, or of any folder, with intervals over prompts.
+
+    An experiment: writes quality.json, samples.csv and traces.json. A folder: prints every metric that
+    applies, with its N and its network. `ddit-eval evaluate mine theirs --prompts prompts.txt`
+    """
+    if target.suffix not in (".yaml", ".yml"):
+        from ddit_eval.files import write_json
+        from ddit_eval.folders import compare
+
+        quiet_libraries()
+        content = compare(target, reference, prompts, metric or ())
+        show_columns(content)
+        if out:
+            write_json(out, content)
+        return
+    if reference or prompts or metric or out:
+        raise DditError(f"{target} is an experiment: it names its own reference, prompts and metrics")
     from ddit_eval.config import load_experiment
 
-    config = load_experiment(experiment)
+    config = load_experiment(target)
     from ddit_eval.evaluate import evaluate as measure
 
     quiet_libraries()

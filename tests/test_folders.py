@@ -1,0 +1,80 @@
+"""Metrics of folders: pairing by name, prompts beside the pictures, reasons for what is left out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from ddit_eval.cli import app
+from ddit_eval.errors import DditError
+from ddit_eval.folders import compare, load
+from ddit_eval.world import caption, render, sample_scenes
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    """World scenes with their captions, and the same a little darker."""
+    scenes = sample_scenes(5, 0, 4)
+    for name, light in (("ours", 0.9), ("theirs", 1.0)):
+        (tmp_path / name).mkdir()
+        for i, (scene, pixels) in enumerate(zip(scenes, render(scenes, 64), strict=True)):
+            array = np.round(255 * light * pixels.transpose(1, 2, 0)).astype(np.uint8)
+            Image.fromarray(array).save(tmp_path / name / f"{i:03d}.png")
+            (tmp_path / name / f"{i:03d}.txt").write_text(caption(scene) + "\n")
+    return tmp_path / "ours", tmp_path / "theirs"
+
+
+def test_every_metric_that_applies(folders):
+    got = compare(*folders)
+    assert got["n"] == 4
+    assert {"psnr", "ssim", "object-accuracy"} <= set(got["columns"])
+    assert got["columns"]["object-accuracy"]["value"] > 0.8
+    assert got["columns"]["object-accuracy"]["network"] == "world reader (shipped)"
+    by_hand = [
+        -10 * np.log10((((a - b) / 255.0) ** 2).mean())
+        for a, b in ([np.asarray(Image.open(f / f"{i:03d}.png"), float) for f in folders] for i in range(4))
+    ]
+    assert got["columns"]["psnr"]["value"] == pytest.approx(np.mean(by_hand))
+    alone = compare(folders[0])
+    assert alone["skipped"]["psnr"] == "needs a reference folder"
+    assert "object-accuracy" in alone["columns"]
+
+
+def test_the_command_prints_and_writes(folders, tmp_path):
+    words = ["evaluate", *map(str, folders), "--metric", "psnr", "--out", str(tmp_path / "x.json")]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.exception
+    assert "4 pictures of" in result.output
+    assert set(json.loads((tmp_path / "x.json").read_text())["columns"]) == {"psnr"}
+
+
+def test_bad_folders(folders, tmp_path):
+    ours, theirs = folders
+    with pytest.raises(DditError, match="psnr: needs a reference"):
+        compare(ours, only=["psnr"])
+    lines = tmp_path / "prompts.txt"
+    lines.write_text("a red star\n\n")
+    with pytest.raises(DditError, match="1 prompts for 4 pictures"):
+        compare(ours, theirs, lines)
+    (theirs / "003.png").rename(theirs / "004.png")
+    with pytest.raises(DditError, match="2 have no partner, the first is '003'"):
+        compare(ours, theirs)
+    (ours / "002.txt").unlink()
+    with pytest.raises(DditError, match=r"3 pictures have a prompt, but .*002.txt is missing"):
+        compare(ours)
+    (ours / "001.png").write_bytes(b"no picture")
+    with pytest.raises(DditError, match=r"001.png cannot be read"):
+        load(ours)
+    Image.new("RGB", (32, 64)).save(ours / "001.png")
+    with pytest.raises(DditError, match=r"001.png is 32 x 64 and 000 is 64 x 64"):
+        load(ours)
+    with pytest.raises(DditError, match="there is no folder"):
+        load(tmp_path / "none")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DditError, match="holds no pictures"):
+        load(tmp_path / "empty")
