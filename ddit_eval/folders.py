@@ -117,6 +117,7 @@ def compare(
             why = "needs a reference folder"
         elif metric.needs == "prompts" and texts is None:
             why = "needs prompts: a .txt beside each picture, or one file of lines"
+        why = why and why.removeprefix(f"{name}: ")
         if why and only:
             raise DditError(f"{name}: {why}")
         if why:

@@ -92,6 +92,8 @@ def time_experiment(
         # In a pass of its own: watching memory costs time.
         memory = {m.name: bench.watch.peak_memory(bench.call(m, groups[0], plan.seed)) for m in chosen}
         content = timing.summarise(samples, experiment.reference)
+        order = [m.name for m in chosen]
+        content["rows"].sort(key=lambda row: order.index(row["method"]))  # not as they were drawn
         for row in content["rows"]:
             row["peak_memory"] = memory[row["method"]]
         about = machine.describe(bench.watch.device, transformer.dtype)
