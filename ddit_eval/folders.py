@@ -1,8 +1,8 @@
 """Metrics of two folders of pictures, whatever made them.
 
 Pictures are paired by file name (without its ending), prompts by a `.txt` of the same name beside a
-picture or by the lines of one file. Metrics that cannot run here, or that nothing was given for, are
-skipped with the reason.
+picture or by the lines of one file; pictures without a partner are compared as a set. Metrics that
+cannot run here, or that nothing was given for, are skipped with the reason.
 """
 
 from __future__ import annotations
@@ -93,44 +93,83 @@ def prompts_of(folder: Path, names: Sequence[str], file: Path | None) -> list[st
 
 
 def compare(
-    pictures: Path, reference: Path | None = None, prompts: Path | None = None, only: Sequence[str] = ()
+    pictures: Path,
+    reference: str | Path | None = None,
+    prompts: Path | None = None,
+    only: Sequence[str] = (),
+    network: str = "reader",
 ) -> dict[str, Any]:
-    """Every applicable metric of `pictures`, as JSON: `columns` by name with interval, n and network, and
-    `skipped` with a reason each. `only`: the metrics that must run; a missing need is then an error."""
+    """Every applicable metric of `pictures`, as JSON.
+
+    reference: a folder, or a set of the world ("world:heldout:512:seed1:64px"). Pictures of the same names
+    are compared one to one as well; others as sets alone. only: these metrics (or set families), and a
+    missing need is an error. network: whose features the set metrics use.
+
+    Returns `columns` by name with interval, n and network; `sets`, a row a set metric; and `skipped` with a
+    reason each.
+    """
+    from ddit_eval.metrics.sets import comparison
+
+    single = [name for name in only or metrics.names() if name not in comparison.FAMILIES]
+    families = [f for f in comparison.FAMILIES if not only or f in only]
     names = list(files_of(pictures))
-    theirs: Pictures | None = None
-    if reference is not None:
-        alone = sorted(set(names) ^ set(files_of(reference)))
-        if alone:
-            raise DditError(
-                f"{pictures} and {reference} are paired by file name, but {len(alone)} have no partner, "
-                f"the first is {alone[0]!r}"
-            )
-        theirs = load(reference, names)
+    alone = _without_partner(names, reference)
     ours, texts = load(pictures, names), prompts_of(pictures, names, prompts)
+    theirs = None if reference is None or alone else load(Path(reference), names)
     columns: dict[str, Any] = {}
     skipped: dict[str, str] = {}
-    for name in only or metrics.names():
+    for name in single:
         metric = metrics.get(name)
         why = metric.missing()
         if metric.needs == "reference" and theirs is None:
-            why = "needs a reference folder"
+            why = alone or "needs a reference folder"
         elif metric.needs == "prompts" and texts is None:
             why = "needs prompts: a .txt beside each picture, or one file of lines"
-        why = why and why.removeprefix(f"{name}: ")
-        if why and only:
-            raise DditError(f"{name}: {why}")
         if why:
+            why = why.removeprefix(f"{name}: ")
+            if only:
+                raise DditError(f"{name}: {why}")
             skipped[name] = why
             continue
         values = metric(ours.stack, theirs.stack if theirs else None, texts or ())
         about = metric.describe()
         columns |= {k: stats.mean(v).to_json() | about[k] for k, v in values.items()}
+    sets: list[dict[str, Any]] = []
+    if families and reference is None:
+        if only:
+            raise DditError(f"{families[0]}: needs a reference set")
+        skipped["set metrics"] = "need a reference set"
+    elif families:
+        from ddit_eval.metrics.sets import compare as compare_sets
+        from ddit_eval.metrics.sets import folder_set, picture_set
+
+        try:
+            rows = compare_sets(
+                folder_set(pictures), picture_set(reference or ""), network, families=families
+            )
+            sets = [row.to_json() for row in rows]
+        except DditError as error:
+            if only:
+                raise
+            skipped["set metrics"] = str(error)
     return {
         "pictures": str(pictures),
         "reference": None if reference is None else str(reference),
         "n": len(names),
         "size": list(ours.stack.shape[-2:]),
         "columns": columns,
+        "sets": sets,
         "skipped": skipped,
     }
+
+
+def _without_partner(names: Sequence[str], reference: str | Path | None) -> str | None:
+    """Why pictures cannot be compared one to one with those of the reference; None where they can."""
+    if reference is None:
+        return None
+    if str(reference).startswith("world:"):
+        return "needs pictures of the same names, and the reference is a set of the world"
+    alone = sorted(set(names) ^ set(files_of(Path(reference))))
+    if not alone:
+        return None
+    return f"needs pictures of the same names: {len(alone)} have no partner, the first is {alone[0]!r}"

@@ -19,7 +19,7 @@ from ddit_eval.world import caption, render, sample_scenes
 @pytest.fixture
 def folders(tmp_path: Path) -> tuple[Path, Path]:
     """World scenes with their captions, and the same a little darker."""
-    scenes = sample_scenes(5, 0, 4)
+    scenes = sample_scenes(5, 0, 8)
     for name, light in (("ours", 0.9), ("theirs", 1.0)):
         (tmp_path / name).mkdir()
         for i, (scene, pixels) in enumerate(zip(scenes, render(scenes, 64), strict=True)):
@@ -31,25 +31,41 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
 
 def test_every_metric_that_applies(folders):
     got = compare(*folders)
-    assert got["n"] == 4
+    assert got["n"] == 8
     assert {"psnr", "ssim", "object-accuracy"} <= set(got["columns"])
     assert got["columns"]["object-accuracy"]["value"] > 0.8
     assert got["columns"]["object-accuracy"]["network"] == "world reader (shipped)"
     by_hand = [
         -10 * np.log10((((a - b) / 255.0) ** 2).mean())
-        for a, b in ([np.asarray(Image.open(f / f"{i:03d}.png"), float) for f in folders] for i in range(4))
+        for a, b in ([np.asarray(Image.open(f / f"{i:03d}.png"), float) for f in folders] for i in range(8))
     ]
     assert got["columns"]["psnr"]["value"] == pytest.approx(np.mean(by_hand))
+    sets = {row["metric"]: row for row in got["sets"]}
+    assert sets["frechet-reader"]["n"] == sets["frechet-reader"]["n_reference"] == 8
+    assert sets["frechet-reader"]["interval"]["value"] > 0
+    assert sets["frechet-reader"]["warnings"]
     alone = compare(folders[0])
+    assert alone["skipped"]["set metrics"] == "need a reference set"
     assert alone["skipped"]["psnr"] == "needs a reference folder"
     assert "object-accuracy" in alone["columns"]
+
+
+def test_a_set_of_the_world_is_a_reference_too(folders):
+    got = compare(folders[0], "world:heldout:24:seed1:64px", only=["prdc", "adherence"])
+    assert {row["metric"] for row in got["sets"]} == {
+        f"{kind}-reader" for kind in ("precision", "recall", "density", "coverage")
+    }
+    assert got["sets"][0]["n_reference"] == 24
+    assert set(got["columns"]) >= {"object-accuracy"}
+    with pytest.raises(DditError, match="psnr: needs pictures of the same names"):
+        compare(folders[0], "world:heldout:24:seed1:64px", only=["psnr"])
 
 
 def test_the_command_prints_and_writes(folders, tmp_path):
     words = ["evaluate", *map(str, folders), "--metric", "psnr", "--out", str(tmp_path / "x.json")]
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 0, result.exception
-    assert "4 pictures of" in result.output
+    assert "8 pictures of" in result.output
     assert set(json.loads((tmp_path / "x.json").read_text())["columns"]) == {"psnr"}
 
 
@@ -59,13 +75,14 @@ def test_bad_folders(folders, tmp_path):
         compare(ours, only=["psnr"])
     lines = tmp_path / "prompts.txt"
     lines.write_text("a red star\n\n")
-    with pytest.raises(DditError, match="1 prompts for 4 pictures"):
+    with pytest.raises(DditError, match="1 prompts for 8 pictures"):
         compare(ours, theirs, lines)
-    (theirs / "003.png").rename(theirs / "004.png")
+    (theirs / "003.png").rename(theirs / "009.png")
     with pytest.raises(DditError, match="2 have no partner, the first is '003'"):
-        compare(ours, theirs)
+        compare(ours, theirs, only=["psnr"])
+    assert "2 have no partner" in compare(ours, theirs)["skipped"]["psnr"]
     (ours / "002.txt").unlink()
-    with pytest.raises(DditError, match=r"3 pictures have a prompt, but .*002.txt is missing"):
+    with pytest.raises(DditError, match=r"7 pictures have a prompt, but .*002.txt is missing"):
         compare(ours)
     (ours / "001.png").write_bytes(b"no picture")
     with pytest.raises(DditError, match=r"001.png cannot be read"):

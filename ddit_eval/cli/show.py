@@ -86,7 +86,13 @@ def show_columns(content: Mapping[str, Any]) -> None:
         value = Interval.from_json(column)
         network = column["network"] or "none"
         table.add_row(name, escape(str(value)), column["direction"], str(value.n), escape(network))
+    for row in content["sets"]:
+        value = Interval.from_json(row["interval"])
+        count = f"{row['n']} / {row['n_reference']}"
+        table.add_row(row["metric"], escape(str(value)), row["direction"], count, escape(row["network"]))
     stdout.print(table)
+    for warning in dict.fromkeys(w for row in content["sets"] for w in row["warnings"]):
+        stdout.print(f"[yellow]take care:[/] {escape(warning)}", soft_wrap=True, highlight=False)
     for name, why in content["skipped"].items():
         stdout.print(f"[dim]{name} left out:[/] {escape(why)}", soft_wrap=True, highlight=False)
 

@@ -41,7 +41,8 @@ def run(experiment: Yaml, runs: Runs = RUNS) -> None:
 def evaluate(
     target: Annotated[Path, typer.Argument(help="An experiment's YAML, or a folder of pictures.")],
     reference: Annotated[
-        Path | None, typer.Argument(help="For a folder: the pictures to compare with, of the same names.")
+        str | None,
+        typer.Argument(help="For a folder: pictures to compare with, or world:heldout:512:seed1:64px."),
     ] = None,
     prompts: Annotated[
         Path | None, typer.Option(help="For a folder: one prompt a line; else a .txt beside each picture.")
@@ -49,6 +50,9 @@ def evaluate(
     metric: Annotated[
         list[str] | None, typer.Option(help="For a folder: this metric only; may be given again.")
     ] = None,
+    network: Annotated[
+        str, typer.Option(help="Features of the set metrics: reader, inception, dinov2, clip.")
+    ] = "reader",
     out: Annotated[Path | None, typer.Option(help="For a folder: write the numbers here, as JSON.")] = None,
     runs: Runs = RUNS,
     results: Results = RESULTS,
@@ -63,7 +67,7 @@ def evaluate(
         from ddit_eval.folders import compare
 
         quiet_libraries()
-        content = compare(target, reference, prompts, metric or ())
+        content = compare(target, reference, prompts, metric or (), network)
         show_columns(content)
         if out:
             write_json(out, content)
