@@ -13,11 +13,13 @@ from diffusers import FluxPipeline
 
 import ddit_eval
 from ddit_eval.mini.labels import token_labels, token_offsets
+from ddit_eval.mini.pipeline import build_t5, build_t5_tokenizer
 from ddit_eval.mini.reader import accuracy
 from ddit_eval.mini.train import Plan, Stage, Trainer, image_ids, pack
 from ddit_eval.mini.vae import build_vae, pictures, psnr
 from ddit_eval.mini.window import nearest_scenes, window_index
-from ddit_eval.world import render, sample_scenes
+from ddit_eval.mini.words import at_shapes, shape_ids, teach
+from ddit_eval.world import caption, render, sample_scenes
 from ddit_eval.world.reader import Found, load_reader, objects, read
 from tests.tiny import tiny_flux, tiny_transformer, tiny_vae
 
@@ -127,6 +129,27 @@ def test_token_offsets_are_radii_from_the_centre():
         assert offset[row, column].tolist() == pytest.approx(expected, abs=1e-4)
         assert (offset[label == 0] == 0).all()
         assert offset.norm(dim=-1).max() < 1.3
+
+
+def test_words_for_shapes_are_found_in_the_order_of_the_scene():
+    tokenizer = build_t5_tokenizer()
+    scenes = sample_scenes(0, 0, 12)
+    texts = [caption(s) for s in scenes]
+    texts[3] = ""
+    ids = tokenizer(texts, padding="max_length", max_length=32, return_tensors="pt").input_ids
+    features, kept = at_shapes(ids[..., None].float(), ids, scenes, shape_ids(tokenizer))
+    assert kept == scenes[:3] + scenes[4:]
+    found = tokenizer.convert_ids_to_tokens(features.flatten().int().tolist())
+    assert found == ["\u2581" + t.shape for s in kept for t in s.things]
+    assert at_shapes(ids[3:4, :, None].float(), ids[3:4], scenes[3:4], shape_ids(tokenizer)) is None
+
+
+def test_a_text_encoder_learns_where_things_stand():
+    tokenizer = build_t5_tokenizer()
+    torch.manual_seed(0)
+    t5 = build_t5(tokenizer)
+    early = teach(t5, tokenizer, 24 * 10, 24, 3e-3, 0)
+    assert teach(t5, tokenizer, 24 * 60, 24, 3e-3, 0) < 0.6 * early
 
 
 def test_psnr_of_a_known_error():

@@ -16,12 +16,7 @@ def token_labels(scenes: list[Scene], side: int) -> Tensor:
     owner = render_labels(scenes, side).reshape(len(scenes), -1)
     looks = np.zeros((len(scenes), 4, 3), np.int64)
     for row, scene in zip(looks, scenes, strict=True):
-        for i, thing in enumerate(scene.things):
-            row[i + 1] = (
-                SHAPES.index(thing.shape) + 1,
-                COLOURS.index(thing.colour) + 1,
-                TEXTURES.index(thing.texture) + 1,
-            )
+        row[1 : len(scene.things) + 1] = thing_looks(scene).numpy() + 1
     return torch.from_numpy(np.take_along_axis(looks, owner[..., None].astype(np.int64), 1))
 
 
@@ -40,3 +35,16 @@ def token_offsets(scenes: list[Scene], side: int) -> Tensor:
         row[1 : len(scene.things) + 1] = [(t.x, t.y, t.radius) for t in scene.things]
     mine = np.take_along_axis(places, owner, 1)
     return torch.from_numpy((grid - mine[..., :2]) / mine[..., 2:])
+
+
+def thing_places(scene: Scene) -> Tensor:
+    """Centre (x, y) and radius of each thing, as fractions of the side; (things, 3)."""
+    return torch.tensor([(t.x, t.y, t.radius) for t in scene.things], dtype=torch.float32)
+
+
+def thing_looks(scene: Scene) -> Tensor:
+    """Shape, colour and texture of each thing as numbers; (things, 3)."""
+    looks = [
+        (SHAPES.index(t.shape), COLOURS.index(t.colour), TEXTURES.index(t.texture)) for t in scene.things
+    ]
+    return torch.tensor(looks)

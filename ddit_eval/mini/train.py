@@ -6,8 +6,9 @@ One process a device, or one a CPU core: on a busy machine single-threaded proce
 one process with several threads, which waits for its slowest thread at every operation.
 
 The picture grows from stage to stage (32, 64, 128 px). The text encoders learn with the
-transformer. A small auxiliary head asks the middle of the transformer which shape, colour and
-texture each token belongs to, and where on its object it lies; it is dropped after training.
+transformer. Small auxiliary heads ask the middle of the transformer which shape, colour and texture
+each token belongs to and where on its object it lies, and the second text encoder where each object
+will stand; they are dropped after training.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -35,7 +36,8 @@ from ddit_eval.errors import DditError
 from ddit_eval.mini.labels import token_labels, token_offsets
 from ddit_eval.mini.pipeline import TEXT_TOKENS, build_pipeline
 from ddit_eval.mini.window import nearest_scenes, place_window, window_index
-from ddit_eval.world import caption, render, sample_scenes
+from ddit_eval.mini.words import PLACE_WEIGHT, WordHead, at_shapes, shape_ids
+from ddit_eval.world import Scene, caption, render, sample_scenes
 from ddit_eval.world.scene import COLOURS, SHAPES, TEXTURES
 
 POOL = 6  # scenes drawn for each one that a window is filled from
@@ -73,6 +75,7 @@ class Batch:
     captions: list[str]
     labels: Tensor  # (B, N, 3) shape, colour, texture; 0 for none
     offsets: Tensor  # (B, N, 2) from the object's centre, in radii
+    scenes: list[Scene]
     ids: Tensor  # (N, 3) positions
 
 
@@ -91,6 +94,15 @@ def image_ids(side: int) -> Tensor:
     return ids.reshape(-1, 3)
 
 
+class Said(NamedTuple):
+    """What the student says of a batch; all but the velocity is a second lesson and is dropped later."""
+
+    velocity: Tensor  # (B, N, 4 C)
+    labels: Tensor  # (B, N, sum(GROUPS)) logits
+    offsets: Tensor  # (B, N, 2)
+    text: Tensor  # (B, text tokens, width) the second text encoder's features
+
+
 class Student(nn.Module):
     """Text encoders and transformer as one module that maps noise and captions to velocity."""
 
@@ -98,11 +110,10 @@ class Student(nn.Module):
         super().__init__()
         self.clip, self.t5, self.transformer = pipe.text_encoder, pipe.text_encoder_2, pipe.transformer
         self.labels = nn.Linear(self.transformer.inner_dim, sum(GROUPS) + 2)
+        self.words = WordHead(self.t5.config.d_model)
 
-    def forward(
-        self, x: Tensor, t: Tensor, clip_ids: Tensor, t5_ids: Tensor, positions: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Velocity (B, N, 4 C) and the auxiliary head's (B, N, sum(GROUPS) + 2); `positions` (N, 3)."""
+    def forward(self, x: Tensor, t: Tensor, clip_ids: Tensor, t5_ids: Tensor, positions: Tensor) -> Said:
+        """`positions` (N, 3), the other arguments as the transformer and the text encoders take them."""
         pooled = self.clip(clip_ids).pooler_output
         text = self.t5(t5_ids).last_hidden_state
         held: list[Tensor] = []
@@ -120,7 +131,8 @@ class Student(nn.Module):
             )[0]
         finally:
             handle.remove()
-        return v, self.labels(held[0])
+        labels, offsets = self.labels(held[0]).float().split((sum(GROUPS), 2), -1)
+        return Said(v, labels, offsets, text)
 
 
 def sample_timesteps(count: int, tokens: int) -> Tensor:
@@ -131,16 +143,15 @@ def sample_timesteps(count: int, tokens: int) -> Tensor:
     return torch.where(torch.rand(count) < 0.1, torch.rand(count), s)
 
 
-def label_loss(said: Tensor, batch: Batch) -> Tensor:
+def label_loss(said: Said, batch: Batch) -> Tensor:
     """Cross-entropy of the labels, objects before background, and squared error of the offsets."""
-    *parts, offsets = said.float().split((*GROUPS, 2), -1)
     losses = []
-    for i, logits in enumerate(parts):
+    for i, logits in enumerate(said.labels.split(GROUPS, -1)):
         weight = torch.ones(logits.shape[-1])
         weight[0] = BACKGROUND_WEIGHT
         losses.append(F.cross_entropy(logits.flatten(0, 1), batch.labels[..., i].flatten(), weight))
     covered = batch.labels[..., :1] > 0
-    place = ((offsets - batch.offsets).square() * covered).sum() / (2 * covered.sum().clamp(min=1))
+    place = ((said.offsets - batch.offsets).square() * covered).sum() / (2 * covered.sum().clamp(min=1))
     return torch.stack(losses).mean() + place
 
 
@@ -154,6 +165,7 @@ class Trainer:
         self.vae = AutoencoderKL.from_pretrained(vae_path, torch_dtype=torch.float32).eval()
         self.pipe = build_pipeline(self.vae, plan.seed)
         self.student = Student(self.pipe)
+        self.shape_ids = shape_ids(self.pipe.tokenizer_2)
         self.average = copy.deepcopy(self.student).eval().requires_grad_(False)
         self.stage, self.step, self.seconds = 0, 0, 0.0
         self.optimizer = self.new_optimizer()
@@ -195,7 +207,7 @@ class Trainer:
         z = (z - self.vae.config.shift_factor) * self.vae.config.scaling_factor
         captions = ["" if words.random() < stage.drop else caption(s, words) for s in scenes]
         labels, offsets = token_labels(scenes, side)[:, index], token_offsets(scenes, side)[:, index]
-        return Batch(pack(z)[:, index], captions, labels, offsets, image_ids(side)[index])
+        return Batch(pack(z)[:, index], captions, labels, offsets, scenes, image_ids(side)[index])
 
     def target(
         self, stage: Stage, x: Tensor, t: Tensor, batch: Batch, ids: tuple[Tensor, Tensor], v: Tensor
@@ -208,8 +220,8 @@ class Trainer:
             return v
         with torch.no_grad():
             clip_ids, t5_ids = self.ids([""] * len(x))
-            told = self.teacher(x, t, *ids, batch.ids)[0]
-            blind = self.teacher(x, t, clip_ids, t5_ids, batch.ids)[0]
+            told = self.teacher(x, t, *ids, batch.ids).velocity
+            blind = self.teacher(x, t, clip_ids, t5_ids, batch.ids).velocity
         named = torch.tensor([bool(c) for c in batch.captions])[:, None, None]
         return v + (stage.guidance - 1) * torch.where(named, told - blind, 0.0)
 
@@ -220,12 +232,20 @@ class Trainer:
         x = (1 - mix) * batch.latents + mix * noise
         ids = self.ids(batch.captions)
         target = self.target(stage, x, t, batch, ids, noise - batch.latents)
-        v, said = self.student(x, t, *ids, batch.ids)
+        said = self.student(x, t, *ids, batch.ids)
         # More weight on objects spends the gradient where the caption is hard. It bends the velocity
         # a little, so the last stage goes back to 1.
         weight = torch.where(batch.labels[..., :1] > 0, stage.object_weight, 1.0)
-        error = ((v - target).square() * weight).mean() / weight.mean()
-        return error, label_loss(said, batch)
+        error = ((said.velocity - target).square() * weight).mean() / weight.mean()
+        return error, label_loss(said, batch) + self.word_loss(said, ids[1], batch)
+
+    def word_loss(self, said: Said, t5_ids: Tensor, batch: Batch) -> Tensor:
+        """The grammar that `ddit_eval.mini.words` taught must not be forgotten."""
+        found = at_shapes(said.text, t5_ids, batch.scenes, self.shape_ids)
+        if found is None:
+            return said.text.sum() * 0
+        places, looks = self.student.words.loss(*found)
+        return PLACE_WEIGHT * places + looks
 
     def train_step(self, stage: Stage, steps: int, start: int) -> float:
         rise = min(1.0, (self.step + 1) / 100)
@@ -265,10 +285,10 @@ class Trainer:
         noise = torch.randn_like(batch.latents)
         t = torch.linspace(0.02, 1, count)
         x = (1 - t[:, None, None]) * batch.latents + t[:, None, None] * noise
-        v, said = self.average(x, t, *self.ids(batch.captions), batch.ids)
+        said = self.average(x, t, *self.ids(batch.captions), batch.ids)
         covered = batch.labels[..., 0] > 0
-        named = said[..., : GROUPS[0]].argmax(-1) == batch.labels[..., 0]
-        error = (v - (noise - batch.latents)).square()
+        named = said.labels[..., : GROUPS[0]].argmax(-1) == batch.labels[..., 0]
+        error = (said.velocity - (noise - batch.latents)).square()
         return {
             "validation": float(error.mean()),
             "validation_objects": float(error[covered].mean()),
