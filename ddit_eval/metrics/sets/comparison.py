@@ -1,0 +1,271 @@
+"""All set metrics of one set against a reference, and of two sets against each other, with intervals.
+
+Names. "fid" and "kid" stand for Inception's features alone, "cmmd" for those of OpenAI's CLIP ViT-L/14 at
+336 px. On any other network a metric bears the network's name: "frechet-reader", "kid-reader",
+"cmmd-reader", and "precision-...", "recall-...", "density-...", "coverage-..." always.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from ddit_eval import stats
+from ddit_eval.errors import DditError
+from ddit_eval.metrics.sets.frechet import caveats, frechet_infinity, frechet_measure, statistics
+from ddit_eval.metrics.sets.kernel import cmmd_measure, kid_measure
+from ddit_eval.metrics.sets.manifold import K, prdc_measure
+from ddit_eval.metrics.sets.networks import Network
+from ddit_eval.metrics.sets.networks import network as network_of
+from ddit_eval.metrics.sets.reference import PictureSet, cached_features, cached_statistics
+from ddit_eval.metrics.sets.resample import RESAMPLES, Measure, bootstrap, bootstrap_difference
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ddit_eval.metrics.sets.frechet import Statistics
+
+Family: TypeAlias = Literal["frechet", "kid", "cmmd", "prdc"]
+FAMILIES: tuple[Family, ...] = ("frechet", "kid", "cmmd", "prdc")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One value of a family: its direction, its range (None: no end) and where it is from."""
+
+    name: str
+    direction: Literal["higher", "lower"]
+    low: float | None
+    high: float | None
+    source: str
+
+
+_PRDC = f"Naeem et al. 2020 (arXiv 2002.09797), k = {K}"
+KINDS: Mapping[Family, tuple[Kind, ...]] = {
+    "frechet": (Kind("frechet", "lower", 0.0, None, "Heusel et al. 2017 (arXiv 1706.08500)"),),
+    "kid": (
+        Kind("kid", "lower", None, None, "Bińkowski et al. 2018 (arXiv 1801.01401), all pairs, unbiased"),
+    ),
+    "cmmd": (
+        Kind("cmmd", "lower", 0.0, None, "Jayasumana et al. 2024 (arXiv 2401.09603), sigma 10, x 1000"),
+    ),
+    "prdc": (
+        Kind("precision", "higher", 0.0, 1.0, _PRDC),
+        Kind("recall", "higher", 0.0, 1.0, _PRDC),
+        Kind("density", "higher", 0.0, None, _PRDC),
+        Kind("coverage", "higher", 0.0, 1.0, _PRDC),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class SetResult:
+    """One metric of a set against a reference, with all that its number depends on.
+
+    `interval`: over samples of the set, the reference fixed; see `resample.bootstrap` for what it does not
+    cover (the bias in n above all). `minus`: the set that was subtracted, in a paired difference.
+    """
+
+    metric: str
+    direction: Literal["higher", "lower"]
+    interval: stats.Interval
+    n: int
+    n_reference: int
+    pictures: str
+    pictures_hash: str
+    reference: str
+    reference_hash: str
+    network: str
+    preset: str
+    source: str
+    warnings: tuple[str, ...] = ()
+    minus: str | None = None
+    minus_hash: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Valid JSON: the interval as `stats.Interval.to_json` has it; `minus` in differences only."""
+        out = dict(vars(self)) | {"interval": self.interval.to_json(), "warnings": list(self.warnings)}
+        return {key: value for key, value in out.items() if value is not None}
+
+
+def metric_name(kind: str, network: Network) -> str:
+    """The name under which a value may be reported: see the head of this file."""
+    published = kind.replace("frechet", "fid")
+    return published if published.removesuffix("-infinity") in network.plain else f"{kind}-{network.name}"
+
+
+def compare(
+    pictures: PictureSet,
+    reference: PictureSet,
+    network: str | Network = "reader",
+    *,
+    families: Sequence[Family] = FAMILIES,
+    cache: Path | None = None,
+    groups: Sequence[Hashable] | None = None,
+    resamples: int = RESAMPLES,
+    level: float = 0.95,
+    seed: int = 0,
+    device: str = "cpu",
+) -> list[SetResult]:
+    """Every metric of the families, of `pictures` against `reference`, in the features of a network.
+
+    `groups`: the prompt of each picture, where a prompt has several; prompts are then what is resampled.
+    `cache`: a folder that keeps features from one call to the next. Raises `DditError` where the network's
+    weights are missing or a set is too small.
+    """
+    chosen, against = _reference(network, reference, families, cache, device)
+    x = cached_features(pictures, chosen, cache, device=device).to(device)
+    rows = []
+    for family in families:
+        intervals = bootstrap(
+            measure_of(family, x, against),
+            pictures.n,
+            resamples=resamples,
+            seed=seed,
+            level=level,
+            groups=groups,
+        )
+        for kind, interval in zip(KINDS[family], intervals, strict=True):
+            rows.append(_row(kind, family, _within(interval, kind), pictures, reference, chosen))
+    return rows
+
+
+def paired_difference(
+    ours: PictureSet,
+    theirs: PictureSet,
+    reference: PictureSet,
+    network: str | Network = "reader",
+    *,
+    families: Sequence[Family] = FAMILIES,
+    cache: Path | None = None,
+    groups: Sequence[Hashable] | None = None,
+    resamples: int = RESAMPLES,
+    level: float = 0.95,
+    seed: int = 0,
+    device: str = "cpu",
+) -> list[SetResult]:
+    """`ours - theirs` of every metric: picture i of both sets is of the same prompt and seed.
+
+    Each resample draws the same prompts of both and the reference stays; arguments are as in `compare`.
+    """
+    if ours.n != theirs.n:
+        raise DditError(
+            f"paired sets need the same prompts: {ours.name} has {ours.n} pictures and {theirs.name} "
+            f"{theirs.n}; generate both from one list"
+        )
+    chosen, against = _reference(network, reference, families, cache, device)
+    x, y = (cached_features(s, chosen, cache, device=device).to(device) for s in (ours, theirs))
+    rows = []
+    for family in families:
+        intervals = bootstrap_difference(
+            measure_of(family, x, against),
+            measure_of(family, y, against),
+            ours.n,
+            resamples=resamples,
+            seed=seed,
+            level=level,
+            groups=groups,
+        )
+        for kind, interval in zip(KINDS[family], intervals, strict=True):
+            row = _row(kind, family, interval, ours, reference, chosen)
+            rows.append(replace(row, minus=theirs.name, minus_hash=theirs.hash))
+    return rows
+
+
+def infinity(
+    pictures: PictureSet,
+    reference: PictureSet,
+    network: str | Network = "reader",
+    *,
+    cache: Path | None = None,
+    level: float = 0.95,
+    seed: int = 0,
+    device: str = "cpu",
+) -> SetResult:
+    """The Fréchet distance extrapolated to endless samples ("fid-infinity" on Inception's features).
+
+    See `frechet.frechet_infinity`: the interval is the line's alone.
+    """
+    chosen, against = _reference(network, reference, ("frechet",), cache, device)
+    assert against.statistics is not None
+    x = cached_features(pictures, chosen, cache, device=device).to(device)
+    found = frechet_infinity(x, against.statistics, level=level, seed=seed)
+    kind = Kind("frechet-infinity", "lower", None, None, "Chong and Forsyth 2020 (arXiv 1911.07023)")
+    return _row(kind, "frechet", found.interval, pictures, reference, chosen)
+
+
+@dataclass(frozen=True, eq=False)
+class Against:
+    """The reference's features (m, D) and, where a Fréchet distance is asked for, their statistics."""
+
+    features: Tensor
+    statistics: Statistics | None
+
+
+def measure_of(family: Family, features: Tensor, against: Against) -> Measure:
+    """The values of a family, in the order of `KINDS`, as a function of the weights of the features."""
+    if family == "frechet":
+        assert against.statistics is not None
+        return frechet_measure(features, against.statistics)
+    made = {"kid": kid_measure, "cmmd": cmmd_measure, "prdc": prdc_measure}[family]
+    return made(features, against.features)
+
+
+def _reference(
+    network: str | Network,
+    reference: PictureSet,
+    families: Sequence[Family],
+    cache: Path | None,
+    device: str,
+) -> tuple[Network, Against]:
+    unknown = [family for family in families if family not in KINDS]
+    if unknown:
+        raise DditError(f"unknown set metric {unknown[0]!r}; there are {', '.join(FAMILIES)}")
+    chosen = network_of(network) if isinstance(network, str) else network
+    found = cached_features(reference, chosen, cache, device=device)
+    if "frechet" not in families:
+        return chosen, Against(found.to(device), None)
+    known = statistics(found) if cache is None else cached_statistics(reference, chosen, cache, device=device)
+    return chosen, Against(found.to(device), known)
+
+
+def _row(
+    kind: Kind,
+    family: Family,
+    interval: stats.Interval,
+    pictures: PictureSet,
+    reference: PictureSet,
+    network: Network,
+) -> SetResult:
+    return SetResult(
+        metric_name(kind.name, network),
+        kind.direction,
+        interval,
+        pictures.n,
+        reference.n,
+        pictures.name,
+        pictures.hash,
+        reference.name,
+        reference.hash,
+        network.name,
+        network.preset,
+        kind.source,
+        _warnings(family, pictures.n, reference.n, network),
+    )
+
+
+def _within(interval: stats.Interval, kind: Kind) -> stats.Interval:
+    """The interval's ends inside the metric's range; the value is left as it was measured."""
+    low = interval.low if kind.low is None else max(interval.low, min(kind.low, interval.value))
+    high = interval.high if kind.high is None else min(interval.high, max(kind.high, interval.value))
+    return replace(interval, low=low, high=high)
+
+
+def _warnings(family: Family, n: int, n_reference: int, network: Network) -> tuple[str, ...]:
+    if family == "frechet":
+        return caveats(n, n_reference, network.dimension)
+    if family == "prdc" and n != n_reference:
+        return (f"{n} samples against {n_reference}: recall, density and coverage compare at equal numbers",)
+    return ()

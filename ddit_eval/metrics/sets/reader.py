@@ -1,0 +1,45 @@
+"""The captioned world's reader as a feature network: the stand-in that needs no download."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ddit_eval.metrics.sets.networks import Network
+from ddit_eval.metrics.sets.weights import hash_of
+
+
+def reader_network() -> Network:
+    """The captioned world's reader, which ships: mean and deviation over space at its three depths.
+
+    A stand-in: it was trained on shapes, colours and textures of the world and knows no photographs.
+    """
+    from ddit_eval.metrics.reader_lpips import missing
+
+    path = Path(str(resources.files("ddit_eval"))) / "weights" / "reader" / "reader.safetensors"
+    return Network(
+        "reader",
+        2 * (48 + 64 + 96),
+        "world reader, mean and deviation over space at three depths; 8 bits; bilinear to 64 x 64, "
+        f"antialias; 2 x - 1; {hash_of(path if path.is_file() else None)}",
+        _read,
+        missing,
+    )
+
+
+def _read(pictures: Tensor) -> Tensor:
+    from ddit_eval.world.reader import SIDE, load_reader
+
+    # The loaded reader is shared with other metrics, so it stays where it is: on the CPU.
+    x = pictures.cpu()
+    if x.shape[-2:] != (SIDE, SIDE):
+        x = F.interpolate(x, (SIDE, SIDE), mode="bilinear", antialias=True, align_corners=False)
+    pooled = [
+        (depth.mean((2, 3)), depth.std((2, 3), correction=0))
+        for depth in load_reader().features(x.clamp(0, 1))
+    ]
+    return torch.cat([value for pair in pooled for value in pair], 1)

@@ -1,0 +1,41 @@
+"""Weights files: which they are, by hash, and whether they are the right ones."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import lru_cache
+from pathlib import Path
+
+ABSENT = "sha256 unknown"
+
+
+def hash_of(path: Path | None) -> str:
+    """For a preset: the first digits of the hash, or that there is no such file."""
+    return f"sha256 {sha256(path)[:12]}" if path is not None and path.is_file() else ABSENT
+
+
+def wrong_hash(name: str, path: Path, expected: str | None) -> str | None:
+    """None where the file has the expected hash (or its first digits), else a sentence."""
+    if not expected or (actual := sha256(path)).startswith(expected.lower()):
+        return None
+    return (
+        f"{name}: {path} has SHA-256 {actual[:12]}... and not {expected[:12]}...; it is damaged or another "
+        "file: copy it again"
+    )
+
+
+def stamp_of(path: Path) -> tuple[str, int, int]:
+    """A file as it is now, to be the key of a cache."""
+    about = path.stat()
+    return str(path.resolve()), about.st_size, about.st_mtime_ns
+
+
+def sha256(path: Path) -> str:
+    """The hash of a file, computed once while the file stays as it is."""
+    return _sha256(*stamp_of(path))
+
+
+@lru_cache(maxsize=16)
+def _sha256(path: str, size: int, time: int) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

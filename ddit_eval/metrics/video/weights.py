@@ -1,0 +1,126 @@
+"""Weights that are looked for on this machine, and never downloaded."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ddit_eval.errors import DditError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A file of weights in torch hub's checkpoint folder.
+
+    `sha256`: the first digits of its hash, or None where its authors publish none (then the figures name
+    the hash that was found). `instead`: what can be measured without it.
+    """
+
+    file: str
+    size: str
+    origin: str
+    sha256: str | None
+    instead: str
+
+    def path(self) -> Path:
+        import torch
+
+        return Path(torch.hub.get_dir()) / "checkpoints" / self.file
+
+    def missing(self, metric: str) -> str | None:
+        """Why `metric` cannot use these weights here, or None."""
+        path = self.path()
+        if not path.is_file():
+            return (
+                f"{metric}: {self.file} ({self.size}, {self.origin}) belongs at {path} and is not there; put "
+                f"it there, or {self.instead}"
+            )
+        if self.sha256 and not (found := digest(path)).startswith(self.sha256):
+            return (
+                f"{metric}: {path} has SHA-256 {found[:12]}... and not {self.sha256}...; it is damaged or "
+                "another file: copy it again"
+            )
+        return None
+
+    def found(self) -> str | None:
+        """SHA-256 of the file that is there, or None."""
+        return digest(self.path()) if self.path().is_file() else None
+
+    def load(self) -> dict[str, Tensor]:
+        """The tensors by name, read as data (never pickled code)."""
+        import torch
+        from safetensors.torch import load_file
+
+        if why := self.missing(self.file):
+            raise DditError(why)
+        path = self.path()
+        try:
+            if path.suffix == ".safetensors":
+                return load_file(path)
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # whatever a wrong file raises, the remedy is the same
+            line = (str(error).splitlines() or [type(error).__name__])[0]
+            raise DditError(f"{path} does not load as weights: {line[:200]}; copy it again") from error
+        return dict(state)
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file, computed once as long as the file stays as it is."""
+    about = path.stat()
+    return _digest(str(path), about.st_size, about.st_mtime_ns)
+
+
+@lru_cache(maxsize=16)
+def _digest(path: str, size: int, time: int) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+RAFT = Weights(
+    "raft_large_C_T_V1-22a6c225.pth",
+    "20 MB",
+    "torchvision's port of raft-things",
+    "22a6c225",
+    "measure `dynamic_degree-classical`",
+)
+DINO = Weights(
+    "dino_vitbase16_pretrain.pth",
+    "343 MB",
+    "the backbone that facebookresearch/dino publishes",
+    None,
+    "measure `subject_consistency-reader`",
+)
+CLIP_B32 = Weights(
+    "ViT-B-32-openai.safetensors",
+    "0.6 GB",
+    "open_clip_model.safetensors of timm/vit_base_patch32_clip_224.openai",
+    None,
+    "leave the dimension out",
+)
+CLIP_L14 = Weights(
+    "ViT-L-14-openai.safetensors",
+    "1.7 GB",
+    "open_clip_model.safetensors of timm/vit_large_patch14_clip_224.openai",
+    None,
+    "leave the dimension out",
+)
+AESTHETIC = Weights(
+    "sa_0_4_vit_l_14_linear.pth",
+    "4 kB",
+    "LAION's aesthetic-predictor",
+    None,
+    "leave the dimension out",
+)
+MUSIQ = Weights(
+    "musiq_spaq_ckpt-358bb6af.pth",
+    "0.1 GB",
+    "release v0.1-weights of IQA-PyTorch",
+    "358bb6af",
+    "leave the dimension out",
+)
