@@ -1,8 +1,10 @@
 """Residual blocks compared by error per FLOP: each variant distilled for the same number of pictures.
 
-    python experiments/variants.py --pictures 2000 --out results/adapter/variants.json
+    python experiments/variants.py --pictures 2000 --out results/variants.json
 
-Resumable: a variant that is finished is not trained again.
+Every variant begins with the same start values (`begin` of the base file is left out). Resumable: a variant
+that is finished is not trained again; so several processes may train one each (--only) before the last
+call writes the comparison.
 """
 
 from __future__ import annotations
@@ -53,16 +55,19 @@ def main(
         "experiments/train/mini-flux-adapter.yaml"
     ),
     pictures: Annotated[int, typer.Option(help="Training pictures of each variant.")] = 2000,
-    out: Annotated[Path, typer.Option(help="JSON to write.")] = Path("results/adapter/variants.json"),
+    out: Annotated[Path, typer.Option(help="JSON to write.")] = Path("results/variants.json"),
+    only: Annotated[list[str] | None, typer.Option(help="Train these and write nothing.")] = None,
 ) -> None:
     """Train every variant alike and write the comparison."""
     rows = []
     with Progress() as progress:
-        for name, detail in VARIANTS.items():
-            changes = {"detail": detail, "pictures": pictures, "out": Path("runs/variants") / name}
-            config = load_config(base).model_copy(update=changes)
+        for name in only or VARIANTS:
+            changes = {"detail": VARIANTS[name], "pictures": pictures, "begin": None}
+            config = load_config(base).model_copy(update=changes | {"out": Path("runs/variants") / name})
             train(config, progress, name)
             rows.append(row(config, name))
+    if only:
+        return
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(rows, indent=1, sort_keys=True) + "\n")
 
