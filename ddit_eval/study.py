@@ -6,6 +6,9 @@ are not those of the report. Nothing here is timed, so the result is the same on
 
 The journal under .state/ is scratch: killed at any moment, the study goes on and ends as if it had
 never stopped. Its export is what other stages read.
+
+The signal of order 1 is ten times that of order 3, and latents of two models differ as much. So tau is
+searched in units of the base's own median signal of that order: one range serves every order and model.
 """
 
 from __future__ import annotations
@@ -13,8 +16,9 @@ from __future__ import annotations
 import hashlib
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,15 +44,19 @@ CODE = (*PICTURE_CODE, "study.py", "cost.py", "flops.py", "metrics")  # what dec
 CAP = 100.0  # an infinite PSNR (identical pictures) counts as this: samplers need finite values
 
 
-def search_policy(trial: optuna.Trial, space: Study) -> tuple[Threshold, int]:
-    """Ask a trial for a policy and a number of steps."""
+def search_policy(
+    trial: optuna.Trial, space: Study, units: Mapping[int, float] = MappingProxyType({})
+) -> tuple[Threshold, int]:
+    """Ask a trial for a policy and a number of steps. `units`: what a relative tau of 1 is, by order."""
+    order = trial.suggest_categorical("order", space.order)
+    relative = trial.suggest_float("tau_relative", *space.tau, log=True)
     names = [",".join(map(str, scales)) for scales in space.scales]
     scales = trial.suggest_categorical("scales", names)
     policy = Threshold(
-        tau=trial.suggest_float("tau", *space.tau, log=True),
+        tau=relative * units.get(order, 1.0),
         rho=trial.suggest_float("rho", *space.rho),
         scales=tuple(int(s) for s in scales.split(",")),
-        order=trial.suggest_categorical("order", space.order),
+        order=order,
         dwell=trial.suggest_int("dwell", *space.dwell),
     )
     return policy, int(trial.suggest_categorical("steps", space.steps))
@@ -111,7 +119,7 @@ def open_study(name: str, journal: Path) -> optuna.Study:
 def first_point(space: Study) -> dict[str, Any]:
     """Where a study starts: the published rule (order 3, rho .4, every scale), tau in mid-range."""
     return {
-        "tau": math.sqrt(space.tau[0] * space.tau[1]),
+        "tau_relative": math.sqrt(space.tau[0] * space.tau[1]),
         "rho": min(max(0.4, space.rho[0]), space.rho[1]),
         "order": max(space.order),
         "scales": ",".join(map(str, max(space.scales, key=sum))),
@@ -121,9 +129,13 @@ def first_point(space: Study) -> dict[str, Any]:
 
 
 def run_trials(
-    study: optuna.Study, space: Study, measure: Measure, progress: Progress = lambda done, total, label: None
+    study: optuna.Study,
+    space: Study,
+    measure: Measure,
+    units: Mapping[int, float] = MappingProxyType({}),
+    progress: Progress = lambda done, total, label: None,
 ) -> None:
-    """Run trials until `space.trials` are complete."""
+    """Run trials until `space.trials` are complete. `units`: what a relative tau of 1 is, by order."""
     from optuna.trial import TrialState
 
     if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.WAITING)):
@@ -132,7 +144,8 @@ def run_trials(
         progress(done, space.trials, "trials")
         study.sampler = sampler_for(space, done)
         trial = study.ask()
-        policy, steps = search_policy(trial, space)
+        policy, steps = search_policy(trial, space, units)
+        trial.set_user_attr("tau", policy.tau)
         cost, quality = measure(policy, steps)
         if space.floor is not None:
             trial.set_constraint("floor", space.floor - quality)
@@ -154,6 +167,7 @@ def export(study: optuna.Study, space: Study) -> dict[str, Any]:
             {
                 "number": number,
                 "params": trial.params,
+                "tau": trial.user_attrs["tau"],
                 "values": list(trial.values),
                 "constraints": slack,
                 "state": trial.state.name,
@@ -209,6 +223,18 @@ def measure_with(generator: Generator, experiment: Experiment, weights: Weights)
     return measure
 
 
+def signal_units(generator: Generator, experiment: Experiment, weights: Weights) -> dict[int, float]:
+    """Median signal of the base's own steps by order, over the study's prompts: a relative tau of 1."""
+    prompts = tuning_prompts(experiment.prompts, experiment.study.prompts)
+    units: dict[int, float] = {}
+    for order in experiment.study.order:
+        silent = Method(name="trial", policy=Threshold(tau=1e-30, order=order), steps=experiment.steps)
+        traces = [generator.sample([job_of(experiment, weights, silent, p)])[1] for p in prompts]
+        signals = [v for trace in traces for step in trace for v in (step["signals"] or {}).values()]
+        units[order] = float(np.median(signals)) if signals else 1.0
+    return units
+
+
 def study_key(experiment: Experiment, *versions: str) -> str:
     """12 hex digits of everything that decides the study's values: parameters, weights, code."""
     parts = experiment.model_dump(
@@ -236,7 +262,8 @@ def run_study(
     complete = [t for t in study.get_trials(deepcopy=False) if t.state.name == "COMPLETE"]
     if len(complete) < space.trials:
         with Generator(experiment, pipe) as generator:
-            run_trials(study, space, measure_with(generator, experiment, weights), progress)
+            units = signal_units(generator, experiment, weights)
+            run_trials(study, space, measure_with(generator, experiment, weights), units, progress)
     exported = export(study, space)
     write_json(result, exported)
     return exported

@@ -155,7 +155,9 @@ def _open(uri: str | None, name: str) -> tuple[MlflowClient, str]:
         if found is not None and found.lifecycle_stage == "deleted":
             client.restore_experiment(found.experiment_id)
         if found is None:
-            return client, client.create_experiment(name, artifact_location=location)
+            # Without its kind the page opens on the view for language models, which has nothing to show.
+            kind = {"mlflow.experimentKind": "custom_model_development"}
+            return client, client.create_experiment(name, artifact_location=location, tags=kind)
     except MlflowException as error:
         raise DditError(
             f"MLflow at {uri} cannot be used: {error.message}. Name another one in MLFLOW_TRACKING_URI."
@@ -247,7 +249,10 @@ def _trials(results: Results) -> Iterator[Planned]:
                 "profile": results.quality["profile"], "pareto": str(bool(trial["pareto"])).lower(),
                 "state": trial["state"],
             },
-            params={k: v if isinstance(v, str) else canonical(v) for k, v in trial["params"].items()},
+            params={
+                k: v if isinstance(v, str) else canonical(v)
+                for k, v in (trial["params"] | {"tau": trial["tau"]}).items()
+            },
             metrics=dict(zip(names, values, strict=False)),
         )  # fmt: skip
 

@@ -323,7 +323,8 @@ def _study(trials: int, rng: np.random.Generator) -> dict[str, Any]:
         "trials": [
             {
                 "number": n,
-                "params": {"tau": t, "rho": 0.4, "scales": "2,4"},
+                "params": {"tau_relative": t, "rho": 0.4, "scales": "2,4"},
+                "tau": t,
                 "values": [c, q],
                 "pareto": pareto[n],
                 "state": "COMPLETE",

@@ -61,10 +61,22 @@ def test_a_study_tries_different_points(tmp_path: Path) -> None:
     study = open_study("s", tmp_path / "j.journal")
     run_trials(study, SPACE, model)
     rows = export(study, SPACE)["trials"]
-    assert len({row["params"]["tau"] for row in rows}) == SPACE.trials
+    assert len({row["params"]["tau_relative"] for row in rows}) == SPACE.trials
+    assert rows[0]["tau"] == rows[0]["params"]["tau_relative"]
     assert rows[0]["params"] == {
-        "tau": pytest.approx(0.1), "rho": 0.4, "order": 3, "scales": "2,4", "dwell": 1, "steps": 24
+        "tau_relative": pytest.approx(1.0), "rho": 0.4, "order": 3, "scales": "2,4", "dwell": 1, "steps": 24
     }  # fmt: skip
+
+
+def test_tau_is_relative_to_the_signals_of_its_order(tmp_path: Path) -> None:
+    study = open_study("s", tmp_path / "j.journal")
+    units = {1: 0.5, 2: 0.05, 3: 0.01}
+    run_trials(study, SPACE, model, units)
+    rows = export(study, SPACE)["trials"]
+    assert {row["params"]["order"] for row in rows} == {1, 2, 3}
+    for row in rows:
+        expected = row["params"]["tau_relative"] * units[row["params"]["order"]]
+        assert row["tau"] == pytest.approx(expected)
 
 
 def test_the_front_is_what_nothing_dominates_and_keeps_the_floor(tmp_path: Path) -> None:
@@ -94,6 +106,7 @@ def test_a_whole_study_on_the_tiny_pipeline(tiny: Any, tmp_path: Path) -> None:
     assert (tmp_path / "a/study.json").read_bytes() == (tmp_path / "b/study.json").read_bytes()
     assert len(list((tmp_path / "state-a").glob("study-*.journal"))) == 1
     assert len(first["trials"]) == 5
+    assert all(row["tau"] != row["params"]["tau_relative"] for row in first["trials"])
     assert all(row["values"][0] > 0 and 0 < row["values"][1] <= 100 for row in first["trials"])
     # Nothing is left to do: a second call only exports.
     assert run_study(experiment, tmp_path / "a" / "study.json", tmp_path / "state-a") == first

@@ -18,6 +18,8 @@ _MODULES = {
     "reader-lpips": "ddit_eval.metrics.reader_lpips",
     "lpips": "ddit_eval.metrics.lpips",
     "adherence": "ddit_eval.metrics.adherence",
+    "clip-world": "ddit_eval.metrics.clip",
+    "clip": "ddit_eval.metrics.clip_chosen",
 }
 # The stand-in is always the shipped one, so that a file of results means the same on every machine.
 _ALIASES = {"lpips-standin": "reader-lpips"}

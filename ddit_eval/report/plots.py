@@ -128,9 +128,9 @@ def study(data: Json) -> Figure | None:
         feasible = not any(c > 0 for c in trial.get("constraints") or ())
         params = trial["params"]
         text = ", ".join(
-            f"{k} {params[k]:.2g}" if k == "tau" else f"{params[k]} {k}"
+            f"tau {trial['tau']:.2g}" if k == "tau" else f"{params[k]} {k}"
             for k in ("tau", "steps")
-            if k in params
+            if k in params or k in trial
         )
         trials.append(figures.Trial(values[0], values[1], bool(trial["pareto"]), text, feasible))
     names = [o["name"] if isinstance(o, dict) else str(o) for o in data["objectives"]]
