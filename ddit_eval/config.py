@@ -85,7 +85,7 @@ class Study(Strict):
     cost: Literal["flops", "tokens"] = "flops"
     quality: str = "psnr"
     floor: float | None = None  # trials whose quality is below it are infeasible
-    tau: tuple[float, float] = (0.1, 10.0)  # in units of the base's median signal of the order
+    tau: tuple[float, float] = (0.5, 10.0)  # in units of the base's median signal of the order
     rho: tuple[float, float] = (0.2, 0.8)
     scales: tuple[tuple[PositiveInt, ...], ...] = ((2,), (4,), (2, 4))
     order: tuple[Literal[1, 2, 3], ...] = (1, 2, 3)
