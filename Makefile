@@ -36,7 +36,9 @@ bench: install
 	$(BIN)/python experiments/bench.py
 
 # Loopback only; one worker and no job runner make it start in seconds.
+# MLflow opens on its view for language models; the runs are under "Model training".
 ui: install
+	@echo "runs: http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning"
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db \
 		--host 127.0.0.1 --port 5000 -w 1
 

@@ -155,9 +155,7 @@ def _open(uri: str | None, name: str) -> tuple[MlflowClient, str]:
         if found is not None and found.lifecycle_stage == "deleted":
             client.restore_experiment(found.experiment_id)
         if found is None:
-            # Without its kind the page opens on the view for language models, which has nothing to show.
-            kind = {"mlflow.experimentKind": "custom_model_development"}
-            return client, client.create_experiment(name, artifact_location=location, tags=kind)
+            return client, client.create_experiment(name, artifact_location=location)
     except MlflowException as error:
         raise DditError(
             f"MLflow at {uri} cannot be used: {error.message}. Name another one in MLFLOW_TRACKING_URI."
