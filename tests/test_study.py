@@ -64,7 +64,8 @@ def test_a_study_tries_different_points(tmp_path: Path) -> None:
     assert len({row["params"]["tau_relative"] for row in rows}) == SPACE.trials
     assert rows[0]["tau"] == rows[0]["params"]["tau_relative"]
     assert rows[0]["params"] == {
-        "tau_relative": pytest.approx(5**0.5), "rho": 0.4, "order": 3, "scales": "2,4", "dwell": 1, "steps": 24
+        "tau_relative": pytest.approx(5**0.5), "rho": 0.4,
+        "order": 3, "scales": "2,4", "dwell": 1, "steps": 24
     }  # fmt: skip
 
 
