@@ -99,7 +99,7 @@ def compare(
     only: Sequence[str] = (),
     network: str = "reader",
 ) -> dict[str, Any]:
-    """Every applicable metric of `pictures`, as JSON.
+    """Every applicable metric of `pictures`, as JSON. A folder of videos goes to `video_folders`.
 
     reference: a folder, or a set of the world ("world:heldout:512:seed1:64px"). Pictures of the same names
     are compared one to one as well; others as sets alone. only: these metrics (or set families), and a
@@ -109,7 +109,10 @@ def compare(
     reason each.
     """
     from ddit_eval.metrics.sets import comparison
+    from ddit_eval.video_folders import compare_videos, videos_of
 
+    if videos_of(pictures):
+        return compare_videos(pictures, None if reference is None else Path(reference), prompts, only)
     single = [name for name in only or metrics.names() if name not in comparison.FAMILIES]
     families = [f for f in comparison.FAMILIES if not only or f in only]
     names = list(files_of(pictures))

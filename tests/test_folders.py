@@ -65,7 +65,7 @@ def test_the_command_prints_and_writes(folders, tmp_path):
     words = ["evaluate", *map(str, folders), "--metric", "psnr", "--out", str(tmp_path / "x.json")]
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 0, result.exception
-    assert "8 pictures of" in result.output
+    assert "8 of" in result.output
     assert set(json.loads((tmp_path / "x.json").read_text())["columns"]) == {"psnr"}
 
 
@@ -95,3 +95,52 @@ def test_bad_folders(folders, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DditError, match="holds no pictures"):
         load(tmp_path / "empty")
+
+
+@pytest.fixture
+def films(tmp_path: Path) -> tuple[Path, Path]:
+    """Three gifs of a square that moves by a pixel a frame, and the same stood still."""
+    for name, pace in (("moving", 1), ("still", 0)):
+        (tmp_path / name).mkdir()
+        for i in range(3):
+            frames = np.full((6, 32, 32, 3), 40, np.uint8)
+            for t in range(6):
+                frames[t, 8 + i : 20, 4 + pace * t : 14 + pace * t] = 220
+            pictures = [Image.fromarray(frame) for frame in frames]
+            folder = tmp_path / name / f"{i}"
+            folder.mkdir()
+            for t, picture in enumerate(pictures):
+                picture.save(folder / f"{t}.png")
+    return tmp_path / "moving", tmp_path / "still"
+
+
+def test_folders_of_videos(films, tmp_path):
+    moving, still = films
+    got = compare(moving, still)
+    flicker = got["columns"]["temporal_flickering"]
+    # 2 columns of 12 - i rows change by 180 / 255 at each step
+    by_hand = [1 - 2 * (12 - i) * 180 / 255 / 32**2 for i in range(3)]
+    assert flicker["value"] == pytest.approx(np.mean(by_hand), abs=1e-6)
+    assert flicker["difference"]["value"] == pytest.approx(np.mean(by_hand) - 1, abs=1e-6)
+    assert got["columns"]["psnr"]["n"] == 3
+    assert got["n"] == 3
+    alone = compare(moving)
+    assert alone["skipped"]["psnr"] == "needs a reference folder"
+    assert alone["skipped"]["overall_consistency-clip-world"] == "needs prompts"
+    result = CliRunner().invoke(app, ["evaluate", str(moving), str(still), "--metric", "temporal_flickering"])
+    assert result.exit_code == 0, result.exception
+    assert "ours - theirs" in result.output
+
+
+def test_bad_folders_of_videos(films):
+    moving, still = films
+    with pytest.raises(DditError, match="adherence is a metric of pictures"):
+        compare(moving, only=["adherence"])
+    with pytest.raises(DditError, match="psnr: needs a reference"):
+        compare(moving, only=["psnr"])
+    (still / "1").rename(still / "7")
+    with pytest.raises(DditError, match="2 videos have no partner, the first is '1'"):
+        compare(moving, still)
+    (moving / "2" / "5.png").unlink()
+    with pytest.raises(DditError, match="cut them alike"):
+        compare(moving)

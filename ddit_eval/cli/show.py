@@ -77,19 +77,23 @@ def show_columns(content: Mapping[str, Any]) -> None:
     from ddit_eval.stats import Interval
 
     against = f" against {content['reference']}" if content["reference"] else ""
-    table = Table(title=escape(f"{content['n']} pictures of {content['pictures']}{against}"))
+    table = Table(title=escape(f"{content['n']} of {content['pictures']}{against}"))
     table.add_column("metric")
-    for head in ("mean [95 %]", "better", "N"):
+    paired = any("difference" in column for column in content["columns"].values())
+    for head in ("mean [95 %]", *(("ours - theirs",) if paired else ()), "better", "N"):
         table.add_column(head, justify="right")
     table.add_column("network")
     for name, column in content["columns"].items():
         value = Interval.from_json(column)
         network = column["network"] or "none"
-        table.add_row(name, escape(str(value)), column["direction"], str(value.n), escape(network))
+        change = [str(Interval.from_json(column["difference"]))] if "difference" in column else [""] * paired
+        cells = [str(value), *change, column["direction"], str(value.n), network]
+        table.add_row(name, *map(escape, cells))
     for row in content["sets"]:
         value = Interval.from_json(row["interval"])
         count = f"{row['n']} / {row['n_reference']}"
-        table.add_row(row["metric"], escape(str(value)), row["direction"], count, escape(row["network"]))
+        cells = [str(value), *[""] * paired, row["direction"], count, row["network"]]
+        table.add_row(row["metric"], *map(escape, cells))
     stdout.print(table)
     for warning in dict.fromkeys(w for row in content["sets"] for w in row["warnings"]):
         stdout.print(f"[yellow]take care:[/] {escape(warning)}", soft_wrap=True, highlight=False)

@@ -39,7 +39,7 @@ def run(experiment: Yaml, runs: Runs = RUNS) -> None:
 
 
 def evaluate(
-    target: Annotated[Path, typer.Argument(help="An experiment's YAML, or a folder of pictures.")],
+    target: Annotated[Path, typer.Argument(help="An experiment's YAML, or a folder of pictures or videos.")],
     reference: Annotated[
         str | None,
         typer.Argument(help="For a folder: pictures to compare with, or world:heldout:512:seed1:64px."),
