@@ -1,4 +1,4 @@
-"""Training checkpoints as safetensors plus JSON, replaced only when they are whole."""
+"""Training checkpoints: one safetensors file with JSON in its header, replaced only when it is whole."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ddit_eval.errors import DditError
+
+FILE = "state.safetensors"
 
 
 def save(
@@ -31,27 +33,29 @@ def save(
         {k: v for k, v in group.items() if isinstance(v, (int, float, bool))}
         for group in optimizer.state_dict()["param_groups"]
     ]
-    save_file({k: v.detach().cpu().clone().contiguous() for k, v in state.items()}, folder / "state.tmp")
-    (folder / "meta.tmp").write_text(json.dumps(meta | {"groups": groups}))
-    (folder / "state.tmp").replace(folder / "state.safetensors")
-    (folder / "meta.tmp").replace(folder / "meta.json")
+    # One file: a kill between two renames would pair the weights of one step with the count of another.
+    header = {"meta": json.dumps(meta | {"groups": groups})}
+    tensors = {k: v.detach().cpu().clone().contiguous() for k, v in state.items()}
+    save_file(tensors, folder / "state.tmp", metadata=header)
+    (folder / "state.tmp").replace(folder / FILE)
 
 
 def load(
     folder: Path, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer
 ) -> dict[str, Any] | None:
     """Fill modules and optimizer from `folder`; its `meta`, or None where there is no checkpoint."""
-    if not (folder / "meta.json").exists():
+    if not (folder / FILE).exists():
         return None
     try:
-        meta: dict[str, Any] = json.loads((folder / "meta.json").read_text())
-        state = load_file(folder / "state.safetensors")
+        with safe_open(folder / FILE, framework="pt") as file:
+            meta: dict[str, Any] = json.loads((file.metadata() or {})["meta"])
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         for name, module in modules.items():
             prefix = name + "."
             module.load_state_dict(
                 {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
             )
-    except (json.JSONDecodeError, SafetensorError, OSError, RuntimeError) as error:
+    except (KeyError, json.JSONDecodeError, SafetensorError, OSError, RuntimeError) as error:
         raise DditError(
             f"checkpoint {folder} cannot be read ({error}); delete the folder to start afresh"
         ) from error

@@ -6,6 +6,7 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from ddit_eval.attachment import attach
 from ddit_eval.distil import DistilConfig, distil, load_config
@@ -121,8 +122,10 @@ def test_a_bad_config_is_named(tmp_path, text, named):
 def test_a_broken_checkpoint_is_named(tmp_path):
     folder = tmp_path / "checkpoint"
     folder.mkdir(parents=True)
-    (folder / "meta.json").write_text("{}")
     (folder / "state.safetensors").write_bytes(b"no")
+    with pytest.raises(DditError, match="checkpoint"):
+        next(distil(config(tmp_path), tiny_flux()))
+    save_file({"a": torch.zeros(1)}, folder / "state.safetensors")  # whole, but no checkpoint of ours
     with pytest.raises(DditError, match="checkpoint"):
         next(distil(config(tmp_path), tiny_flux()))
 
