@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from ddit_eval import metrics, stats
 from ddit_eval.errors import DditError
+from ddit_eval.metrics.sets.reference import SUFFIXES
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 
 @dataclass(frozen=True)
@@ -35,9 +34,9 @@ def files_of(folder: Path) -> dict[str, Path]:
     or if two have the same name."""
     if not folder.is_dir():
         raise DditError(f"there is no folder {folder}; give a folder of pictures")
-    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in ENDINGS)
+    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
     if not files:
-        raise DditError(f"{folder} holds no pictures ({', '.join(ENDINGS)})")
+        raise DditError(f"{folder} holds no pictures ({', '.join(SUFFIXES)})")
     named: dict[str, Path] = {}
     for path in files:
         if path.stem in named:

@@ -13,18 +13,18 @@ from typing import Any
 
 from ddit_eval import metrics, stats
 from ddit_eval.errors import DditError
-from ddit_eval.folders import ENDINGS, prompts_of
+from ddit_eval.folders import prompts_of
 from ddit_eval.metrics import video
 from ddit_eval.metrics.metric import Metric
 
 
 def videos_of(folder: Path) -> dict[str, Path]:
     """Videos by name, in the order of the names; empty where the folder holds none."""
-    from ddit_eval.metrics.video.frames import FILMS
+    from ddit_eval.metrics.video.frames import FILMS, PICTURES
 
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        frames = path.is_dir() and any(p.suffix.lower() in ENDINGS for p in path.iterdir())
+        frames = path.is_dir() and any(p.suffix.lower() in PICTURES for p in path.iterdir())
         if frames or path.suffix.lower() in (".gif", *FILMS):
             name = path.name if frames else path.stem
             if name in found:

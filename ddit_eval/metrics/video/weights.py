@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ddit_eval.errors import DditError
+from ddit_eval.metrics.sets.weights import sha256, wrong_hash
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,16 +40,11 @@ class Weights:
                 f"{metric}: {self.file} ({self.size}, {self.origin}) belongs at {path} and is not there; put "
                 f"it there, or {self.instead}"
             )
-        if self.sha256 and not (found := digest(path)).startswith(self.sha256):
-            return (
-                f"{metric}: {path} has SHA-256 {found[:12]}... and not {self.sha256}...; it is damaged or "
-                "another file: copy it again"
-            )
-        return None
+        return wrong_hash(metric, path, self.sha256)
 
     def found(self) -> str | None:
         """SHA-256 of the file that is there, or None."""
-        return digest(self.path()) if self.path().is_file() else None
+        return sha256(self.path()) if self.path().is_file() else None
 
     def load(self) -> dict[str, Tensor]:
         """The tensors by name, read as data (never pickled code)."""
@@ -68,18 +62,6 @@ class Weights:
             line = (str(error).splitlines() or [type(error).__name__])[0]
             raise DditError(f"{path} does not load as weights: {line[:200]}; copy it again") from error
         return dict(state)
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file, computed once as long as the file stays as it is."""
-    about = path.stat()
-    return _digest(str(path), about.st_size, about.st_mtime_ns)
-
-
-@lru_cache(maxsize=16)
-def _digest(path: str, size: int, time: int) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 RAFT = Weights(
