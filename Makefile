@@ -16,6 +16,7 @@ install: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q $(TORCH_ARGS) -c constraints.txt -e ".[dev]"
+	$(BIN)/python experiments/plots_page.py
 	touch $@
 
 repro: install

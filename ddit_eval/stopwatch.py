@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from ddit_eval import memory
+
 Call = Mapping[str, Any]  # keyword arguments of the pipeline
 
 
@@ -59,15 +61,21 @@ class Stopwatch:
     def synchronise(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
+        elif self.device.type == "mps":
+            torch.mps.synchronize()
 
     def peak_memory(self, call: Call) -> int | None:
-        """Peak bytes that the device holds during `pipe(**call)`, in a pass of its own; None on a CPU."""
-        if self.device.type != "cuda":
+        """Peak bytes during `pipe(**call)`, in a pass of its own: of the device on CUDA, of the whole
+        process on a Linux CPU. None where the system does not tell (MPS keeps no peak)."""
+        if self.device.type == "cuda":
+            self.synchronise()
+            torch.cuda.reset_peak_memory_stats(self.device)
+            self.pipe(**call)
+            return int(torch.cuda.max_memory_allocated(self.device))
+        if self.device.type != "cpu" or not memory.reset_peak():
             return None
-        self.synchronise()
-        torch.cuda.reset_peak_memory_stats(self.device)
         self.pipe(**call)
-        return int(torch.cuda.max_memory_allocated(self.device))
+        return memory.peak()
 
     @torch.no_grad()
     def embed(self, call: Call) -> dict[str, Any]:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ddit_eval import machine, roofline, timing
+from ddit_eval.compiling import CompiledBlocks, graphs
 from ddit_eval.config import Experiment, Method
 from ddit_eval.cost import flop_table
 from ddit_eval.files import check_writable, write_json
 from ddit_eval.generate import Generator, describe_weights, job_of, size_of
+from ddit_eval.policies import Fixed, choices
 from ddit_eval.prompts import Prompt, load_prompts
 from ddit_eval.records import Weights
 from ddit_eval.stopwatch import Stopwatch
 
 Group = tuple[Prompt, ...]
+COMPILED = " (compiled)"  # behind the name of a method's compiled twin
 
 
 def groups_of(prompts: Sequence[Prompt], count: int, batch: int) -> list[Group]:
@@ -39,20 +43,33 @@ class Bench:
         prompts = [replace(prompt, seed=seed + i) for i, prompt in enumerate(group)]
         return self.generator.arguments([job_of(self.experiment, self.weights, method, p) for p in prompts])
 
-    def runner(self, method: Method, whole: Sequence[Group]) -> timing.Runner[Group]:
-        """Times the denoising loop, and for the groups in `whole` the call from prompt to picture as well."""
+    def runner(
+        self, method: Method, whole: Sequence[Group], compiled: CompiledBlocks | None = None
+    ) -> timing.Runner[Group]:
+        """Times the denoising loop, and for the groups in `whole` the call from prompt to picture as well;
+        with its blocks compiled where `compiled` is given."""
 
         def run(group: Group, seed: int) -> dict[str, float]:
-            seconds = self.watch.denoise(self.call(method, group, seed))
-            trace = self.generator.handle.trace
-            for step in trace:
-                self.steps.setdefault(step.scale, []).append(step.seconds)
-            seconds["transformer"] = sum(step.seconds for step in trace)
-            if group in whole:
-                seconds |= self.watch.whole(self.call(method, group, seed))
+            with compiled.on() if compiled else nullcontext():
+                seconds = self.watch.denoise(self.call(method, group, seed))
+                trace = self.generator.handle.trace
+                seconds["transformer"] = sum(step.seconds for step in trace)
+                if group in whole:
+                    seconds |= self.watch.whole(self.call(method, group, seed))
+            if not compiled:
+                for step in trace:
+                    self.steps.setdefault(step.scale, []).append(step.seconds)
             return seconds
 
         return run
+
+    def warm_layouts(self, methods: Sequence[Method], group: Group, compiled: CompiledBlocks | None) -> None:
+        """Run every scale that a method may choose once: which ones it will choose is not known before."""
+        for scale in sorted({scale for method in methods for scale in choices(method.policy)}):
+            method = Method(name="warm-up", policy=Fixed(scale), steps=1)
+            for switch in (nullcontext(), compiled.on() if compiled else nullcontext()):
+                with switch:
+                    self.watch.denoise(self.call(method, group, 0))
 
 
 def time_experiment(
@@ -65,7 +82,8 @@ def time_experiment(
     """Time the experiment's methods in blocks and write `result` (timing.json); returns its content.
 
     The speed-up is that of the denoising loop at `timing.batch` pictures a call; text, decoder and the whole
-    call are timed on the first `timing.whole` groups of prompts.
+    call are timed on the first `timing.whole` groups of prompts. With `timing.compile` each method runs in
+    every block twice, eager and with its blocks compiled.
     """
     check_writable(result.parent)
     plan = experiment.timing
@@ -75,27 +93,36 @@ def time_experiment(
     with Generator(experiment, pipe) as generator:
         bench = Bench(generator, experiment, describe_weights(experiment))
         transformer = generator.pipe.transformer
-        runners = {m.name: bench.runner(m, groups[: plan.whole]) for m in chosen}
-        for run in runners.values():
-            for _ in range(plan.warmup):
-                run(groups[0], plan.seed)
-        bench.steps.clear()
+        compiled = CompiledBlocks(transformer) if plan.compile else None
+        whole = groups[: plan.whole]
+        runners = {m.name: bench.runner(m, whole) for m in chosen}
+        if compiled:
+            runners |= {m.name + COMPILED: bench.runner(m, whole, compiled) for m in chosen}
+        bench.warm_layouts(chosen, groups[0], compiled)
+        made: list[int] = []
+
+        def warmed() -> None:
+            bench.steps.clear()
+            made.append(graphs() if compiled else 0)
+
         samples = timing.run_blocks(
             runners,
             groups,
             plan.rounds,
             plan.seed,
             reference=experiment.reference,
-            warm_up=0,
+            warm_up=plan.warmup,
+            warmed=warmed,
             progress=progress,
         )
+        recompiles = graphs() - made[0] if compiled else 0
         # In a pass of its own: watching memory costs time.
         memory = {m.name: bench.watch.peak_memory(bench.call(m, groups[0], plan.seed)) for m in chosen}
-        content = timing.summarise(samples, experiment.reference)
-        order = [m.name for m in chosen]
-        content["rows"].sort(key=lambda row: order.index(row["method"]))  # not as they were drawn
+        content = summary(samples, experiment.reference, [m.name for m in chosen])
         for row in content["rows"]:
             row["peak_memory"] = memory[row["method"]]
+        if compiled:
+            content["compiled"] |= {"graphs": made[0], "recompiles": recompiles}
         about = machine.describe(bench.watch.device, transformer.dtype)
         table = flop_table(experiment.model, experiment.adapter, *size_of(experiment))
         calls = plan.batch * (2 if experiment.true_cfg_scale > 1 else 1)
@@ -113,3 +140,20 @@ def time_experiment(
         }
     write_json(result, content)
     return content
+
+
+def summary(samples: Sequence[timing.Sample], reference: str, order: Sequence[str]) -> dict[str, Any]:
+    """`timing.summarise` of the eager runs, rows in `order`; under `compiled` that of the compiled ones
+    against the compiled reference, and what compiling alone gained (`over_eager`)."""
+    twins = [replace(s, method=s.method.removesuffix(COMPILED)) for s in samples if _is_twin(s)]
+    content = timing.summarise([s for s in samples if not _is_twin(s)], reference)
+    if twins:
+        gain = timing.speedup(samples, reference + COMPILED, reference)
+        content["compiled"] = timing.summarise(twins, reference) | {"over_eager": gain.to_json()}
+    for table in (content, content.get("compiled", {"rows": []})):
+        table["rows"].sort(key=lambda row: order.index(row["method"]))  # not as they were drawn
+    return content
+
+
+def _is_twin(sample: timing.Sample) -> bool:
+    return sample.method.endswith(COMPILED)

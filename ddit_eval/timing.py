@@ -48,13 +48,14 @@ def run_blocks(
     *,
     reference: str | None = None,
     warm_up: int = 1,
+    warmed: Callable[[], None] = lambda: None,
     progress: Progress | None = None,
 ) -> list[Sample]:
     """Run every method on every prompt, `rounds` times, interleaved; the samples in the order of running.
 
     `reference` names the runner that is run twice in a block, the second time as `NULL`. Each runner is
-    first run `warm_up` times untimed on the first prompt. Noise seeds depend on `seed`, prompt and round
-    alone, so that all methods of a block start from the same noise.
+    first run `warm_up` times untimed on the first prompt; then `warmed` is called, once. Noise seeds depend
+    on `seed`, prompt and round alone, so that all methods of a block start from the same noise.
     """
     if not runners or not prompts or rounds < 1:
         raise DditError(f"nothing to time: {len(runners)} methods, {len(prompts)} prompts, {rounds} rounds")
@@ -67,6 +68,7 @@ def run_blocks(
     for _ in range(warm_up):
         for name in runners:
             runners[name](prompts[0], _noise_seed(seed, 0, 0))
+    warmed()
     rng = np.random.default_rng(seed)
     total = rounds * len(prompts) * len(names)
     samples: list[Sample] = []

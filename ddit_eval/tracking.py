@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from mlflow import MlflowClient
 
-FORMAT = 1  # raised when runs are logged differently, so that they are logged anew
+FORMAT = 2  # raised when runs are logged differently, so that they are logged anew
 HASH, COMPLETE = "ddit.hash", "ddit.complete"
 PICTURES = 3  # prompts shown per method, one a step of the picture slider
 _BATCH = 1000  # metrics per request, MLflow's limit
@@ -49,6 +49,7 @@ class Planned:
     series: dict[str, Sequence[float | None]] = field(default_factory=dict)
     method: str | None = None  # its figures and pictures are logged, too
     identity: Any = None  # what else the run shows, for its hash
+    prompts: tuple[str, int] | None = None  # hash and number of the prompts, shown as the run's dataset
 
     @property
     def hash(self) -> str:
@@ -208,6 +209,7 @@ def _methods(results: Results, records: Mapping[str, list[Json]]) -> Iterator[Pl
             series=_series(results.traces.get(name), same),
             method=name,
             identity=[results.traces.get(name), [r["key"] for r in same]],
+            prompts=(quality["prompts_hash"], quality["n"]),
         )  # fmt: skip
 
 
@@ -294,10 +296,21 @@ def _log(
     client.log_batch(run, metrics=metrics[:_BATCH], params=params)
     for start in range(_BATCH, len(metrics), _BATCH):
         client.log_batch(run, metrics=metrics[start : start + _BATCH])
+    if planned.prompts:
+        client.log_inputs(run, [_dataset(*planned.prompts)])
     if planned.method is not None and results is not None:
         _log_artifacts(client, run, planned.method, results, records.get(planned.method, []), config)
     client.set_terminated(run, "FINISHED")
     client.log_batch(run, tags=[RunTag(COMPLETE, "true")])
+
+
+def _dataset(digest: str, count: int) -> Any:
+    """The prompts as an MLflow dataset: runs over the same prompts bear the same digest."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    about = json.dumps({"prompts": count, "prompts_hash": digest})
+    dataset = Dataset(name="prompts", digest=digest[:36], source_type="local", source=about, profile=about)
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", "evaluation")])
 
 
 def _log_artifacts(

@@ -8,10 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from ddit_eval import timing
+from ddit_eval import memory, timing
+from ddit_eval.attachment import attach
+from ddit_eval.compiling import CompiledBlocks, graphs
 from ddit_eval.errors import DditError
 from ddit_eval.machine import describe
+from ddit_eval.patching.adapter import Adapter
+from ddit_eval.policies import Fixed
 from ddit_eval.stopwatch import Stopwatch
+from ddit_eval.time_methods import COMPILED, summary
 from ddit_eval.timing import NULL, Sample
 from tests.tiny import CALL, tiny_flux
 
@@ -152,7 +157,8 @@ def test_stopwatch_times_stages_and_leaves_the_pipeline_as_it_was() -> None:
     assert 0 < parts["text"] + parts["decode"] < parts["end_to_end"]
     assert "encode_prompt" not in vars(pipe)
     assert "decode" not in vars(pipe.vae)
-    assert watch.peak_memory(call) is None
+    peak = watch.peak_memory(call)
+    assert peak is None or peak > 50 * 2**20  # torch alone is larger
 
 
 @pytest.mark.parametrize("guidance", [1.0, 2.0])
@@ -178,3 +184,58 @@ def test_machine_is_described_without_naming_it() -> None:
     assert about["cores"] >= 1
     if len(platform.node()) > 3:
         assert platform.node() not in json.dumps(about)
+
+
+def test_peak_memory_sees_a_passing_allocation() -> None:
+    if not memory.reset_peak():
+        pytest.skip("this system does not tell the peak of a process")
+    before = memory.peak()
+    torch.ones(64 * 2**20 // 4).sum()
+    after = memory.peak()
+    assert before is not None
+    assert after is not None
+    assert after - before > 48 * 2**20
+    assert memory.reset_peak()
+    lower = memory.peak()
+    assert lower is not None
+    assert lower < after
+
+
+def test_compiled_twins_are_summed_up_apart() -> None:
+    costs = {"base": 4.0, "fast": 2.0, "base" + COMPILED: 3.0, "fast" + COMPILED: 1.0, NULL: 4.0}
+    samples = [Sample(m, p, 0, 0, {"denoise": s * (1 + p)}) for p in range(4) for m, s in costs.items()]
+    content = summary(samples, "base", ["base", "fast"])
+    assert [row["method"] for row in content["rows"]] == ["base", "fast"]
+    assert content["rows"][1]["speedup"]["value"] == pytest.approx(2.0)
+    assert content["compiled"]["rows"][1]["speedup"]["value"] == pytest.approx(3.0)
+    assert content["compiled"]["over_eager"]["value"] == pytest.approx(4 / 3)
+    assert content["null"]["value"] == pytest.approx(1.0)
+
+
+def test_compiled_blocks_are_a_switch_and_do_not_compile_again() -> None:
+    pipe = tiny_flux()
+    adapter = Adapter.from_base(pipe, scales=(2,), rank=2).eval()
+    call = {**CALL, "prompt": ["a red star"], "num_inference_steps": 2}
+
+    def run() -> torch.Tensor:
+        return pipe(**call, generator=torch.Generator().manual_seed(0)).images
+
+    with attach(pipe, adapter=adapter) as handle:
+        compiled = CompiledBlocks(pipe.transformer, backend="eager")
+        made = []
+        for scale in (1, 2, 1, 2):
+            handle.policy = Fixed(scale)
+            eager, before = run(), graphs()
+            with compiled.on():
+                torch.testing.assert_close(run(), eager)
+            made.append(graphs() - before)
+    assert made[0] > 0
+    assert made[2:] == [0, 0]
+    before = graphs()
+    run()
+    assert graphs() == before
+
+
+def test_blocks_that_nobody_names_cannot_be_compiled() -> None:
+    with pytest.raises(DditError, match="repeated blocks"):
+        CompiledBlocks(torch.nn.Linear(1, 1))

@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -74,6 +81,9 @@ def test_a_method_run_holds_parameters_metrics_steps_and_artifacts(
     assert run.data.tags["method"] == "ddit-o3"
     assert run.data.tags["profile"] == "quick"
     assert run.data.tags["DVC_STAGE"] == "track"
+    (shown,) = run.inputs.dataset_inputs
+    assert shown.dataset.digest == quality["prompts_hash"]
+    assert shown.tags[0].value == "evaluation"
     client = mlflow.MlflowClient(uri)
     history = client.get_metric_history(run.info.run_id, "step_scale")
     assert [m.step for m in history] == list(range(fake_results.STEPS))
@@ -158,3 +168,52 @@ def test_missing_results_are_an_error_before_anything_is_created(tmp_path: Path)
     with pytest.raises(DditError, match=r"quality\.json is missing"):
         tracking.track(tmp_path / "results" / "none", None, f"sqlite:///{tmp_path / 'mlflow.db'}")
     assert not (tmp_path / "mlflow.db").exists()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A running MLflow server on loopback, with a store of its own."""
+    root = tmp_path_factory.mktemp("server")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "-w",
+        "1",
+    ]
+    command += ["--backend-store-uri", f"sqlite:///{root / 'server.db'}"]
+    command += ["--artifacts-destination", (root / "artifacts").as_uri()]
+    env = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    log = (root / "log").open("wb")
+    process = subprocess.Popen(command, env=env, cwd=root, stdout=log, stderr=log, start_new_session=True)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(240):
+            try:
+                urllib.request.urlopen(f"{address}/health", timeout=2).close()
+                break
+            except OSError:
+                assert process.poll() is None, (root / "log").read_text()
+                time.sleep(0.5)
+        else:
+            pytest.fail("the MLflow server did not answer:\n" + (root / "log").read_text())
+        yield address
+    finally:
+        os.killpg(process.pid, 15)
+        process.wait(30)
+
+
+def test_a_running_server_gets_the_same_runs_once(server: str, first: int, project: Path) -> None:
+    assert track(project, server) == first
+    assert track(project, server) == 0
+    run = runs(server)["ddit-o3"][0]
+    client = mlflow.MlflowClient(server)
+    assert "schedule.png" in {a.path for a in client.list_artifacts(run.info.run_id)}

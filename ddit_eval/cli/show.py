@@ -111,18 +111,30 @@ def show_timing(timing: Mapping[str, Any]) -> None:
 
     methods = Table(title=f"denoising loop, batch {timing['batch']}, {timing['prompts']} prompts")
     methods.add_column("method")
-    for head in ("speed-up [95 %]", "p50 s", "p95 s", "transformer s", "text s", "decode s"):
+    heads = ("speed-up [95 %]", "p50 s", "p95 s", "transformer s", "text s", "decode s", "peak MB")
+    for head in heads:
         methods.add_column(head, justify="right")
     for row in timing["rows"]:
         speed = Interval.from_json(row["speedup"])
         parts = (f"{row['stages'][k]:.3f}" if k in row["stages"] else "" for k in _PARTS)
         seconds = (f"{row['seconds'][k]:.3f}" for k in ("p50", "p95"))
-        methods.add_row(
-            row["method"], f"{speed.value:.2f} \\[{speed.low:.2f}, {speed.high:.2f}]", *seconds, *parts
-        )
+        peak = row.get("peak_memory")
+        memory = "" if peak is None else f"{peak / 1e6:.0f}"
+        bounds = f"{speed.value:.2f} \\[{speed.low:.2f}, {speed.high:.2f}]"
+        methods.add_row(row["method"], bounds, *seconds, *parts, memory)
     stdout.print(methods)
     if timing["null"]:
         stdout.print(f"the base against itself: {Interval.from_json(timing['null'])}", markup=False)
+    if compiled := timing.get("compiled"):
+        gain = Interval.from_json(compiled["over_eager"])
+        stdout.print(
+            f"compiled: the base {gain} times as fast as eager; {compiled['graphs']} graphs, "
+            f"{compiled['recompiles']} more while timed",
+            markup=False,
+        )
+        for row in compiled["rows"]:
+            speed = Interval.from_json(row["speedup"])
+            stdout.print(f"  {row['method']}: {speed} over the compiled base", markup=False)
     machine = timing["machine"]
     matrices = f"{machine['matmul_gflops']:g} GFLOP/s in {machine['matmul_dtype']}"
     steps = Table(title=f"a step, against this machine's {matrices} and {machine['copy_gb_s']:g} GB/s")
