@@ -23,7 +23,7 @@ from ddit_eval.families import family_of
 from ddit_eval.families.flux import Call
 from ddit_eval.patching.adapter import Adapter
 from ddit_eval.patching.layout import Grid, Layout, uniform
-from ddit_eval.policies import Base, Budget, Policy, StepView, Threshold, choices
+from ddit_eval.policies import Base, Policy, StepView, choices
 from ddit_eval.schedule import Differences, signals
 from ddit_eval.steps import Mailbox, StepClock
 from ddit_eval.trace import StepTrace
@@ -200,7 +200,7 @@ class Handle:
 
     def _measure(self, call: Call, index: int, timestep: float) -> dict[int, float] | None:
         policy, latents = self.policy, call.latents
-        if not isinstance(policy, Threshold | Budget):
+        if not policy.order:
             # Looking would cost a synchronisation on other devices.
             if latents.device.type == "cpu" and not torch.isfinite(latents).all():
                 raise _not_finite(index, timestep)

@@ -11,6 +11,9 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
     PositiveInt,
     ValidationError,
     model_validator,
@@ -71,39 +74,95 @@ class Timing(Strict):
     batch: PositiveInt = 1
     whole: PositiveInt = 2  # of the prompts are timed from text to picture as well
     warmup: PositiveInt = 1
+    compile: bool = False  # each method once more with its transformer's blocks compiled
     seed: int = 0
     methods: tuple[str, ...] | None = None  # all where not given
 
 
-class Study(Strict):
-    """The search space of the Optuna study; see `ddit_eval.study`."""
+Rule = Literal["threshold", "explicit", "coarse-first", "fine-first", "budget", "base"]
 
+
+class Study(Strict):
+    """The Optuna study: what is searched, on which prompts, and how long; see `ddit_eval.study`.
+
+    A pair is a range, a longer or nested tuple a list of choices; a range whose ends are equal and a list
+    of one are held fixed.
+    """
+
+    # How much: `trials`, `confirm` and `heldout` may be raised later, the study then goes on.
     trials: PositiveInt = 24
-    prompts: PositiveInt = 6
-    seed: int = 0
+    prompts: PositiveInt = 6  # to tune on; none of them is reported
+    seeds: PositiveInt = 1  # noises a prompt, averaged
+    confirm: NonNegativeInt = 4  # so many points of the front are measured again on held-out prompts
+    heldout: PositiveInt = 8  # these: the first of the experiment's own
+
+    # How trials are chosen: a generation at once, from the generations before it.
     sampler: Literal["tpe", "gp"] = "tpe"
-    cost: Literal["flops", "tokens"] = "flops"
-    quality: str = "psnr"
-    floor: float | None = None  # trials whose quality is below it are infeasible
-    tau: tuple[float, float] = (0.5, 10.0)  # in units of the base's median signal of the order
-    rho: tuple[float, float] = (0.2, 0.8)
-    scales: tuple[tuple[PositiveInt, ...], ...] = ((2,), (4,), (2, 4))
-    order: tuple[Literal[1, 2, 3], ...] = (1, 2, 3)
-    dwell: tuple[PositiveInt, PositiveInt] = (1, 3)
-    steps: tuple[PositiveInt, ...] = (12, 18, 24)
+    seed: int = 0
+    generation: PositiveInt = 4  # also the most workers that are ever busy
+    startup: PositiveInt = 8  # trials at random before the sampler learns
+
+    # What is minimised (as a share of the base model's) and what is kept.
+    cost: Literal["flops", "tokens", "latency"] = "flops"  # latency: a table, measured once a machine
+    quality: str = "psnr"  # a metric, its first column
+    floor: float | None = None  # the worst quality that is still feasible
+    memory: PositiveFloat | None = None  # GiB on the device at most; not checked on a CPU
+
+    # When a trial is hopeless: after these shares of the prompts, a complete trial was at most as dear and
+    # better by `margin` (in the metric's unit) and two standard errors of the paired difference.
+    rungs: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.25, 0.5)
+    margin: NonNegativeFloat = 1.0
+
+    # The search space.
+    rule: tuple[Rule, ...] = ("threshold",)
+    steps: tuple[PositiveInt, ...] = (12, 18, 24)  # every rule
+    scales: tuple[tuple[PositiveInt, ...], ...] = ((2,), (4,), (2, 4))  # as far as the adapter has them
+    order: tuple[Literal[1, 2, 3], ...] = (1, 2, 3)  # threshold, budget
+    rho: tuple[float, float] = (0.2, 0.8)  # threshold, budget
+    tau: tuple[float, float] = (0.5, 10.0)  # threshold: in units of the base's median signal of the order
+    dwell: tuple[PositiveInt, PositiveInt] = (1, 3)  # threshold
+    hysteresis: tuple[float, float] = (1.0, 1.0)  # threshold
+    warmup: tuple[PositiveInt, ...] = (1,)  # threshold: the scale while there is no signal
+    share: tuple[float, float] = (0.1, 0.9)  # coarse-first, fine-first, budget: of the steps that are coarse
+    segments: PositiveInt = 4  # explicit: equal parts of the run, each with a scale of its own
 
     @model_validator(mode="after")
     def _ranges(self) -> Study:
-        for name in ("tau", "rho", "dwell"):
+        for name in ("tau", "rho", "dwell", "hysteresis", "share"):
             low, high = getattr(self, name)
             if low > high:
                 raise DditError(f"{name}: the range {low} to {high} is empty; write the smaller end first")
         if self.tau[0] <= 0:
             raise DditError(f"tau: {self.tau[0]} must be above 0, it is searched on a logarithmic axis")
-        for name in ("scales", "order", "steps"):
-            if not getattr(self, name):
+        if self.hysteresis[0] < 1:
+            raise DditError(f"hysteresis: {self.hysteresis[0]} must be at least 1, which is none")
+        for name in ("rho", "share"):
+            low, high = getattr(self, name)
+            if low < 0 or high > 1:
+                raise DditError(f"{name}: the range {low} to {high} must lie between 0 and 1")
+        for name in ("rule", "steps", "scales", "order", "warmup"):
+            choices = getattr(self, name)
+            if not choices or () in choices:
                 raise DditError(f"{name}: give at least one choice")
+            if len(set(choices)) < len(choices):
+                raise DditError(f"{name}: a choice in {list(choices)} is there twice; give each once")
+        if 1 in self.coarse_scales:
+            raise DditError("scales: 1 is the base's, which every rule may choose; list the coarse ones")
         return self
+
+    @property
+    def coarse_scales(self) -> tuple[int, ...]:
+        """Every scale that is listed, ascending."""
+        return tuple(sorted({scale for scales in self.scales for scale in scales}))
+
+
+class Sets(Strict):
+    """Distances of each method's pictures, as a set, to a set of reference pictures."""
+
+    reference: str  # a folder, or scenes of the world: "world:heldout:512:seed9:64px"
+    networks: tuple[str, ...] = ("reader",)  # whose features
+    families: tuple[Literal["frechet", "kid", "cmmd", "prdc"], ...] = ("frechet", "kid")
+    seed: int = 0
 
 
 class Experiment(Strict):
@@ -124,6 +183,7 @@ class Experiment(Strict):
     reference: str = "base"
     methods: tuple[Method, ...] = Field(min_length=1)
     metrics: tuple[str, ...] = ("psnr", "ssim")
+    sets: Sets | None = None  # set metrics; none where not given
     timing: Timing = Field(default_factory=Timing)
     study: Study = Field(default_factory=Study)
 

@@ -85,6 +85,18 @@ def damage(chosen: Sequence[metrics.Metric], pictures: Tensor, prompts: Sequence
     return [s.to_json() for s in sightings(chosen, pictures, prompts)] if len(pictures) > 1 else []
 
 
+def set_distances(experiment: Experiment, pictures: Mapping[str, Tensor]) -> list[Record]:
+    """A row for each method and set metric, as `set_rows` has it; none where the experiment asks for none."""
+    asked = experiment.sets
+    if asked is None:
+        return []
+    from ddit_eval.set_rows import set_rows
+
+    return set_rows(
+        pictures, experiment.reference, asked.reference, asked.networks, asked.families, asked.seed
+    )
+
+
 def traces_of(records: Sequence[Record]) -> dict[str, Any]:
     """Scales, signals and timesteps as prompts x steps; signals of steps that had none are null."""
     traces = [record["trace"] for record in records]
@@ -147,10 +159,12 @@ def evaluate(
     texts = [prompt.text for prompt in prompts]
     reference = pictures_of(store, records[experiment.reference])
     measured: dict[str, Measured] = {}
+    pictures: dict[str, Tensor] = {}
     for done, (method, same) in enumerate(records.items()):
         progress(done, len(records), method)
+        pictures[method] = pictures_of(store, same)
         measured[method] = Measured(
-            measure(experiment.metrics, pictures_of(store, same), reference, texts),
+            measure(experiment.metrics, pictures[method], reference, texts),
             [tokens_of(record["trace"]) for record in same],
             [flops_of(record["trace"], table, calls) for record in same],
         )
@@ -165,6 +179,7 @@ def evaluate(
         "rows": [row(name, records[name], m, base) for name, m in measured.items()],
         "metrics": {k: v for metric in chosen for k, v in metric.describe().items()},
         "damage": damage(chosen, reference, texts),
+        "sets": set_distances(experiment, pictures),
     }
     write_json(results / "quality.json", quality)
     write_json(results / "metrics.json", headline(quality["rows"]))

@@ -8,16 +8,18 @@ cannot run here, or that nothing was given for, are skipped with the reason.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ddit_eval import metrics, stats
 from ddit_eval.errors import DditError
-from ddit_eval.metrics.sets.reference import SUFFIXES
+from ddit_eval.metrics.pictures import SUFFIXES, read_levels
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from ddit_eval.metrics.sets import PictureSet
 
 
 @dataclass(frozen=True)
@@ -49,23 +51,27 @@ def load(folder: Path, names: Sequence[str] | None = None) -> Pictures:
     """The pictures of a folder, or those of `names`; all must have one size."""
     import numpy as np
     import torch
-    from PIL import Image, UnidentifiedImageError
 
     files = files_of(folder)
     wanted = list(files) if names is None else list(names)
     arrays = []
     for name in wanted:
-        try:
-            with Image.open(files[name]) as image:
-                arrays.append(np.asarray(image.convert("RGB")))
-        except (OSError, UnidentifiedImageError) as error:
-            raise DditError(f"{files[name]} cannot be read ({error}); replace it or take it away") from error
+        arrays.append(read_levels(files[name]))
         if arrays[-1].shape != arrays[0].shape:
             sizes = ["{1} x {0}".format(*a.shape) for a in (arrays[-1], arrays[0])]
             raise DditError(
                 f"{files[name]} is {sizes[0]} and {wanted[0]} is {sizes[1]}; bring them to one size"
             )
     return Pictures(folder, wanted, torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).float() / 255)
+
+
+def as_set(loaded: Pictures) -> PictureSet:
+    """The set of pictures that are decoded already; its hash is that of their files, as in `folder_set`."""
+    from ddit_eval.metrics.sets import folder_set
+
+    files = files_of(loaded.folder)
+    found = folder_set(loaded.folder, [files[name].name for name in loaded.names])
+    return replace(found, pictures=lambda: iter(loaded.stack.split(32)))
 
 
 def prompts_of(folder: Path, names: Sequence[str], file: Path | None) -> list[str] | None:
@@ -143,12 +149,11 @@ def compare(
         skipped["set metrics"] = "need a reference set"
     elif families:
         from ddit_eval.metrics.sets import compare as compare_sets
-        from ddit_eval.metrics.sets import folder_set, picture_set
+        from ddit_eval.metrics.sets import picture_set
 
         try:
-            rows = compare_sets(
-                folder_set(pictures), picture_set(reference or ""), network, families=families
-            )
+            against = as_set(theirs) if theirs else picture_set(reference or "")
+            rows = compare_sets(as_set(ours), against, network, families=families)
             sets = [row.to_json() for row in rows]
         except DditError as error:
             if only:

@@ -163,6 +163,8 @@ def fingerprint(folder: Path) -> str:
     for path in sorted(folder.rglob("*")):
         if path.suffix not in (".json", ".safetensors") or not path.is_file():
             continue
+        if path.name == "calibration.json":  # no part of the weights; its policy has a digest of its own
+            continue
         size = path.stat().st_size
         digest.update(f"{path.relative_to(folder).as_posix()}:{size}:".encode())
         with open(path, "rb") as file:

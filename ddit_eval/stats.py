@@ -24,7 +24,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtr, stdtrit
+from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
 from ddit_eval.errors import DditError
 
@@ -189,6 +189,52 @@ def equivalence(
     return Equivalence(loss, margin, decidable and below, decidable and below and above)
 
 
+def p_value(
+    values: ArrayLike,
+    null: float = 0.0,
+    alternative: Literal["two-sided", "less", "greater"] = "two-sided",
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> float:
+    """The chance of a mean as far from `null`: the interval of `mean` turned round.
+
+    p < 1 - level where that interval leaves `null` out; where no resampled mean lies beyond `null`, the tail
+    is a normal one of the resampled means' width. `values`: one a prompt; `alternative`: where the mean is
+    if not at `null`. nan with fewer than two samples, 1 where infinite ones leave the mean undecided.
+    """
+    sample = _vector(values)
+    sample = sample[~np.isnan(sample)]
+    if sample.size < 2:
+        return math.nan
+    if not np.isfinite(sample).all():
+        return 1.0
+    means = _resampled_means(sample, resamples, seed)
+    n = sample.size
+    width = float(means.std()) or abs(float(sample[0]) - null) / 4  # all alike: beyond chance, not certain
+    far = float(ndtr(-abs(float(sample.mean()) - null) / width)) if width else 1.0
+    least = min(1 / (resamples + 1), far)
+    below = _unexpanded(max(least, float(np.mean(means <= null))), n)  # p of "greater"
+    above = _unexpanded(max(least, float(np.mean(means >= null))), n)  # p of "less"
+    one_sided = {"greater": below, "less": above, "two-sided": 2 * min(below, above)}
+    return min(1.0, one_sided[alternative])
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down adjustment (1979, Scandinavian Journal of Statistics 6(2)): each p, times the number
+    of hypotheses not yet rejected, never below a smaller one's. nan (not tested) stays nan and is not
+    counted."""
+    tested = sorted((p, i) for i, p in enumerate(p_values) if not math.isnan(p))
+    adjusted = [math.nan] * len(p_values)
+    so_far = 0.0
+    for rank, (p, i) in enumerate(tested):
+        if not 0 <= p <= 1:
+            raise DditError(f"a p-value lies in 0..1, not {p}")
+        so_far = max(so_far, min(1.0, p * (len(tested) - rank)))
+        adjusted[i] = so_far
+    return adjusted
+
+
 def by_prompt(values: ArrayLike, prompts: Sequence[Hashable]) -> Floats:
     """Average the samples of each prompt, in order of first appearance. nan (not asked for) is left
     out of a prompt's average; an infinite sample makes its prompt infinite."""
@@ -219,6 +265,13 @@ def _pair(values: ArrayLike, reference: ArrayLike) -> tuple[Floats, Floats]:
 def _expanded_tail(n: int, level: float) -> float:
     """The quantile whose percentile interval has the length of Student's t (Hesterberg 2015)."""
     return float(ndtr(-math.sqrt(n / (n - 1)) * stdtrit(n - 1, (1 + level) / 2)))
+
+
+def _unexpanded(share: float, n: int) -> float:
+    """The inverse of `_expanded_tail`: from a share of resampled means to Student's one-sided p."""
+    if share >= 1:
+        return 1.0
+    return float(stdtr(n - 1, ndtri(share) / math.sqrt(n / (n - 1))))
 
 
 def _resampled_means(sample: Floats, resamples: int, seed: int) -> Floats:

@@ -242,6 +242,7 @@ def _trials(results: Results) -> Iterator[Planned]:
     names = [o["name"] if isinstance(o, dict) else str(o) for o in study["objectives"]]
     for trial in study["trials"]:
         values = [float(v) for v in trial["values"] or ()]
+        params = trial["params"] | {k: trial[k] for k in ("tau", "prompts") if k in trial}
         yield Planned(
             name=f"trial-{trial['number']:03d}",
             tags={
@@ -251,10 +252,20 @@ def _trials(results: Results) -> Iterator[Planned]:
             },
             params={
                 k: v if isinstance(v, str) else canonical(v)
-                for k, v in (trial["params"] | {"tau": trial["tau"]}).items()
+                for k, v in params.items()
             },
-            metrics=dict(zip(names, values, strict=False)),
+            metrics=dict(zip(names, values, strict=False)) | _held_out(study, trial["number"], names),
         )  # fmt: skip
+
+
+def _held_out(study: Json, number: int, names: Sequence[str]) -> dict[str, float]:
+    """What a trial is worth on the held-out prompts, if it was measured there."""
+    found: dict[str, float] = {}
+    for point in study.get("confirmed", ()):
+        if point["number"] == number:
+            for name, key in zip(names, ("cost", "quality"), strict=False):
+                found |= _interval(f"{name}_heldout", point["heldout"][key])
+    return found
 
 
 def _interval(name: str, data: Json) -> dict[str, float]:

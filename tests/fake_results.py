@@ -314,16 +314,19 @@ def _study(trials: int, rng: np.random.Generator) -> dict[str, Any]:
     pareto = [
         not any(c2 <= c and q2 >= q and (c2, q2) != (c, q) for _, c2, q2 in points) for _, c, q in points
     ]
-    return {
+    content: dict[str, Any] = {
         "study": "tau-rho-scales",
         "objectives": [
             {"name": "relative_flops", "direction": "minimize"},
             {"name": "psnr", "direction": "maximize"},
         ],
+        "prompts": 8,
+        "confirmed": [],
         "trials": [
             {
                 "number": n,
-                "params": {"tau_relative": t, "rho": 0.4, "scales": "2,4"},
+                "params": {"rule": "threshold", "steps": 24, "tau_relative": t, "rho": 0.4, "scales": "2,4"},
+                "prompts": 8,
                 "tau": t,
                 "values": [c, q],
                 "pareto": pareto[n],
@@ -333,6 +336,16 @@ def _study(trials: int, rng: np.random.Generator) -> dict[str, Any]:
             for n, (t, c, q) in enumerate(points)
         ],
     }
+    if trials > 4:
+        ends = sorted((c, n) for n, (_, c, _) in enumerate(points) if pareto[n])
+        for cost, n in dict.fromkeys((ends[0], ends[-1])):
+            quality = points[n][2]
+            held = {"cost": _spread(cost), "quality": _spread(quality - 0.6)}
+            tuned = {"cost": _spread(cost), "quality": _spread(quality)}
+            content["confirmed"].append({"number": n, "tuned": tuned, "heldout": held, "stands": True})
+        stopped = next(row for row in reversed(content["trials"]) if not row["pareto"])
+        stopped |= {"state": "PRUNED", "values": None, "partial": stopped["values"], "prompts": 2}
+    return content
 
 
 def distillation() -> dict[str, Any]:

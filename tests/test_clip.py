@@ -23,6 +23,7 @@ from ddit_eval.errors import DditError
 from ddit_eval.metrics import clip, clip_chosen
 from ddit_eval.metrics.adherence import score
 from ddit_eval.metrics.clip import ClipSource, clip_metric, load_clip
+from ddit_eval.metrics.weights import sha256
 from ddit_eval.mini import clip as mini
 from ddit_eval.world import caption, parse, render, sample_scenes
 
@@ -89,7 +90,7 @@ class AsTransformers(nn.Module):
 
     def process(self, images: Any = None, text: Any = None, **_: Any) -> dict[str, Tensor]:
         if images is not None:
-            return {"pixel_values": torch.stack([self.ours.prepare(clip._image(p)) for p in images])}
+            return {"pixel_values": torch.stack([self.ours.prepare(clip.image_of(p)) for p in images])}
         ids = self.ours.tokenize(text)
         return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
@@ -131,7 +132,7 @@ def test_values_do_not_depend_on_the_batch(folder: Path) -> None:
 
 def test_pictures_are_rounded_to_levels() -> None:
     picture = torch.full((3, 2, 2), 0.999)  # 254.7: truncated it would be 254
-    assert np.asarray(clip._image(picture)).tolist() == [[[255] * 3] * 2] * 2
+    assert np.asarray(clip.image_of(picture)).tolist() == [[[255] * 3] * 2] * 2
 
 
 def test_metric_says_which_network_and_which_scale(folder: Path) -> None:
@@ -140,7 +141,7 @@ def test_metric_says_which_network_and_which_scale(folder: Path) -> None:
     assert about["range"] == [-100.0, 100.0]
     assert about["direction"] == "higher"
     assert about["source"].startswith("100 x cosine")
-    digest = clip._sha256(*clip._stamp(folder / clip.WEIGHTS))
+    digest = sha256(folder / clip.WEIGHTS)
     assert about["network"] == f"{folder.name} ({clip.WEIGHTS}, SHA-256 {digest[:12]})"
     with pytest.raises(DditError, match="one prompt a picture: 1 for 2"):
         metric(noise(2, 3, 32, 32, seed=0), prompts=["a red star"])
@@ -356,7 +357,7 @@ def test_the_training_script_writes_what_the_metric_loads(tmp_path: Path) -> Non
     mini.main(tmp_path, minutes=1e-3, groups=2, group=3, lr=1e-3, looks=1.0, scenes=64)
     log = json.loads((tmp_path / "training.json").read_text())
     assert log["log"][-1]["step"] >= 1
-    assert log["sha256"] == clip._sha256(*clip._stamp(tmp_path / clip.WEIGHTS))
+    assert log["sha256"] == sha256(tmp_path / clip.WEIGHTS)
     assert set(log["heldout"]["pairs"]) == set(mini.SWAPS)
     metric = clip_metric(tmp_path, name="clip-world")
     scenes = sample_scenes(seed=4, start=0, count=2)

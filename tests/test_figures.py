@@ -157,10 +157,19 @@ def test_picture_grid_shows_base_first_and_refuses_ragged_rows() -> None:
         figures.picture_grid([[black]], columns=["base", "ddit"])
 
 
-def test_time_per_step_shows_the_median_in_milliseconds() -> None:
-    times = figures.StepTimes("base", [[0.1, 0.2], [0.3, 0.2], [0.2, 0.2]])
-    line = figures.time_per_step([times]).axes[0].lines[0]
-    np.testing.assert_allclose(line.get_ydata(), [200, 200])
+def test_time_per_step_stacks_the_scales_to_the_mean_in_milliseconds() -> None:
+    times = figures.StepTimes("ddit", [[0.3, 0.1], [0.3, 0.3]], [[1, 4], [1, 1]])
+    bars = figures.time_per_step([times]).axes[0].patches
+    tops = {bar.get_x() + bar.get_width() / 2: 0.0 for bar in bars}
+    for bar in bars:
+        tops[bar.get_x() + bar.get_width() / 2] += bar.get_height()
+    np.testing.assert_allclose(list(tops.values()), [300, 200])
+    assert [round(bar.get_height()) for bar in bars] == [300, 150, 0, 50]
+
+
+def test_time_per_step_wants_a_scale_a_step() -> None:
+    with pytest.raises(DditError, match=r"ddit: scales of shape \(1, 1\) for seconds of shape \(1, 2\)"):
+        figures.time_per_step([figures.StepTimes("ddit", [[0.3, 0.1]], [[1]])])
 
 
 def test_saving_twice_gives_the_same_bytes_and_keeps_dots_in_names(tmp_path: Path) -> None:

@@ -50,6 +50,30 @@ def test_every_metric_that_applies(folders):
     assert "object-accuracy" in alone["columns"]
 
 
+def test_every_picture_is_decoded_once(folders, monkeypatch):
+    from ddit_eval.metrics import pictures, sets
+
+    read: list[Path] = []
+
+    def counted(path: Path) -> np.ndarray:
+        read.append(path)
+        return plain(path)
+
+    plain = pictures.read_levels
+    monkeypatch.setattr("ddit_eval.folders.read_levels", counted)
+    monkeypatch.setattr(pictures, "read_levels", counted)
+    got = compare(*folders, only=["psnr", "kid", "prdc"])
+    assert len(read) == len(set(read)) == 16
+    rows = sets.compare(*map(sets.folder_set, folders), families=["kid", "prdc"])
+    assert [row.to_json() for row in rows] == got["sets"]  # hashes too: they are those of the files
+
+
+def test_deep_pictures_are_refused(folders):
+    Image.fromarray(np.zeros((64, 64), np.uint16)).save(folders[0] / "000.png")
+    with pytest.raises(DditError, match=r"000\.png has more than 8 bits a channel"):
+        load(folders[0])
+
+
 def test_a_set_of_the_world_is_a_reference_too(folders):
     got = compare(folders[0], "world:heldout:24:seed1:64px", only=["prdc", "adherence"])
     assert {row["metric"] for row in got["sets"]} == {

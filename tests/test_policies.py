@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ddit_eval.errors import DditError
+from ddit_eval.harm.calibration import Calibration, CurvePoint, Run, StepTable
 from ddit_eval.policies import (
     Base,
     Budget,
+    Calibrated,
     CoarseFirst,
     Explicit,
     FineFirst,
@@ -144,6 +147,135 @@ def test_verdict_names_tau_and_the_range() -> None:
     assert verdict(some, [run(some, 8, signal)]) is None
     assert "no step had a signal" in str(verdict(never, [run(never, 3, signal)]))
     assert verdict(Fixed(2), [run(Fixed(2), 3)]) is None
+
+
+def calibration(steps: int = 8, order: int = 2, busy: float = 4.0) -> Calibration:
+    """Harm halves from step to step; above a signal of 1 it is `busy` times as large."""
+
+    def tables(most: float) -> tuple[StepTable, ...]:
+        rows = []
+        for t in range(steps):
+            calm = most * 0.5**t
+            bins = (calm, busy * calm) if t >= order else ((1 + busy) / 2 * calm,)
+            edges = (1.0,) if t >= order else ()
+            rows.append(StepTable(edges=edges, harm=bins, marginal=(1 + busy) / 2 * calm))
+        return tuple(rows)
+
+    points = tuple(
+        CurvePoint(price=p, harm=h, cost=c)
+        for p, h, c in ((0, 0, 1), (1e-3, 1e-4, 0.8), (1e-2, 1e-3, 0.5), (1, 1e-1, 0.2))
+    )
+    run = Run(steps=steps, tables={2: tables(1e-2), 4: tables(3e-2)}, curve=points)
+    return Calibration(order=order, cost={2: 0.45, 4: 0.2}, runs=(run,))
+
+
+def test_calibrated_takes_the_scale_of_least_harm_and_cost() -> None:
+    policy = Calibrated(calibration(), price=1e-3)
+    calm = scales(run(policy, 8, lambda i, past: {2: 0.5, 4: 0.5}))
+    busy = scales(run(policy, 8, lambda i, past: {2: 2.0, 4: 2.0}))
+    assert calm == sorted(calm)  # harm falls along the run: fine first
+    assert sum(s > 1 for s in calm) > sum(s > 1 for s in busy) > 0
+    assert scales(run(Calibrated(calibration(), price=0.0), 8)) == [1] * 8
+    assert scales(run(Calibrated(calibration(), price=1e9), 8)) == [4] * 8
+
+
+@given(
+    index=st.integers(0, 7),
+    values=st.none() | st.floats(0, 5),
+    coarse=st.lists(st.sampled_from([1, 2, 4]), min_size=7, max_size=7),
+    knobs=st.tuples(st.floats(0, 0.2), st.floats(0, 0.2)),
+)
+@settings(deadline=None)
+def test_calibrated_is_pure_and_a_looser_knob_is_never_finer(
+    index: int, values: float | None, coarse: list[int], knobs: tuple[float, float]
+) -> None:
+    table = calibration()
+    past = [StepTrace(i, 0.0, coarse[i], {2: 0.5, 4: 2.0} if i > 1 else None, 1, 1) for i in range(index)]
+    signals = None if values is None else {2: values, 4: values}
+    view = StepView(index, 8, signals, past)
+    tight, loose = (Calibrated(table, harm=h) for h in sorted(knobs))
+    assert tight.decide(view) == tight.decide(view) <= loose.decide(view)
+    rank = table.last_rank(index, 8, signals, past)
+    harm = {1: 0.0, **table.expected(index, 8, rank)}
+    assert harm[tight.decide(view)] <= harm[loose.decide(view)]
+    dear, cheap = (
+        Calibrated(table, cost=max(c, 1e-3)) for c in sorted(1 - 5 * h for h in sorted(knobs))[::-1]
+    )
+    assert dear.decide(view) <= cheap.decide(view)
+
+
+def test_calibrated_reads_clean_signals_only() -> None:
+    table = calibration()
+    calm, kick = {2: 0.5, 4: 0.5}, {2: 9.0, 4: 9.0}
+
+    def trace(*rows: tuple[int, dict[int, float] | None]) -> list[StepTrace]:
+        return [StepTrace(i, 0.0, s, v, 1, 1) for i, (s, v) in enumerate(rows)]
+
+    assert table.last_rank(1, 8, None, trace((1, None))) is None
+    assert table.last_rank(2, 8, calm, trace((1, None), (1, None))) == {2: 0, 4: 0}
+    assert table.last_rank(2, 8, kick, trace((1, None), (1, None))) == {2: 1, 4: 1}
+    # Step 2 was coarse: what steps 3 and 4 see is its kick, so the rank of step 2 is kept.
+    past = trace((1, None), (1, None), (2, calm))
+    assert table.last_rank(3, 8, kick, past) == {2: 0, 4: 0}
+    past = trace((1, None), (1, None), (2, calm), (1, kick))
+    assert table.last_rank(4, 8, kick, past) == {2: 0, 4: 0}
+    past = trace((1, None), (1, None), (2, calm), (1, kick), (1, kick))
+    assert table.last_rank(5, 8, kick, past) == {2: 1, 4: 1}
+    # Coarse from the start: no signal was ever clean, so the mean over signals counts.
+    assert table.last_rank(2, 8, kick, trace((2, None), (1, None))) is None
+    assert table.expected(3, 8, None) == {2: table.runs[0].tables[2][3].marginal,
+                                          4: table.runs[0].tables[4][3].marginal}  # fmt: skip
+
+
+def test_calibrated_has_no_limit_cycle() -> None:
+    policy = Calibrated(calibration(), price=1e-3)
+    got = scales(run(policy, 8, kicked))
+    assert got == sorted(got)
+    assert got[-1] > 1
+
+
+def test_calibrated_fits_other_numbers_of_steps() -> None:
+    table = calibration()
+    assert [table.run_of(16).row(i, 16) for i in (0, 1, 2, 15)] == [0, 0, 1, 7]
+    assert [table.run_of(4).row(i, 4) for i in range(4)] == [1, 3, 5, 7]
+    # Twice as many steps, a quarter of the second difference: the same rank.
+    assert table.rank(14, 16, {2: 0.3, 4: 0.2}) == {2: 1, 4: 0}
+
+
+def test_calibrated_is_told_apart_by_its_table() -> None:
+    one, other = Calibrated(calibration(), psnr=30), Calibrated(calibration(busy=5.0), psnr=30)
+    assert one.digest != other.digest
+    assert one == Calibrated(calibration(), psnr=30)
+    assert parse_policy(one.model_dump(mode="json")) == one
+    assert one.price_at(8) == pytest.approx(Calibrated(calibration(), harm=1e-3).price_at(8))
+    assert choices(one) == {1, 2, 4}
+    assert "psnr = 30 always fired" in str(verdict(one, [run(Fixed(2), 3)]))
+    assert verdict(one, [run(Fixed(1), 3)]) == "psnr = 30 never fired: every step ran fine"
+
+
+def test_calibrated_from_a_file(tmp_path: Path) -> None:
+    (tmp_path / "calibration.json").write_text(calibration().model_dump_json())
+    policy = parse_policy({"kind": "calibrated", "calibration": str(tmp_path), "psnr": 30})
+    assert policy == Calibrated.from_pretrained(tmp_path, psnr=30)
+    dumped = policy.model_dump(mode="json")
+    assert parse_policy(dumped) == policy
+    (tmp_path / "calibration.json").write_text(calibration(busy=6.0).model_dump_json())
+    with pytest.raises(DditError, match=r"the calibration is \w+ by now"):
+        parse_policy(dumped)
+    assert Calibrated.from_pretrained(tmp_path, psnr=30).digest != dumped["digest"]
+
+
+@pytest.mark.parametrize(
+    ("knobs", "words"),
+    [
+        ({}, "give one knob of psnr, harm, cost, price.*got none"),
+        ({"psnr": 30, "cost": 0.5}, "got psnr and cost"),
+        ({"cost": 1.5}, "less than or equal to 1"),
+    ],
+)
+def test_calibrated_takes_one_knob(knobs: dict[str, float], words: str) -> None:
+    with pytest.raises(DditError, match=words):
+        Calibrated(calibration(), **knobs)
 
 
 def test_round_trip_and_choices() -> None:

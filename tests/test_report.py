@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,14 @@ from pydantic import ValidationError
 
 from ddit_eval import report
 from ddit_eval.errors import DditError
-from ddit_eval.report.blocks import Table, Text, to_html, to_markdown
+from ddit_eval.report.blocks import Table, Text, to_markdown
 from ddit_eval.report.controls import COMBINED, compare, fewer_steps_at
-from ddit_eval.report.document import document, show
+from ddit_eval.report.document import document
+from ddit_eval.report.page import to_html
 from ddit_eval.report.plots import chosen
 from ddit_eval.report.results import Results, load
 from ddit_eval.report.verdict import compare_orders, judge, orders_line
+from ddit_eval.report.wording import show
 from ddit_eval.stats import Interval
 from tests import fake_results
 
@@ -245,7 +248,10 @@ def test_the_summary_is_the_contract(built: Path) -> None:
 
 def test_the_first_line_is_the_verdict(built: Path) -> None:
     lines = (built / "results" / "quick" / "report.md").read_text().splitlines()
-    assert lines[0].startswith("**A simple baseline wins: fewer steps beats DDiT")
+    assert lines[0].startswith(
+        "**No DDiT row is shown to be faster at no measurable loss (within 0.05 object-accuracy, 6 prompts)"
+    )
+    assert "A simple baseline wins: fewer steps beats DDiT" in lines[0]
     assert lines[0] == f"**{judge(load(built / 'results' / 'quick')).line}**"
 
 
@@ -258,7 +264,11 @@ def test_the_report_names_policies_that_never_fired_and_links_what_exists(built:
     assert "figures/pictures.png" in linked
     assert all((folder / path).is_file() for path in linked)
     assert not (folder / "figures" / "schedule-gone.png").exists()
-    assert "<table>" in (folder / "report.html").read_text()
+    page = (folder / "report.html").read_text()
+    assert "<table>" in page
+    assert 'src="figures/' not in page  # they are inside
+    assert 'data-found="not testable here"' in page
+    assert len(page) < 4_000_000
 
 
 def test_building_again_changes_nothing(built: Path) -> None:
@@ -342,3 +352,26 @@ def test_markup_is_escaped() -> None:
     table = Table(["a"], [["x|<b>"]])
     assert "x\\|<b>" in to_markdown([table])
     assert "x|&lt;b&gt;" in to_html([table, Text("t")], "<title>")
+
+
+def test_the_oracle_and_the_study_are_shown_where_they_are_there() -> None:
+    results = field_of(30.0)
+    psnr = {"value": 31.5, "low": 30.0, "high": 33.0, "n": 8}
+    trial = {"number": 0, "params": {"steps": 24}, "tau": 0.1, "values": [0.5, 30.0], "pareto": True,
+             "state": "COMPLETE", "constraints": []}  # fmt: skip
+    full = replace(
+        results,
+        oracle={"rows": [{"name": "oracle-50", "family": "oracle", "cost": 0.5, "psnr": psnr}]},
+        study={"objectives": [{"name": "relative_flops"}, {"name": "psnr"}], "trials": [trial]},
+    )
+    text = to_markdown(document(full, judge(full), {}))
+    assert "| oracle-50 | 50 % | 31.5 [30.0, 33.0] |" in text
+    assert "The study: 1 trials, 1 complete, 0 stopped early, 0 infeasible; 1 on the front." in text
+    bare = to_markdown(document(results, judge(results), {}))
+    assert "oracle" not in bare
+    assert "The study:" not in bare
+
+
+def test_the_comparisons_say_what_holm_leaves_of_them() -> None:
+    text = to_markdown(document(field_of(30.0), judge(field_of(30.0)), {}))
+    assert "3 of 3 comparisons are decided by their own interval, 3 of them also after Holm's" in text

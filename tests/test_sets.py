@@ -20,7 +20,7 @@ from PIL import Image
 
 from ddit_eval import stats
 from ddit_eval.errors import DditError
-from ddit_eval.metrics import damage, sets
+from ddit_eval.metrics import damage, sets, weights
 from ddit_eval.metrics.sets import (
     comparison,
     frechet,
@@ -29,7 +29,6 @@ from ddit_eval.metrics.sets import (
     networks,
     reference,
     resample,
-    weights,
 )
 
 
@@ -491,7 +490,7 @@ def test_a_bad_set_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DditError, match="cannot be read"):
         sets.folder_set(tmp_path, ["absent.png"])
     (tmp_path / "a.png").write_bytes(b"no picture")
-    with pytest.raises(DditError, match="no readable picture"):
+    with pytest.raises(DditError, match="cannot be read as a picture"):
         list(sets.picture_set(tmp_path).pictures())
     Image.fromarray(np.zeros((4, 4), np.uint16)).save(tmp_path / "a.png")
     with pytest.raises(DditError, match="more than 8 bits"):

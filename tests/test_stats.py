@@ -153,6 +153,51 @@ def test_equivalence_seldom_passes_at_the_margin() -> None:
     assert passed / 300 <= 0.09
 
 
+@pytest.mark.parametrize("shift", [0.0, 0.3, 0.6, 0.9])
+def test_a_p_value_is_the_interval_turned_round(shift: float) -> None:
+    sample = np.random.default_rng(4).normal(shift, 1.0, 12)
+    p = stats.p_value(sample)
+    for level in (0.8, 0.9, 0.95, 0.99):
+        got = stats.mean(sample, level=level)
+        assert (p < 1 - level) == (got.low > 0 or got.high < 0)
+
+
+def test_one_sided_p_values_are_those_of_equivalence() -> None:
+    rng = np.random.default_rng(5)
+    loss = rng.normal(0.1, 1.0, 20)
+    got = stats.equivalence(-loss, np.zeros(20), 0.6)
+    assert (stats.p_value(loss, 0.6, "less") < 0.05) == got.non_inferior
+    assert stats.p_value(loss, 0.6, "less") + stats.p_value(loss, 0.6, "greater") == pytest.approx(
+        1, abs=0.01
+    )
+
+
+def test_p_values_are_uniform_where_nothing_is_there() -> None:
+    rng = np.random.default_rng(6)
+    p = [stats.p_value(rng.normal(size=10), resamples=1000) for _ in range(300)]
+    assert 0.02 <= np.mean(np.asarray(p) < 0.05) <= 0.09
+
+
+def test_clear_differences_go_below_the_resolution_of_the_resamples() -> None:
+    sample = np.random.default_rng(7).normal(5.0, 1.0, 32)
+    assert 0 < stats.p_value(sample) < 1e-6
+
+
+def test_p_values_of_what_cannot_be_tested() -> None:
+    assert math.isnan(stats.p_value([1.0]))
+    assert stats.p_value([1.0, inf]) == 1.0
+    assert stats.p_value([0.0, 0.0, 0.0]) == 1.0
+    assert 0 < stats.p_value([0.5] * 8) < 0.01
+
+
+def test_holm_by_hand() -> None:
+    assert stats.holm([0.01, 0.04, 0.03, nan]) == pytest.approx([0.03, 0.06, 0.06, nan], nan_ok=True)
+    assert stats.holm([0.5, 0.9]) == [1.0, 1.0]
+    assert stats.holm([]) == []
+    with pytest.raises(DditError, match="p-value lies in"):
+        stats.holm([1.5])
+
+
 def test_by_prompt() -> None:
     got = stats.by_prompt([1.0, 3.0, 5.0, nan, nan], ["a", "a", "b", "b", "c"])
     np.testing.assert_array_equal(got, [2.0, 5.0, nan])

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ddit_eval.cli import make, stages
+from ddit_eval.cli import calibrate, make, stages
 from ddit_eval.errors import DditError
 
 app = typer.Typer(
@@ -37,6 +37,8 @@ def _options(
 app.command()(make.generate)
 app.command()(make.train)
 app.command()(make.models)
+app.command()(calibrate.calibrate)
+app.command()(calibrate.oracle)
 app.command()(stages.run)
 app.command()(stages.evaluate)
 app.command("time")(stages.time)

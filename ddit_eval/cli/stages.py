@@ -102,10 +102,25 @@ def time(experiment: Yaml, results: Results = RESULTS) -> None:
     say(f"wrote {results / config.profile / 'timing.json'}; `ddit-eval report` draws its figures")
 
 
-def study(experiment: Yaml, results: Results = RESULTS, state: State = STATE) -> None:
-    """Search tau, rho, scales, order, dwell and steps for the Pareto front of cost and quality.
+def study(
+    experiment: Yaml,
+    results: Results = RESULTS,
+    state: State = STATE,
+    workers: Annotated[
+        int, typer.Option(help="Processes that share the trials, on a CPU a thread each.")
+    ] = 1,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            envvar="DDIT_STUDY_STORAGE",
+            help="For several machines: postgresql://..., mysql://..., or a file *.journal on a shared disk.",
+        ),
+    ] = None,
+) -> None:
+    """Search schedules for the Pareto front of cost and quality, and confirm it on held-out prompts.
 
-    Killed at any moment, the same command goes on and ends with the same result. `make dashboard` shows it.
+    Killed at any moment, the same command goes on and ends with the same result, whatever the number of
+    workers. Several machines: the same command on each, with one --storage. `make dashboard` shows it.
     """
     from ddit_eval.config import load_experiment
 
@@ -113,11 +128,16 @@ def study(experiment: Yaml, results: Results = RESULTS, state: State = STATE) ->
     from ddit_eval.study import run_study
 
     quiet_libraries()
-    with progress("trials") as step:
-        exported = run_study(config, results / config.profile / "study.json", state, progress=step)
-    front = sum(trial["pareto"] for trial in exported["trials"])
     written = results / config.profile / "study.json"
-    say(f"wrote {written}: {front} of {len(exported['trials'])} trials are on the front")
+    with progress("trials") as step:
+        exported = run_study(config, written, state, workers=workers, storage=storage, progress=step)
+    trials = exported["trials"]
+    front = sum(trial["pareto"] for trial in trials)
+    stopped = sum(trial["state"] == "PRUNED" for trial in trials)
+    say(
+        f"wrote {written}: {front} of {len(trials)} trials are on the front, {stopped} were stopped early, "
+        f"{len(exported['confirmed'])} confirmed on held-out prompts"
+    )
 
 
 def track(experiment: Yaml, runs: Runs = RUNS, results: Results = RESULTS) -> None:
@@ -146,4 +166,5 @@ def report(
     config = load_experiment(experiment)
     from ddit_eval.report import build
 
-    say(f"wrote {build(results, config.profile, readme=readme, runs=runs / config.profile)}")
+    written = build(results, config.profile, readme, runs / config.profile, experiment)
+    say(f"wrote {written} and report.html")

@@ -7,13 +7,14 @@ from ddit_eval.figures.heatmaps import schedule_heatmap, signal_heatmap
 from ddit_eval.figures.pictures import picture_grid
 from ddit_eval.figures.roofline import Bar, step_roofline
 from ddit_eval.figures.steptime import StepTimes, time_per_step
-from ddit_eval.figures.study import Trial, pareto_front
+from ddit_eval.figures.study import Confirmed, Trial, pareto_front
 from ddit_eval.figures.style import FAMILIES, save
 from ddit_eval.figures.tradeoff import Point, speed_quality
 
 __all__ = [
     "FAMILIES",
     "Bar",
+    "Confirmed",
     "Point",
     "StepTimes",
     "Trial",

@@ -11,10 +11,11 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import BoundaryNorm, ListedColormap, LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.patheffects import Normal, Stroke
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from ddit_eval.errors import DditError
-from ddit_eval.figures.style import COLUMN, ORANGE, new_figure, scale_colour, shorten, styled
+from ddit_eval.figures.style import COLUMN, VERMILION, new_figure, scale_colour, shorten, styled
 
 LABELLED_ROWS = 12  # up to here every row carries its prompt; above it only numbers
 NO_SIGNAL = "#d9d9d9"
@@ -93,10 +94,15 @@ def signal_heatmap(
         bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         bar.ax.yaxis.set_minor_formatter(NullFormatter())
         if tau is not None:
-            axes.add_collection(LineCollection(_border(grid, tau), colors=ORANGE, linewidths=1.1))
+            border = LineCollection(
+                _border(grid, tau), colors=VERMILION, linewidths=1.0, capstyle="projecting"
+            )
+            # A light casing keeps the line apart from dark and from yellow cells.
+            border.set_path_effects([Stroke(linewidth=2.2, foreground="white"), Normal()])
+            axes.add_collection(border)
             if low <= tau <= high:
-                bar.ax.axhline(tau, color=ORANGE, linewidth=1.6)
-            axes.plot([], [], color=ORANGE, linewidth=1.4, label=f"tau = {tau:g}{_outside(seen, tau)}")
+                bar.ax.axhline(tau, color=VERMILION, linewidth=1.6)
+            axes.plot([], [], color=VERMILION, linewidth=1.4, label=f"tau = {tau:g}{_outside(seen, tau)}")
     _frame(axes, grid, labels, timesteps)
     handles, names = axes.get_legend_handles_labels()
     if not np.isfinite(grid).all():
@@ -122,7 +128,7 @@ def _canvas(
     rows = len(grid)
     if rows == 1 and labels and not title:  # a single prompt has the whole width above its row
         title = textwrap.fill(labels[0], int(17 * width))
-    row = 0.22 if rows <= LABELLED_ROWS else 0.075
+    row = 0.26 if rows <= LABELLED_ROWS else 0.075
     figure = new_figure(
         width, min(max(row * rows, 0.3), 3.6) + 0.95 + 0.16 * (title or "").count("\n") + 0.2 * bool(title)
     )
@@ -146,8 +152,8 @@ def _frame(
     if rows == 1:
         axes.set_yticks([])
     elif labels is not None and rows <= LABELLED_ROWS:
-        names = [textwrap.fill(shorten(label, 48), 26) for label in labels]
-        axes.set_yticks(np.arange(rows) + 0.5, names, fontsize=6.0)
+        names = [textwrap.fill(shorten(label, 44), 22) for label in labels]
+        axes.set_yticks(np.arange(rows) + 0.5, names, fontsize=7.0)
         axes.tick_params(axis="y", length=0)
     else:
         spacing = next(s for s in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024) if rows / s <= 8 or s == 1024)

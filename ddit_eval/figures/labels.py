@@ -26,7 +26,7 @@ def label_points(
     texts: Sequence[str],
     colours: Sequence[ColorType] | None = None,
     bars: Sequence[Sequence[tuple[float, float]]] = (),
-    fontsize: float = 6.5,
+    fontsize: float = 7.0,
 ) -> np.ndarray:
     """Write each text near its position (data coordinates), greedily, the most crowded position first.
 

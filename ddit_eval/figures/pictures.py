@@ -22,7 +22,7 @@ def picture_grid(
     rows: Sequence[str] | None = None,
     notes: Sequence[str] | None = None,
     width: float = PAGE,
-    label_share: float = 0.9,
+    label_share: float = 1.0,
 ) -> Figure:
     """A grid of pictures.
 
@@ -57,23 +57,23 @@ def picture_grid(
             figure.text(
                 0.02 / width,
                 middle / total,
-                textwrap.fill(shorten(rows[r], 70), 17),
+                textwrap.fill(shorten(rows[r], 70), 18),
                 va="center",
-                fontsize=5.8,
+                fontsize=7.0,
             )
     for c, name in enumerate(columns):
         x = (label + (c + 0.5) * cell - gap / 2) / width
         y = total - head + 0.04 + 0.13 * bool(notes)
-        figure.text(x, y / total, "\n".join(_wrap(name, cell)), ha="center", va="bottom", fontsize=6.5,
+        figure.text(x, y / total, "\n".join(_wrap(name, cell)), ha="center", va="bottom", fontsize=7.0,
                     linespacing=1.05)  # fmt: skip
         if notes:
-            figure.text(x, (total - head + 0.04) / total, notes[c], ha="center", va="bottom", fontsize=5.5,
+            figure.text(x, (total - head + 0.04) / total, notes[c], ha="center", va="bottom", fontsize=7.0,
                         color="#555555")  # fmt: skip
     return figure
 
 
 def _wrap(name: str, cell: float) -> list[str]:
-    return textwrap.wrap(name, max(6, int(cell * 18)), break_on_hyphens=True) or [""]
+    return textwrap.wrap(name, max(6, int(cell * 16)), break_on_hyphens=True) or [""]
 
 
 def _lines(name: str, cell: float) -> int:

@@ -36,10 +36,10 @@ def step_roofline(bars: Sequence[Bar], *, width: float = COLUMN, height: float |
         axes.plot([1000 * bar.bound] * 2, [row - 0.4, row + 0.4], color=BLACK, linewidth=1.6)
         text = f"{100 * bar.bound / bar.p50:.0f} % of the {bar.limit} bound"
         axes.annotate(
-            text, (1000 * bar.p95, row), (4, 0), textcoords="offset points", va="center", fontsize=6.5
+            text, (1000 * bar.p95, row), (4, 0), textcoords="offset points", va="center", fontsize=7.0
         )
     axes.set_yticks(range(len(bars)), [f"{bar.scale}p" if bar.scale > 1 else "p" for bar in bars])
     axes.set_ylim(len(bars) - 0.4, -0.6)
-    axes.set_xlim(0, 1000 * 1.75 * max(bar.p95 for bar in bars))
-    axes.set_xlabel("time of a step (ms); mark: the machine's bound")
+    axes.set_xlim(0, 1000 * 1.9 * max(bar.p95 for bar in bars))
+    axes.set_xlabel("time of a step (ms), its machine's bound marked")
     return figure

@@ -1,4 +1,4 @@
-"""Seconds per denoising step, method by method."""
+"""Seconds per denoising step, method by method, stacked by the scale that they went to."""
 
 from __future__ import annotations
 
@@ -7,59 +7,59 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from ddit_eval.errors import DditError
-from ddit_eval.figures.style import (
-    BLACK,
-    BLUE,
-    COLUMN,
-    GREEN,
-    ORANGE,
-    PURPLE,
-    SKY,
-    VERMILION,
-    new_figure,
-    styled,
-)
-
-CYCLE = (BLACK, BLUE, VERMILION, GREEN, PURPLE, SKY, ORANGE)
+from ddit_eval.figures.style import BLACK, COLUMN, new_figure, scale_colour, styled
 
 
 @dataclass(frozen=True)
 class StepTimes:
-    """One method: seconds as (prompts, steps)."""
+    """One method: seconds and scales, both (prompts, steps). Without scales all steps count as scale 1."""
 
     label: str
     seconds: Sequence[Sequence[float]]
+    scales: Sequence[Sequence[int]] | None = None
 
 
 @styled
 def time_per_step(
     methods: Sequence[StepTimes], *, width: float = COLUMN, height: float | None = None
 ) -> Figure:
-    """Median time of each step in milliseconds over prompts, with the band from the 10th to the 90th
-    percentile."""
+    """A panel a method: the mean time of each step in milliseconds over prompts, as a bar whose parts are
+    the scales' shares of it. A prompt that is slower than all others is in the mean, too."""
     if not methods:
         raise DditError("time_per_step needs at least one method with timed steps")
-    figure = new_figure(width, height or 0.72 * width)
-    axes = figure.subplots()
-    for method, colour in zip(methods, CYCLE * (len(methods) // len(CYCLE) + 1), strict=False):
+    figure = new_figure(width, height or 0.75 + 0.8 * len(methods))
+    panels = figure.subplots(len(methods), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
+    seen: set[int] = set()
+    for axes, method in zip(panels, methods, strict=True):
         grid = 1000 * np.asarray(method.seconds, float)
-        steps = np.arange(grid.shape[1])
-        low, middle, high = np.percentile(grid, (10, 50, 90), axis=0)
-        axes.fill_between(steps, low, high, step="mid", color=colour, alpha=0.15, linewidth=0)
-        axes.step(steps, middle, where="mid", color=colour, label=method.label)
-    axes.set_ylim(bottom=0)
-    axes.margins(x=0.02)
-    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=[1, 2, 4, 5, 10]))
-    axes.set_xlabel("step")
-    axes.set_ylabel("time of the step (ms)")
-    axes.grid(True, axis="y", zorder=-2)
-    figure.legend(loc="outside lower center", ncols=_columns(len(methods)), columnspacing=1.2)
+        scales = np.ones(grid.shape, int) if method.scales is None else np.asarray(method.scales, int)
+        if scales.shape != grid.shape:
+            raise DditError(
+                f"{method.label}: scales of shape {scales.shape} for seconds of shape {grid.shape}; "
+                "give one a step"
+            )
+        below = np.zeros(grid.shape[1])
+        for scale in sorted({int(s) for s in np.unique(scales)}):
+            part = np.where(scales == scale, grid, 0.0).mean(axis=0)
+            axes.bar(np.arange(grid.shape[1]), part, 0.86, below, color=scale_colour(scale),
+                     edgecolor=BLACK, linewidth=0.35, gid=f"{method.label}-{scale}")  # fmt: skip
+            below += part
+            seen.add(scale)
+        axes.set_title(f"{method.label}: {below.sum():.0f} ms", loc="left", fontsize=7.5, pad=2.5)
+        axes.margins(x=0.01)
+        axes.yaxis.set_major_locator(MaxNLocator(3))
+        axes.grid(True, axis="y", zorder=-2)
+        axes.set_axisbelow(True)
+    panels[-1].xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=[1, 2, 4, 5, 10]))
+    panels[-1].set_xlabel("step")
+    figure.supylabel("time of the step (ms)", fontsize=7.5)
+    figure.legend(
+        handles=[Patch(facecolor=scale_colour(s), edgecolor=BLACK, linewidth=0.35) for s in sorted(seen)],
+        labels=[f"scale {s} (base)" if s == 1 else f"scale {s}" for s in sorted(seen)],
+        loc="outside lower center", ncols=4, columnspacing=1.4,
+    )  # fmt: skip
     return figure
-
-
-def _columns(count: int) -> int:
-    """Columns of a legend so that its last line is not nearly empty."""
-    return min(range(2, 5), key=lambda n: (-(-count // n) * n - count, -n)) if count > 4 else count

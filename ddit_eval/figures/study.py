@@ -1,4 +1,4 @@
-"""The Pareto front of a study: cost against quality of every trial."""
+"""The Pareto front of a study: cost against quality of every trial, and what held-out prompts say of it."""
 
 from __future__ import annotations
 
@@ -10,18 +10,31 @@ from matplotlib.ticker import MaxNLocator
 
 from ddit_eval.errors import DditError
 from ddit_eval.figures.labels import label_points
-from ddit_eval.figures.style import BLUE, COLUMN, FAINT, VERMILION, darker, new_figure, styled
+from ddit_eval.figures.style import BLUE, COLUMN, FAINT, ORANGE, VERMILION, darker, new_figure, styled
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A finished trial: its values on the two axes; `label` is written beside it if it is on the front."""
+    """A finished trial: its values on the two axes; `label` is written beside it if it is on the front.
+
+    `stopped`: it was stopped early, and its values are those of the prompts that it saw.
+    """
 
     x: float
     y: float
     pareto: bool
     label: str = ""
     feasible: bool = True
+    stopped: bool = False
+
+
+@dataclass(frozen=True)
+class Confirmed:
+    """A point of the front on two sets of prompts. `tuned`: (x, y); `x`, `y`: held out (value, low, high)."""
+
+    tuned: tuple[float, float]
+    x: tuple[float, float, float]
+    y: tuple[float, float, float]
 
 
 @styled
@@ -29,17 +42,23 @@ def pareto_front(
     trials: Sequence[Trial],
     *,
     names: tuple[str, str] = ("cost", "quality"),
+    confirmed: Sequence[Confirmed] = (),
     width: float = COLUMN,
     height: float | None = None,
 ) -> Figure:
-    """All trials; those on the front joined by a line and labelled. Infeasible ones are hollow."""
+    """All trials; those on the front joined by a line and labelled.
+
+    Infeasible ones are hollow, those stopped early crosses. A dotted line leads from a point of the front to
+    its values on held-out prompts: one that is longer than the others' is over-fitting.
+    """
     if not trials:
         raise DditError("the study has no finished trial to draw; run it first")
     figure = new_figure(width, height or 0.8 * width)
     axes = figure.subplots()
     front = sorted((t for t in trials if t.pareto), key=lambda t: (t.x, t.y))
-    rest = [t for t in trials if not t.pareto and t.feasible]
-    outside = [t for t in trials if not t.pareto and not t.feasible]
+    rest = [t for t in trials if not t.pareto and t.feasible and not t.stopped]
+    stopped = [t for t in trials if t.stopped]
+    outside = [t for t in trials if not t.pareto and not t.feasible and not t.stopped]
     axes.plot([t.x for t in rest], [t.y for t in rest], "o", color=FAINT, markersize=3, label="dominated")
     if outside:
         axes.plot(
@@ -60,12 +79,29 @@ def pareto_front(
         linewidth=0.9,
         label="Pareto front",
     )
+    if stopped:
+        axes.plot(
+            [t.x for t in stopped], [t.y for t in stopped], "x", color=FAINT, markersize=3,
+            markeredgewidth=0.7, label="stopped early",
+        )  # fmt: skip
+    for i, point in enumerate(confirmed):
+        ends = zip(point.tuned, (point.x[0], point.y[0]), strict=True)
+        axes.plot(*ends, ":", color=ORANGE, linewidth=0.9)
+        axes.errorbar(
+            point.x[0], point.y[0], xerr=_reach(point.x), yerr=_reach(point.y), fmt="D", color=ORANGE,
+            markersize=3.5, elinewidth=0.9, label=None if i else "on held-out prompts",
+        )  # fmt: skip
     axes.set_xlabel(names[0])
     axes.set_ylabel(names[1])
     axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.margins(0.1)
     axes.grid(True, zorder=-2)
-    figure.legend(loc="outside lower center", ncols=3, columnspacing=1.2, handletextpad=0.4)
+    figure.legend(
+        loc="outside lower center",
+        ncols=2 if stopped or confirmed else 3,
+        columnspacing=1.2,
+        handletextpad=0.4,
+    )
     named = _spread_out([t for t in front if t.label], 6)
     label_points(
         axes,
@@ -83,3 +119,9 @@ def _spread_out(trials: Sequence[Trial], most: int) -> list[Trial]:
     if len(trials) <= most:
         return list(trials)
     return [trials[round(i * (len(trials) - 1) / (most - 1))] for i in range(most)]
+
+
+def _reach(interval: tuple[float, float, float]) -> list[list[float]]:
+    """Value, low and high as matplotlib wants them: lengths below and above."""
+    value, low, high = interval
+    return [[max(0.0, value - low)], [max(0.0, high - value)]]

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 P = ParamSpec("P")
 R = TypeVar("R")
 
-COLUMN, PAGE = 3.4, 7.0  # inches: one column of a two-column paper, and the whole page
+COLUMN, PAGE = 3.3, 7.0  # inches: one column of a two-column paper, and the whole page
 INK, FAINT = "#222222", "#9a9a9a"
 
 # Okabe and Ito (2008), safe for the common kinds of colour blindness.

@@ -100,9 +100,7 @@ def speed_quality(
     if labelled:
         positions = [(p.speed[0], top if math.isinf(p.quality[0]) else p.quality[0]) for p in points]
         colours = [darker(FAMILIES.get(p.family, FAMILIES["other"])[0]) for p in points]
-        label_points(
-            axes, positions, [p.label for p in points], colours, bars, fontsize=6.3 if width > 5 else 5.6
-        )
+        label_points(axes, positions, [p.label for p in points], colours, bars)
     return figure
 
 

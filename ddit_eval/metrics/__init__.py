@@ -20,6 +20,9 @@ _MODULES = {
     "adherence": "ddit_eval.metrics.adherence",
     "clip-world": "ddit_eval.metrics.clip",
     "clip": "ddit_eval.metrics.clip_chosen",
+    "image-reward": "ddit_eval.metrics.image_reward",
+    "hpsv2": "ddit_eval.metrics.hpsv2",
+    "aesthetic": "ddit_eval.metrics.aesthetic",
 }
 # The stand-in is always the shipped one, so that a file of results means the same on every machine.
 _ALIASES = {"lpips-standin": "reader-lpips"}

@@ -17,7 +17,6 @@ Figures of two networks are not comparable, so the name of the network goes with
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -33,6 +32,8 @@ from torch import Tensor
 from ddit_eval.errors import DditError
 from ddit_eval.files import read_json
 from ddit_eval.metrics.metric import Column, Metric
+from ddit_eval.metrics.weights import sha256 as hash_of_file
+from ddit_eval.metrics.weights import stamp_of, wrong_hash
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -54,11 +55,13 @@ class ClipSource:
     and, after a slash, of the training, as in "ViT-B-32/openai". The training says how pictures are
     prepared and which GELU the network was trained with; without it open_clip's defaults are used.
     `sha256`: of the weights file, checked where given; a folder's own training.json may give it as well.
+    `resize_mode`, for a file only: open_clip's, in place of the training's.
     """
 
     checkpoint: Path
     architecture: str | None = None
     sha256: str | None = None
+    resize_mode: str | None = None
 
     @property
     def name(self) -> str:
@@ -154,7 +157,7 @@ def picture_features(clip: Clip, pictures: Tensor, chunk: int = 64) -> Tensor:
     """
     device = next(clip.network.parameters()).device
     parts = [
-        clip.network.encode_image(torch.stack([clip.prepare(_image(p)) for p in part]).to(device))
+        clip.network.encode_image(torch.stack([clip.prepare(image_of(p)) for p in part]).to(device))
         .float()
         .cpu()
         for part in pictures.split(chunk)
@@ -185,7 +188,8 @@ def clip_score(clip: Clip, pictures: Tensor, captions: Sequence[str]) -> Tensor:
     return 100 * cosines(picture_features(clip, pictures), caption_features(clip, captions))
 
 
-def _image(picture: Tensor) -> Image:
+def image_of(picture: Tensor) -> Image:
+    """A picture (3, H, W) in [0, 1] as Pillow has it, in 8 bits."""
     from PIL import Image
 
     # Rounded: torchvision's to_pil_image truncates.
@@ -208,7 +212,7 @@ def load_clip(source: ClipSource, device: str = "cpu") -> Clip:
     """
     if why := missing(source):
         raise DditError(why)
-    return _load(source, device, _stamp(source.weights()))
+    return _load(source, device, stamp_of(source.weights()))
 
 
 @lru_cache(maxsize=2)
@@ -221,6 +225,8 @@ def _load(source: ClipSource, device: str, stamp: tuple[str, int, int]) -> Clip:
             network, prepare = open_clip.create_model_from_pretrained(name, device=device)
         else:
             name, training = _architecture(source)
+            if source.resize_mode:
+                training = {**training, "resize_mode": source.resize_mode}
             network, prepare = open_clip.create_model_from_pretrained(
                 name,
                 str(source.checkpoint),
@@ -279,9 +285,11 @@ def missing(source: ClipSource) -> str | None:
             "give the weights file and open_clip's name of the architecture"
         )
     if not weights.is_file():
+        expected = source.sha256 or _recorded(source)
+        hash_said = f" (SHA-256 {expected[:12]}...)" if expected else ""
         return (
             f"clip: the weights of {source.name} belong at {weights} and are not there; copy them from a "
-            "machine that has them, or measure `clip-world`, the small CLIP that ships"
+            f"machine that has them{hash_said}, or measure `clip-world`, the small CLIP that ships"
         )
     try:
         config = _config(source)
@@ -291,13 +299,7 @@ def missing(source: ClipSource) -> str | None:
     if "hf_model_name" in text or (not folder and "hf_tokenizer_name" in text):
         remedy = "choose a CLIP with a text tower of open_clip's own" if folder else "give the model's folder"
         return f"clip: {source.name} would fetch its text tower or tokenizer from the hub; {remedy}"
-    expected = source.sha256 or _recorded(source)
-    if expected and (actual := _sha256(*_stamp(weights))) != expected.lower():
-        return (
-            f"clip: {weights} has SHA-256 {actual[:12]}... and not {expected[:12]}...; it is damaged or "
-            "another file: copy it again"
-        )
-    return None
+    return wrong_hash("clip", weights, source.sha256 or _recorded(source))
 
 
 def _config(source: ClipSource) -> dict[str, Any]:
@@ -321,18 +323,6 @@ def _recorded(source: ClipSource) -> str | None:
         return None
     value = read_json(log).get("sha256")
     return str(value) if value else None
-
-
-def _stamp(path: Path) -> tuple[str, int, int]:
-    """A file as it is now, to be the key of a cache."""
-    about = path.stat()
-    return str(path.resolve()), about.st_size, about.st_mtime_ns
-
-
-@lru_cache(maxsize=8)
-def _sha256(path: str, size: int, time: int) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 # Metrics.
@@ -359,7 +349,7 @@ def clip_metric(
         return {name: clip_score(load_clip(source, device), pictures, prompts).tolist()}
 
     weights = source.weights()
-    digest = f", SHA-256 {_sha256(*_stamp(weights))[:12]}" if weights.is_file() else ""
+    digest = f", SHA-256 {hash_of_file(weights)[:12]}" if weights.is_file() else ""
     return Metric(
         name,
         (Column(name, "higher", -100.0, 100.0),),

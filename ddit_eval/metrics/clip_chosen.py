@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 CHECKPOINT, ARCHITECTURE = "DDIT_CLIP_CHECKPOINT", "DDIT_CLIP_ARCHITECTURE"
 _UNNAMED = (
     f"clip: no network is named; set {CHECKPOINT} to the folder or weights file of an open_clip model "
-    f"(and {ARCHITECTURE} for a file), or measure `clip-world`, the small CLIP that ships"
+    f"(and {ARCHITECTURE} for a file; ViT-B-32/openai is 0.6 GB, no published hash), "
+    "or measure `clip-world`, the small CLIP that ships"
 )
 
 

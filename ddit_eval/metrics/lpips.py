@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from ddit_eval.metrics.metric import Column, Metric
+from ddit_eval.metrics.weights import wrong_hash
 
 BACKBONE = "alexnet-owt-7be5be79.pth"
+SHA256 = "7be5be79"  # its first digits, as in the name
 
 
 def _checkpoint() -> Path:
@@ -25,10 +27,11 @@ def missing() -> str | None:
         return "lpips: the package is not installed: `pip install lpips`"
     if not _checkpoint().is_file():
         return (
-            f"lpips: torchvision's AlexNet weights {BACKBONE} belong at {_checkpoint()} and are not there; "
-            "put them there, or measure `reader-lpips`, the shipped stand-in"
+            f"lpips: torchvision's AlexNet weights {BACKBONE} (233 MB, SHA-256 {SHA256}...) belong at "
+            f"{_checkpoint()} and are not there; copy them from a machine that has them, or measure "
+            "`reader-lpips`, the shipped stand-in"
         )
-    return None
+    return wrong_hash("lpips", _checkpoint(), SHA256)
 
 
 @lru_cache(maxsize=1)

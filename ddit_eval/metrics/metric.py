@@ -17,17 +17,17 @@ Measure: TypeAlias = "Callable[[Tensor, Tensor | None, Sequence[str]], dict[str,
 
 @dataclass(frozen=True)
 class Column:
-    """One number a picture. `high` is None where there is no upper end (PSNR: inf is legal)."""
+    """One number a picture. An end is None where there is none (PSNR: inf is legal)."""
 
     name: str
     direction: Literal["higher", "lower"]
-    low: float
+    low: float | None
     high: float | None
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric and its columns. `needs`: what it compares a picture with.
+    """A metric and its columns. `needs`: what it compares a picture with ("pictures": nothing).
 
     `missing()` returns None when the metric can run here, else a sentence that names what is
     missing and where it belongs.
@@ -35,7 +35,7 @@ class Metric:
 
     name: str
     columns: tuple[Column, ...]
-    needs: Literal["reference", "prompts"]
+    needs: Literal["reference", "prompts", "pictures"]
     measure: Measure
     source: str
     network: str | None = None
@@ -59,7 +59,7 @@ class Metric:
                     f"{self.name} compares pictures one to one: {tuple(pictures.shape)} against "
                     f"{tuple(reference.shape)} of the reference"
                 )
-        elif len(prompts) != len(pictures):
+        elif self.needs == "prompts" and len(prompts) != len(pictures):
             raise DditError(f"{self.name} needs one prompt a picture: {len(prompts)} for {len(pictures)}")
         return self.measure(pictures, reference, prompts)
 
@@ -68,7 +68,7 @@ class Metric:
         return {
             c.name: {
                 "direction": c.direction,
-                "range": [c.low, "inf" if c.high is None else c.high],
+                "range": ["-inf" if c.low is None else c.low, "inf" if c.high is None else c.high],
                 "network": self.network,
                 "n_note": self.note,
                 "source": self.source,

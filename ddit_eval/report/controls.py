@@ -23,7 +23,7 @@ CONTROLS = (STEPS, "coarse-first", "random", COMBINED)
 @dataclass(frozen=True)
 class Comparison:
     """A method against a control on one metric. `gain` > 0: the method is better, whatever the metric's
-    direction. Speeds are measured speed-ups over the base."""
+    direction. Speeds are measured speed-ups over the base. `p`: two-sided, of no gain, not adjusted."""
 
     method: str
     control: str
@@ -33,6 +33,7 @@ class Comparison:
     control_speed: float
     gain: stats.Interval
     outcome: Outcome
+    p: float = math.nan
 
 
 def compare(results: Results, row: Json, kind: str, metric: str) -> Comparison | None:
@@ -122,7 +123,26 @@ def against(
             outcome = _outcome(gain, control.speed / speed)
         elif _outcome(capped, control.speed / speed) != outcome:
             outcome = "undecided"
-    return Comparison(row["method"], control.name, kind, metric, speed, control.speed, gain, outcome)
+    p = _p_value(sign * ours, sign * control.values, gain.infinite > 0)
+    return Comparison(row["method"], control.name, kind, metric, speed, control.speed, gain, outcome, p)
+
+
+def _p_value(ours: Floats, theirs: Floats, infinite: bool) -> float:
+    """Of no difference, prompt by prompt. Beside infinite ones the larger p of both readings: with them left
+    out, and with them counted at the cap."""
+    capped = np.clip(ours, -CAP, CAP) - np.clip(theirs, -CAP, CAP)
+    finite = capped[np.isfinite(ours) & np.isfinite(theirs)]
+    if not infinite or len(finite) < 2:
+        return stats.p_value(capped)
+    if np.sign(finite.mean()) != np.sign(np.nanmean(capped)):
+        return 1.0
+    return max(stats.p_value(capped), stats.p_value(finite))
+
+
+def holm(comparisons: Sequence[Comparison]) -> dict[Comparison, float]:
+    """The p-values of all comparisons that could decide something, adjusted for their number."""
+    same = [c for c in comparisons if c.outcome != "not comparable"]
+    return dict(zip(same, stats.holm([c.p for c in same]), strict=True))
 
 
 def _outcome(gain: stats.Interval, control_faster: float) -> Outcome:

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ddit_eval import stats
-from ddit_eval.report.blocks import Block, Bullets, Heading, Picture, Table, Text
-from ddit_eval.report.controls import EQUAL_TIME, Comparison, signed
+from ddit_eval.report.blocks import Block, Bullets, Code, Folded, Heading, Picture, Table, Text, Viewer
+from ddit_eval.report.evidence import claims, controls, kept_blocks, orders_blocks
+from ddit_eval.report.provenance import Provenance
 from ddit_eval.report.results import Json, Results, coarse_share
-from ddit_eval.report.verdict import Verdict, compare_all, compare_orders, orders_line
-from ddit_eval.stats import Interval
+from ddit_eval.report.study_rows import study_counts, study_rows
+from ddit_eval.report.verdict import Verdict, compare_orders
+from ddit_eval.report.wording import label, number, read, show
+
+if TYPE_CHECKING:
+    from ddit_eval.report.page.gallery import Gallery
 
 
-def document(results: Results, verdict: Verdict, figures: Mapping[str, str]) -> list[Block]:
-    """The whole report; its first line is the verdict. `figures`: path by caption, in order."""
+def document(
+    results: Results,
+    verdict: Verdict,
+    figures: Mapping[str, str],
+    gallery: Gallery | None = None,
+    provenance: Provenance | None = None,
+) -> list[Block]:
+    """The whole report; its first line is the verdict. `figures`: path by caption, in order. `gallery`: the
+    pictures to compare, `provenance`: what all was made with; both may be missing."""
     orders = compare_orders(results)
     quality = results.quality
     blocks: list[Block] = [
@@ -23,7 +34,8 @@ def document(results: Results, verdict: Verdict, figures: Mapping[str, str]) -> 
         Text(
             f"Profile {quality['profile']}: {quality['model']}, {quality['n']} prompts "
             f"(hash {quality['prompts_hash']}), reference {quality['reference']}. Square brackets are 95 % "
-            "bootstrap intervals over prompts, not corrected for the number of comparisons. "
+            "bootstrap intervals over prompts, not corrected for the number of comparisons; the p-values of "
+            "a table are, after Holm. "
             "Speed-up is measured time; token and FLOP ratios are counts and are no speed-up."
         ),
     ]
@@ -31,20 +43,117 @@ def document(results: Results, verdict: Verdict, figures: Mapping[str, str]) -> 
         blocks.append(Text("There is no timing.json: no speed-up is shown. Run `ddit-eval time`."))
     elif note := (results.timing.get("null") or {}).get("note"):
         blocks.append(Text(f"Take the times with care: {note}."))
+    pictures = [Picture(path, caption) for caption, path in figures.items()]
+    tradeoff, still, traces, others = (
+        [p for p in pictures if _kind(p) == kind] for kind in ("tradeoff", "pictures", "traces", "other")
+    )
+    blocks += [Heading("Speed against quality"), *tradeoff] if tradeoff else []
+    if results.study:
+        blocks += _study(results.study)
+    if results.oracle and results.oracle.get("rows"):
+        blocks += _oracle(results.oracle)
     blocks += [Heading("Methods"), methods_table(results)]
-    pictures: list[Block] = [Picture(path, caption) for caption, path in figures.items()]
-    blocks += pictures[:1]
     if remarks := [f"{r['method']}: {r['verdict']}" for r in results.rows if r.get("verdict")]:
-        blocks += [Heading("Policies that never or always fired"), Bullets(remarks)]
-    blocks += [Heading("DDiT against its controls at equal time"), *_controls(results, verdict)]
-    blocks += [Heading("Orders 1, 2 and 3"), *_orders(orders)]
-    blocks += [Heading("Speed-up against what the FLOPs allow"), *_realised(results)]
-    blocks += [Heading("Difference to the reference, paired"), _differences(results)]
-    blocks += [Heading("Figures"), *pictures[1:]] if pictures[1:] else []
+        blocks += [Text("Policies that never or always fired:"), Bullets(remarks)]
+    blocks += [Heading("Pictures"), Viewer(gallery, next(iter(still), None))]
+    blocks += [Heading("The paper's claims"), *claims(results, verdict, orders)]
+    blocks += [Heading("DDiT against its controls at equal time"), *controls(results, verdict)]
+    blocks += [Heading("Orders 1, 2 and 3"), *orders_blocks(orders)]
+    blocks += [Heading("Is the quality kept?"), *kept_blocks(verdict.kept)]
+    blocks += [Folded("Difference to the reference on every metric, paired", [_differences(results)])]
+    blocks += [Heading("Schedules and signals"), *_trace_blocks(traces)] if traces else []
+    blocks += [Heading("Where the time goes"), *_realised(results)]
+    blocks += [Folded("Figures of time and training", others)] if others else []
     if results.quality.get("damage"):
         blocks += [Heading("Which metric sees which damage"), *_damage(results)]
     blocks += [Heading("How it was measured"), *_conditions(results)]
+    if provenance is not None:
+        blocks += [Heading("Provenance"), *_provenance(provenance, quality)]
     return blocks
+
+
+def _study(study: Json) -> list[Block]:
+    """How the study ended, and its front on prompts that it was not tuned on."""
+    n = study_counts(study)
+    text = (
+        f"The study: {n['trials']} trials, {n['complete']} complete, {n['stopped']} stopped early, "
+        f"{n['infeasible']} infeasible; {n['front']} on the front."
+    )
+    last = study["objectives"][-1]
+    metric = last["name"] if isinstance(last, dict) else str(last)
+    rows = [
+        [
+            str(row["schedule"]),
+            f"{100 * row['cost']['heldout'].value:.0f} %",
+            show(row["quality"]["tuned"], metric),
+            show(row["quality"]["heldout"], metric),
+            "yes" if row["within"] else "no",
+            "yes" if row["stands"] else "no",
+        ]
+        for row in study_rows(study)
+    ]
+    if not rows:
+        return [Text(text)]
+    head = [
+        "schedule",
+        "cost",
+        f"{label(metric)}, tuned",
+        "held out",
+        "tuned value inside",
+        "still on the front",
+    ]
+    return [Text(text), Folded("The study's front on held-out prompts", [Table(head, rows)])]
+
+
+def _oracle(oracle: Json) -> list[Block]:
+    """Its rows: {"name", "cost": share of the base's FLOPs, "psnr": interval}."""
+    rows = [
+        [r["name"], f"{100 * r['cost']:.0f} %", show(read(r.get("psnr")), "psnr")] for r in oracle["rows"]
+    ]
+    note = (
+        "The oracle knows what each step does to the picture before it chooses: a bound for rules. "
+        "Cost is a share of the base's FLOPs; these prompts are others than the table's below."
+    )
+    table = Table(["schedule", "cost", label("psnr")], rows)
+    return [Folded("The oracle against every way of choosing the steps", [Text(note), table])]
+
+
+def _kind(picture: Picture) -> str:
+    """Where in the report a figure stands, by its file's name."""
+    name = picture.path.rsplit("/", 1)[-1]
+    if name.startswith(("speed-quality", "study", "oracle")):
+        return "tradeoff"
+    if name.startswith(("schedule-", "signal-")):
+        return "traces"
+    return "pictures" if name.startswith("pictures") else "other"
+
+
+def _trace_blocks(pictures: list[Picture]) -> list[Block]:
+    """Two figures a method, the first method's in sight and the others' on demand."""
+    names = [p.path.rsplit("/", 1)[-1].partition("-")[2].removesuffix(".png") for p in pictures]
+    methods = list(dict.fromkeys(names))
+    note = (
+        "Each row is a prompt, each column a step. A step is coarse where the signal of its scale lies below "
+        "tau, whose border is drawn."
+    )
+    by_method = {m: [p for p, n in zip(pictures, names, strict=True) if n == m] for m in methods}
+    return [Text(note), *(Folded(m, same, m == methods[0]) for m, same in by_method.items())]
+
+
+def _provenance(made: Provenance, quality: Json) -> list[Block]:
+    dirty = ", with changes that are not committed" if made.dirty else ""
+    items = [
+        f"code: ddit-eval {made.version}, "
+        + (f"commit {made.commit[:12]}{dirty}" if made.commit else "not in a git checkout"),
+        f"prompts: hash {quality['prompts_hash']}, {quality['n']} of them",
+        *(
+            made.weights
+            or ["weights: no records are beside these results, so their hashes are not known here"]
+        ),
+        "libraries where the report was made: " + ", ".join(f"{k} {v}" for k, v in made.libraries.items()),
+    ]
+    yaml = [Folded("The experiment's parameters", [Code(made.experiment)])] if made.experiment else []
+    return [Bullets(items), *yaml]
 
 
 def methods_table(results: Results, metrics: list[str] | None = None) -> Table:
@@ -63,71 +172,11 @@ def methods_table(results: Results, metrics: list[str] | None = None) -> Table:
                 f"{row['token_ratio']:.2f}",
                 f"{row['flop_ratio']:.2f}",
                 "not timed" if speed is None else show(speed, "x"),
-                *(show(_read(row["quality"].get(name)), name) for name in names),
+                *(show(read(row["quality"].get(name)), name) for name in names),
             ]
         )
     arrows = {"higher": " ↑", "lower": " ↓"}
     return Table([*head, *(label(n) + arrows.get(results.direction(n), "") for n in names)], rows)
-
-
-def _controls(results: Results, verdict: Verdict) -> list[Block]:
-    if not verdict.comparisons:
-        return [Text("No comparison could be made.")]
-    note = (
-        "Gain is paired by prompt and positive where DDiT is better. Each control is the row of its kind "
-        "with the nearest measured speed-up; fewer steps is interpolated at DDiT's own speed-up where it was "
-        f"measured on both sides. Speed-ups within a factor of {EQUAL_TIME:g} count as equal time; "
-        "otherwise a comparison decides only if the better one is not slower."
-    )
-    budget = compare_all(results, [r for r in results.rows if results.family(r) == "budget"])
-    standings = ", ".join(f"{kind}: {standing}" for kind, standing in verdict.standings.items())
-    statements = Bullets(over_under(verdict.comparisons))
-    blocks: list[Block] = [
-        Text(note),
-        Text(f"Standing of the controls: {standings}."),
-        statements,
-        _table(verdict.comparisons),
-    ]
-    if budget:
-        blocks += [Text("The budget rule (no part of the verdict):"), Bullets(over_under(budget))]
-    return blocks
-
-
-def over_under(comparisons: list[Comparison]) -> list[str]:
-    """One sentence a DDiT row and metric: how far over or under each control it is."""
-    groups: dict[tuple[str, str], list[Comparison]] = {}
-    for c in comparisons:
-        groups.setdefault((c.method, c.metric), []).append(c)
-    sentences = []
-    for (method, metric), same in groups.items():
-        parts = [
-            f"{amount(c.gain.value, metric)} {'over' if c.gain.value >= 0 else 'under'} {c.control} "
-            f"at {c.control_speed:.2f}x ({c.outcome})"
-            for c in same
-        ]
-        sentences.append(f"{method} at {same[0].speed:.2f}x, {label(metric)}: {', '.join(parts)}.")
-    return sentences
-
-
-def _orders(orders: list[Comparison]) -> list[Block]:
-    if not orders:
-        return [Text("There are no two rows of different order that fired, so orders cannot be compared.")]
-    return [Text(orders_line(orders)), _table(orders)]
-
-
-def _table(comparisons: list[Comparison]) -> Table:
-    rows = [
-        [
-            c.method,
-            f"{c.speed:.2f}x",
-            c.control,
-            f"{c.control_speed:.2f}x",
-            signed(c.gain, c.metric),
-            c.outcome,
-        ]
-        for c in comparisons
-    ]
-    return Table(["method", "speed-up", "control", "its speed-up", "gain", "outcome"], rows)
 
 
 def _realised(results: Results) -> list[Block]:
@@ -143,7 +192,7 @@ def _realised(results: Results) -> list[Block]:
                 show(speed, "x"),
                 f"{100 * speed.value / row['flop_ratio']:.0f} %",
                 show(
-                    _read(((results.timed(row["method"]) or {}).get("speedups") or {}).get("end_to_end")), "x"
+                    read(((results.timed(row["method"]) or {}).get("speedups") or {}).get("end_to_end")), "x"
                 ),
             ]
         )
@@ -156,7 +205,7 @@ def _differences(results: Results) -> Table:
     names = [m for m in results.quality["metrics"] if any(m in r["difference"] for r in results.rows)]
     names = [m for m in names if m != "psnr"]  # a difference to an infinite PSNR says nothing
     rows = [
-        [row["method"], *(show(_read(row["difference"].get(name)), name, plus=True) for name in names)]
+        [row["method"], *(show(read(row["difference"].get(name)), name, plus=True) for name in names)]
         for row in results.rows
         if row["method"] != results.quality["reference"]
     ]
@@ -188,7 +237,7 @@ def _conditions(results: Results) -> list[Block]:
     if results.timing:
         machine = ", ".join(f"{k} {v}" for k, v in sorted(results.timing["machine"].items()))
         items.append(f"machine: {machine}")
-        null = _read(results.timing.get("null"))
+        null = read(results.timing.get("null"))
         stage = results.timing.get("stage", "denoise").replace("_", " ")
         items.append(f"speed-up: of the stage '{stage}', batch {results.timing.get('batch')}")
         remark = f"; {null.note}" if null and null.note else ""
@@ -203,36 +252,3 @@ def _conditions(results: Results) -> list[Block]:
         direction = better.get(about["direction"], "no direction")
         items.append(f"{label(name)}: {direction}; {'; '.join(rest)}")
     return [Bullets(items)]
-
-
-def _read(data: Json | None) -> Interval | None:
-    return Interval.from_json(data) if data else None
-
-
-def show(interval: Interval | None, what: str, plus: bool = False) -> str:
-    """ "1.61x [1.58, 1.64]"; infinite and absent values in words."""
-    if interval is None or math.isnan(interval.value):
-        return "–"
-    if math.isinf(interval.value):
-        return "∞" if interval.value > 0 else "-∞"
-    digits = 2 if what == "x" else 1 if what == "psnr" else 3
-    sign = "+" if plus else ""
-    unit = "x" if what == "x" else ""
-    value, low, high = (f"{v:{sign}.{digits}f}" for v in (interval.value, interval.low, interval.high))
-    text = f"{value}{unit} [{low}, {high}]"
-    return f"{text}, {interval.infinite} of {interval.n} infinite" if interval.infinite else text
-
-
-def number(value: float, metric: str) -> str:
-    """A mean in the digits of its metric; an infinity as the sign for it."""
-    return "∞" if math.isinf(value) else f"{value:.1f}" if metric == "psnr" else f"{value:.3f}"
-
-
-def amount(value: float, metric: str) -> str:
-    return f"{abs(value):.2f} dB" if metric == "psnr" else f"{abs(value):.3f}"
-
-
-def label(metric: str) -> str:
-    """How a metric is written for people."""
-    known: dict[str, Any] = {"psnr": "PSNR to base (dB)", "ssim": "SSIM to base"}
-    return str(known.get(metric, metric.replace("-", " ")))

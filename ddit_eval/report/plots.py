@@ -9,19 +9,21 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from ddit_eval import figures
+from ddit_eval.figures.oracle import oracle_figure
 from ddit_eval.report.controls import fewer_steps_at
-from ddit_eval.report.document import label, show
-from ddit_eval.report.results import Json, Results, coarse_share, read_records
+from ddit_eval.report.results import Json, Results, coarse_share
+from ddit_eval.report.study_rows import schedule_of
+from ddit_eval.report.wording import label, show
 from ddit_eval.stats import Interval
 
 GRID_ROWS = 4
 
 
-def write_figures(results: Results, folder: Path, runs: Path | None) -> dict[str, str]:
-    """Write every figure that the results allow to `folder`, take away older ones; names by caption, in
-    order."""
+def write_figures(results: Results, folder: Path, records: dict[str, list[Json]]) -> dict[str, str]:
+    """Write every figure that results and records allow to `folder`, take away older ones; paths by
+    caption, in order."""
     made: dict[str, str] = {}
-    for name, caption, figure in _all(results, runs):
+    for name, caption, figure in _all(results, records):
         formats = ("png",) if name == "pictures" else ("png", "svg")
         figures.save(figure, folder / name, formats=formats)
         made[caption] = f"{folder.name}/{name}.png"
@@ -32,11 +34,13 @@ def write_figures(results: Results, folder: Path, runs: Path | None) -> dict[str
     return made
 
 
-def _all(results: Results, runs: Path | None) -> Iterator[tuple[str, str, Figure]]:
+def _all(results: Results, records: dict[str, list[Json]]) -> Iterator[tuple[str, str, Figure]]:
     for metric in results.deciding():
         if figure := speed_quality(results, metric):
             yield f"speed-quality-{metric}", f"Measured speed-up against {label(metric)}", figure
-    records = read_records(runs)
+    if results.oracle and results.oracle.get("rows") and "harm" in results.oracle:
+        caption = "The harm of one coarse step, and every way of choosing the steps against the oracle"
+        yield "oracle", caption, oracle_figure(results.oracle)
     if figure := _grid(results, records):
         yield "pictures", "The same prompts and noise by each method, the base first", figure
     if results.distillation:
@@ -58,7 +62,7 @@ def _all(results: Results, runs: Path | None) -> Iterator[tuple[str, str, Figure
             figures.step_roofline(bars),
         )
     if figure := _step_times(results, records):
-        yield "step-times", "Time of each denoising step, as recorded while generating", figure
+        yield "step-times", "Mean time of each denoising step by scale, as recorded while generating", figure
 
 
 def speed_quality(results: Results, metric: str, width: float = 7.0) -> Figure | None:
@@ -119,23 +123,35 @@ def trace_figures(row: Json, trace: Json) -> Iterator[tuple[str, str, Figure]]:
 
 
 def study(data: Json) -> Figure | None:
-    """The Pareto front; None where no trial finished."""
+    """The Pareto front, and its points on held-out prompts; None where no trial finished."""
     trials = []
     for trial in data["trials"]:
-        values = [float(v) for v in trial["values"] or ()]
-        if trial["state"] != "COMPLETE" or len(values) < 2 or not all(map(math.isfinite, values)):
+        stopped = trial["state"] == "PRUNED"
+        values = [float(v) for v in trial["values"] or trial.get("partial") or () if v is not None]
+        if trial["state"] not in ("COMPLETE", "PRUNED") or len(values) < 2:
+            continue
+        if not all(map(math.isfinite, values)):
             continue
         feasible = not any(c > 0 for c in trial.get("constraints") or ())
-        params = trial["params"]
-        text = ", ".join(
-            f"tau {trial['tau']:.2g}" if k == "tau" else f"{params[k]} {k}"
-            for k in ("tau", "steps")
-            if k in params or k in trial
+        pareto, text = bool(trial["pareto"]), schedule_of(trial, brief=True)
+        trials.append(figures.Trial(values[0], values[1], pareto, text, feasible, stopped))
+    if not trials:
+        return None
+    points = {trial["number"]: trial["values"] for trial in data["trials"]}
+    confirmed = [
+        figures.Confirmed(
+            tuple(points[c["number"]]), _interval(c["heldout"]["cost"]), _interval(c["heldout"]["quality"])
         )
-        trials.append(figures.Trial(values[0], values[1], bool(trial["pareto"]), text, feasible))
+        for c in data.get("confirmed", ())
+        if c["heldout"]["quality"]["value"] is not None
+    ]
     names = [o["name"] if isinstance(o, dict) else str(o) for o in data["objectives"]]
-    readable = tuple(label(n.replace("relative_", "relative ").replace("flops", "FLOPs")) for n in names[:2])
-    return figures.pareto_front(trials, names=readable) if trials else None  # type: ignore[arg-type]
+    cost, quality = (label(n.replace("relative_", "relative ").replace("flops", "FLOPs")) for n in names[:2])
+    return figures.pareto_front(trials, names=(cost, quality), confirmed=confirmed)
+
+
+def _interval(data: Json) -> tuple[float, float, float]:
+    return _triple(Interval.from_json(data))
 
 
 def chosen(results: Results, most: int = 8) -> list[str]:
@@ -162,7 +178,7 @@ def _grid(results: Results, records: dict[str, list[Json]]) -> Figure | None:
     indices = [i for i in sorted(prompts) if all(i in images[m] for m in columns)][:GRID_ROWS]
     if not indices:
         return None
-    notes = [_note(results, m) for m in columns]
+    notes = [note(results, m) for m in columns]
     return figures.picture_grid(
         [[images[m][i] for m in columns] for i in indices],
         columns=columns,
@@ -171,7 +187,8 @@ def _grid(results: Results, records: dict[str, list[Json]]) -> Figure | None:
     )
 
 
-def _note(results: Results, method: str) -> str:
+def note(results: Results, method: str) -> str:
+    """A method's speed-up and fidelity in one short line."""
     row = results.row(method)
     speed = results.speed(row)
     psnr = row["quality"].get("psnr")
@@ -184,7 +201,12 @@ def _note(results: Results, method: str) -> str:
 def _step_times(results: Results, records: dict[str, list[Json]]) -> Figure | None:
     ddit = [r["method"] for r in results.rows if results.family(r) == "DDiT" and coarse_share(r) > 0]
     wanted = [m for m in [results.quality["reference"], *ddit[:3]] if m in records]
-    times = [figures.StepTimes(m, [[s["seconds"] for s in r["trace"]] for r in records[m]]) for m in wanted]
+    times = [
+        figures.StepTimes(
+            m, *([[s[k] for s in r["trace"]] for r in records[m]] for k in ("seconds", "scale"))
+        )
+        for m in wanted
+    ]
     times = [t for t in times if len({len(row) for row in t.seconds}) == 1 and t.seconds[0]]
     return figures.time_per_step(times) if times else None
 

@@ -45,6 +45,7 @@ class Results:
     traces: Json = field(default_factory=dict)
     study: Json | None = None
     distillation: Json | None = None
+    oracle: Json | None = None
     samples: Mapping[str, Mapping[str, Floats]] = field(default_factory=dict)
 
     @property
@@ -113,6 +114,7 @@ def load(folder: Path) -> Results:
         traces=(optional("traces.json") or {}).get("methods", {}),
         study=optional("study.json"),
         distillation=distillation,
+        oracle=optional("oracle.json"),
         samples=read_samples(samples, list(quality["metrics"])) if samples.exists() else {},
     )
 

@@ -8,22 +8,35 @@ any time.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
-from ddit_eval.report.controls import COMBINED, CONTROLS, Comparison, against, compare, nearest, signed
+from ddit_eval.report.controls import (
+    COMBINED,
+    CONTROLS,
+    STEPS,
+    Comparison,
+    against,
+    compare,
+    nearest,
+    signed,
+)
+from ddit_eval.report.kept import Kept, fastest_kept, judged_metrics, keep
 from ddit_eval.report.results import Json, Results, coarse_share
+from ddit_eval.stats import Interval
 
 Standing = Literal["beaten", "beats it", "mixed", "undecided", "absent"]
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The standing of each kind of control, the comparisons behind it, and the report's first sentence."""
+    """The standing of each kind of control, the comparisons behind it, which methods keep the quality, and
+    the report's first line."""
 
     line: str
     standings: dict[str, Standing]
     comparisons: list[Comparison]
+    kept: list[Kept] = field(default_factory=list)
 
 
 def judge(results: Results) -> Verdict:
@@ -31,7 +44,37 @@ def judge(results: Results) -> Verdict:
     rows = [r for r in results.rows if results.family(r) == "DDiT" and coarse_share(r) > 0]
     comparisons = compare_all(results, rows)
     standings = {kind: _standing([c for c in comparisons if c.kind == kind]) for kind in CONTROLS}
-    return Verdict(_line(results, rows, standings, comparisons), standings, comparisons)
+    kept = keep(results)
+    line = _line(results, rows, standings, comparisons)
+    if rows and results.timing is not None and (headline := _headline(results, kept)):
+        line = f"{headline} {line}"
+    return Verdict(line, standings, comparisons, kept)
+
+
+def _headline(results: Results, kept: Sequence[Kept]) -> str:
+    """How much faster at no measurable loss, and what fewer steps gives in the same way; empty where no
+    metric can tell."""
+    judged = [k for k in kept if k.metric in judged_metrics(results)]
+    if not judged:
+        return ""
+    margins = _and([f"{k.test.margin:g} {k.metric}" for k in {k.metric: k for k in judged}.values()])
+    ours, theirs = (fastest_kept(results, kept, family) for family in ("DDiT", STEPS))
+    if ours is None:
+        first = (
+            f"No DDiT row is shown to be faster at no measurable loss (within {margins}, "
+            f"{results.quality['n']} prompts)"
+        )
+    else:
+        first = f"DDiT is {_times(ours)} faster at no measurable loss ({ours[0]}, within {margins})"
+    if theirs is None:
+        return f"{first}; nor is any row of fewer steps." if ours is None else f"{first}; fewer steps is not."
+    verb = "fewer steps is" if ours is None else "fewer steps reaches"
+    return f"{first}; {verb} {'' if ours else 'at '}{_times(theirs)} ({theirs[0]})."
+
+
+def _times(found: tuple[str, Interval]) -> str:
+    speed = found[1]
+    return f"{speed.value:.2f}x [{speed.low:.2f}, {speed.high:.2f}]"
 
 
 def compare_all(results: Results, rows: Sequence[Json]) -> list[Comparison]:

@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ddit_eval.metrics.sets.accumulate import SetMetric
-    from ddit_eval.metrics.sets.comparison import SetResult, compare, infinity, paired_difference
+    from ddit_eval.metrics.sets.comparison import (
+        SetResult,
+        compare,
+        compare_paired,
+        infinity,
+        paired_difference,
+    )
     from ddit_eval.metrics.sets.dinov2 import dinov2_network
     from ddit_eval.metrics.sets.frechet import (
         Statistics,
@@ -42,7 +48,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "accumulate": ("SetMetric",),
-    "comparison": ("SetResult", "compare", "infinity", "paired_difference"),
+    "comparison": ("SetResult", "compare", "compare_paired", "infinity", "paired_difference"),
     "dinov2": ("dinov2_network",),
     "frechet": ("Statistics", "frechet_distance", "frechet_infinity", "frechet_measure", "statistics"),
     "inception": ("inception_network",),
@@ -76,6 +82,7 @@ __all__ = [
     "cmmd",
     "cmmd_measure",
     "compare",
+    "compare_paired",
     "dinov2_network",
     "features",
     "folder_set",

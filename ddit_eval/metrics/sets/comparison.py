@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+import torch
+
 from ddit_eval import stats
 from ddit_eval.errors import DditError
 from ddit_eval.metrics.sets.frechet import caveats, frechet_infinity, frechet_measure, statistics
@@ -20,7 +22,14 @@ from ddit_eval.metrics.sets.manifold import K, prdc_measure
 from ddit_eval.metrics.sets.networks import Network
 from ddit_eval.metrics.sets.networks import network as network_of
 from ddit_eval.metrics.sets.reference import PictureSet, cached_features, cached_statistics
-from ddit_eval.metrics.sets.resample import RESAMPLES, Measure, bootstrap, bootstrap_difference
+from ddit_eval.metrics.sets.resample import (
+    RESAMPLES,
+    Measure,
+    bootstrap,
+    bootstrap_difference,
+    draw_weights,
+    intervals,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -172,6 +181,51 @@ def paired_difference(
             row = _row(kind, family, interval, ours, reference, chosen)
             rows.append(replace(row, minus=theirs.name, minus_hash=theirs.hash))
     return rows
+
+
+def compare_paired(
+    sets: Sequence[PictureSet],
+    base: int,
+    reference: PictureSet,
+    network: str | Network = "reader",
+    *,
+    families: Sequence[Family] = FAMILIES,
+    cache: Path | None = None,
+    groups: Sequence[Hashable] | None = None,
+    resamples: int = RESAMPLES,
+    level: float = 0.95,
+    seed: int = 0,
+    device: str = "cpu",
+) -> list[list[tuple[SetResult, SetResult | None]]]:
+    """By set: each value as in `compare`, and its `paired_difference` to `sets[base]` (None: the base).
+
+    Features and resamples are made once. Picture i of all sets is of the same prompt and seed.
+    """
+    wrong = [s for s in sets if s.n != sets[base].n]
+    if wrong:
+        raise DditError(
+            f"paired sets need the same prompts: {wrong[0].name} has {wrong[0].n} pictures and "
+            f"{sets[base].name} {sets[base].n}; generate both from one list"
+        )
+    chosen, against = _reference(network, reference, families, cache, device)
+    n = sets[base].n
+    weights = torch.cat([torch.ones(1, n, dtype=torch.float64), draw_weights(n, resamples, seed, groups)])
+    values: list[dict[Family, Tensor]] = []
+    for one in sets:
+        x = cached_features(one, chosen, cache, device=device).to(device)
+        values.append({family: measure_of(family, x, against)(weights) for family in families})
+    out = []
+    for index, (one, measured) in enumerate(zip(sets, values, strict=True)):
+        pairs: list[tuple[SetResult, SetResult | None]] = []
+        for family, v in measured.items():
+            gap = v - values[base][family]
+            spreads = intervals(v[0], v[1:], n, level), intervals(gap[0], gap[1:], n, level)
+            for kind, alone, paired in zip(KINDS[family], *spreads, strict=True):
+                row = _row(kind, family, _within(alone, kind), one, reference, chosen)
+                minus = replace(row, interval=paired, minus=sets[base].name, minus_hash=sets[base].hash)
+                pairs.append((row, None if index == base else minus))
+        out.append(pairs)
+    return out
 
 
 def infinity(

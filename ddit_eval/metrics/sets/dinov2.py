@@ -12,7 +12,7 @@ from torch import Tensor
 from ddit_eval.errors import DditError
 from ddit_eval.files import read_json
 from ddit_eval.metrics.sets.networks import Network, to_bytes
-from ddit_eval.metrics.sets.weights import hash_of, stamp_of, wrong_hash
+from ddit_eval.metrics.weights import hash_of, stamp_of, wrong_hash
 
 DINOV2 = "facebook/dinov2-large"  # ViT-L/14, as in Stein et al. 2023 (arXiv 2306.04675)
 
@@ -29,7 +29,7 @@ def dinov2_network(checkpoint: str | Path = DINOV2, sha256: str | None = None) -
 
     def missing() -> str | None:
         if config is None or weights is None:
-            size = " (1.1 GiB)" if str(checkpoint) == DINOV2 else ""
+            size = " (1.1 GiB, no published hash)" if str(checkpoint) == DINOV2 else ""
             return (
                 f"{name}: config.json and model.safetensors{size} of {checkpoint} are neither in a folder of "
                 f"that name nor in the local Hugging Face cache; `hf download {checkpoint}` puts them there, "

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ddit_eval.errors import DditError
 from ddit_eval.metrics.sets.networks import Network, to_bytes
-from ddit_eval.metrics.sets.weights import stamp_of, wrong_hash
+from ddit_eval.metrics.weights import stamp_of, wrong_hash
 
 # The name that torch-fidelity gives the file ends in the first digits of its hash.
 INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
@@ -32,9 +32,9 @@ def inception_network(weights: Path | None = None, sha256: str = INCEPTION_SHA25
     def missing() -> str | None:
         if not path.is_file():
             return (
-                f"inception: torch-fidelity's weights {INCEPTION_FILE} (91 MiB) belong at {path} and are not "
-                "there; copy them from a machine that has them, or measure with the network `reader`, the "
-                "shipped stand-in"
+                f"inception: torch-fidelity's weights {INCEPTION_FILE} (91 MiB, SHA-256 "
+                f"{INCEPTION_SHA256}...) belong at {path} and are not there; copy them from a machine that "
+                "has them, or measure with the network `reader`, the shipped stand-in"
             )
         return wrong_hash("inception", path, sha256)
 

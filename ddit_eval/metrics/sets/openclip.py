@@ -13,7 +13,7 @@ from torch import Tensor
 from ddit_eval.errors import DditError
 from ddit_eval.files import read_json
 from ddit_eval.metrics.sets.networks import Network
-from ddit_eval.metrics.sets.weights import ABSENT, hash_of
+from ddit_eval.metrics.weights import ABSENT, hash_of
 
 if TYPE_CHECKING:
     from ddit_eval.metrics.clip import ClipSource
@@ -79,8 +79,8 @@ def chosen_clip_network(environment: Mapping[str, str] = os.environ) -> Network:
         return clip_network(checkpoint, environment.get(ARCHITECTURE) or None)
     why = (
         f"clip: no network is named; set {CHECKPOINT} to the weights of OpenAI's ViT-L/14 at 336 px "
-        f"(open_clip, 1.6 GiB) and {ARCHITECTURE} to {PUBLISHED_CLIP[0]}, or measure with the "
-        "network `reader`, the shipped stand-in"
+        f"(open_clip, 1.6 GiB, no published hash) and {ARCHITECTURE} to {PUBLISHED_CLIP[0]}, or measure with "
+        "the network `reader`, the shipped stand-in"
     )
 
     def refuse(pictures: Tensor) -> Tensor:

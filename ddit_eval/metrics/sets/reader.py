@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ddit_eval.metrics.sets.networks import Network
-from ddit_eval.metrics.sets.weights import hash_of
+from ddit_eval.metrics.weights import hash_of
 
 
 def reader_network() -> Network:

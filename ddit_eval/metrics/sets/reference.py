@@ -17,17 +17,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ddit_eval.errors import DditError
 from ddit_eval.files import write_bytes
 from ddit_eval.metrics.metric import check_pictures
+from ddit_eval.metrics.pictures import SUFFIXES, read_picture
 from ddit_eval.metrics.sets.frechet import Statistics, statistics
 from ddit_eval.metrics.sets.networks import Network, features, to_bytes
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 _WORLD = re.compile(r"world:(train|heldout):(\d+):seed(\d+):(\d+)px")
 _BATCH = 32
 
@@ -115,26 +114,13 @@ def _file_digest(path: Path) -> bytes:
 def _batches(paths: Sequence[Path]) -> Iterator[Tensor]:
     batch: list[Tensor] = []
     for path in paths:
-        picture = _read_picture(path)
+        picture = read_picture(path)
         if batch and (len(batch) == _BATCH or batch[0].shape != picture.shape):
             yield torch.stack(batch)
             batch = []
         batch.append(picture)
     if batch:
         yield torch.stack(batch)
-
-
-def _read_picture(path: Path) -> Tensor:
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            if image.mode.startswith(("I", "F")):
-                raise DditError(f"{path} has more than 8 bits a channel: save it with 8")
-            levels = np.array(image.convert("RGB"))
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DditError(f"{path} is no readable picture ({error}): restore or remove it") from error
-    return torch.from_numpy(levels).permute(2, 0, 1).float() / 255
 
 
 # Features and statistics, with a cache.

@@ -62,7 +62,7 @@ def bootstrap(
     those of Fréchet distance and KID are too wide and always held it.
     """
     weights = draw_weights(n, resamples, seed, groups)
-    return _intervals(measure(torch.ones(1, n, dtype=torch.float64))[0], measure(weights), n, level)
+    return intervals(measure(torch.ones(1, n, dtype=torch.float64))[0], measure(weights), n, level)
 
 
 def bootstrap_difference(
@@ -81,10 +81,11 @@ def bootstrap_difference(
     """
     weights = draw_weights(n, resamples, seed, groups)
     whole = torch.ones(1, n, dtype=torch.float64)
-    return _intervals((ours(whole) - theirs(whole))[0], ours(weights) - theirs(weights), n, level)
+    return intervals((ours(whole) - theirs(whole))[0], ours(weights) - theirs(weights), n, level)
 
 
-def _intervals(values: Tensor, resampled: Tensor, n: int, level: float) -> list[Interval]:
+def intervals(values: Tensor, resampled: Tensor, n: int, level: float = 0.95) -> list[Interval]:
+    """Intervals of columns: the values (C,) of the whole set and those of its resamples (B, C)."""
     if not bool(resampled.isfinite().all()):
         raise DditError(f"{n} samples are too few for a bootstrap of this measure: add pictures")
     shift = resampled.mean(0) - values

@@ -6,7 +6,6 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from ddit_eval.errors import DditError
 from ddit_eval.metrics.metric import check_pictures
+from ddit_eval.metrics.pictures import read_levels
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 FILMS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
@@ -72,6 +72,8 @@ def read(path: str | Path, fps: float | None = None) -> Video:
             f"{place}: a {place.suffix or 'nameless kind of'} file is no video that is read here; give a "
             f"gif, a folder of pictures ({', '.join(PICTURES)}) or one of {', '.join(FILMS)}"
         )
+    if len(frames) == 1:
+        raise DditError(f"{place}: a video needs at least 2 frames, and this one has 1: it is a picture")
     return video(_stack(frames, place), found if fps is None else fps)
 
 
@@ -89,14 +91,7 @@ def _stack(frames: list[Any], place: Path) -> Tensor:
 
 def _folder(place: Path) -> list[Any]:
     paths = (p for p in place.iterdir() if p.suffix.lower() in PICTURES and not p.name.startswith("."))
-    return [_opened(path, partial(_pixels, path)) for path in sorted(paths, key=_by_number)]
-
-
-def _pixels(path: Path) -> Any:
-    from PIL import Image
-
-    with Image.open(path) as picture:
-        return np.asarray(picture.convert("RGB"))
+    return [read_levels(path) for path in sorted(paths, key=_by_number)]
 
 
 def _by_number(path: Path) -> list[Any]:
@@ -147,10 +142,18 @@ def _film(place: Path) -> tuple[list[Any], float | None]:
         import av
 
         with av.open(str(place)) as film:
-            rate = film.streams.video[0].average_rate
-            return [f.to_ndarray(format="rgb24") for f in film.decode(video=0)], float(rate) if rate else None
+            if not film.streams.video:
+                raise ValueError("it holds no video")
+            stream = film.streams.video[0]
+            rate = stream.average_rate or stream.guessed_rate
+            frames = [frame.to_ndarray(format="rgb24") for frame in film.decode(stream)]
+            # A decoder ends quietly where a file does; the container knows how many there were.
+            if len(frames) < stream.frames:
+                raise ValueError(f"it ends after {len(frames)} of its {stream.frames} frames")
+        return frames, float(rate) if rate else None
 
-    return _opened(place, load)
+    frames, rate = _opened(place, load)
+    return frames, rate
 
 
 def _opened(place: Path, load: Callable[[], Any]) -> Any:

@@ -62,9 +62,9 @@ def _no_viclip(frames: Tensor, prompt: str) -> float:
 
 
 _MISSING = (
-    "overall_consistency: ViCLIP (ViClip-InternVid-10M-FLT.pth, 1.7 GB) has no packaged implementation to "
-    "load it; pass one to `overall_consistency_metric(similarity, network='ViCLIP (InternVid-10M-FLT)')` and "
-    "register it, or measure `overall_consistency-clip-world`"
+    "overall_consistency: ViCLIP (ViClip-InternVid-10M-FLT.pth, 1.7 GB, no published hash) has no packaged "
+    "implementation to load it; pass one to `overall_consistency_metric(similarity, "
+    "network='ViCLIP (InternVid-10M-FLT)')` and register it, or measure `overall_consistency-clip-world`"
 )
 METRIC = overall_consistency_metric(_no_viclip, str(NETWORKS["overall_consistency"]), lacks=lambda: _MISSING)
 WORLD = overall_consistency_metric(

@@ -69,7 +69,9 @@ def linear_opinion(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return F.linear(F.normalize(features.float(), dim=1), weight.float(), bias.float())[:, 0]
 
 
-def _aesthetic(frames: Tensor) -> Tensor:
+@torch.no_grad()
+def aesthetic_opinion(frames: Tensor) -> Tensor:
+    """LAION's opinion of pictures, 1 to 10: (N, 3, H, W) in [0, 1] to (N,)."""
     head = AESTHETIC.load()
     features = clip.frame_features(clip.openai("ViT-L-14", CLIP_L14), frames)
     return linear_opinion(features, head["weight"], head["bias"])
@@ -99,7 +101,7 @@ def _no_pyiqa() -> str | None:
 
 
 AESTHETIC_QUALITY = quality_metric(
-    "aesthetic_quality", _aesthetic, str(NETWORKS["aesthetic_quality"]), weights=(CLIP_L14, AESTHETIC)
+    "aesthetic_quality", aesthetic_opinion, str(NETWORKS["aesthetic_quality"]), weights=(CLIP_L14, AESTHETIC)
 )
 IMAGING_QUALITY = quality_metric(
     "imaging_quality", _imaging, str(NETWORKS["imaging_quality"]), weights=(MUSIQ,), lacks=_no_pyiqa

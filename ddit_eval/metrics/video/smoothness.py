@@ -61,9 +61,9 @@ def _no_amt(before: Tensor, after: Tensor) -> Tensor:
 
 
 _MISSING = (
-    "motion_smoothness: AMT-S (amt-s.pth, 12 MB) has no packaged implementation to load it; pass an "
-    "interpolator to `motion_smoothness_metric(interpolate, network='AMT-S')` and register it, or measure "
-    "`motion_smoothness-classical`"
+    "motion_smoothness: AMT-S (amt-s.pth, 12 MB, no published hash) has no packaged implementation to load "
+    "it; pass an interpolator to `motion_smoothness_metric(interpolate, network='AMT-S')` and register it, "
+    "or measure `motion_smoothness-classical`"
 )
 METRIC = motion_smoothness_metric(_no_amt, str(NETWORKS["motion_smoothness"]), lacks=lambda: _MISSING)
 CLASSICAL = motion_smoothness_metric(

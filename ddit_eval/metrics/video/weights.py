@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ddit_eval.errors import DditError
-from ddit_eval.metrics.sets.weights import sha256, wrong_hash
+from ddit_eval.metrics.weights import sha256, wrong_hash
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,15 +30,19 @@ class Weights:
     def path(self) -> Path:
         import torch
 
-        return Path(torch.hub.get_dir()) / "checkpoints" / self.file
+        place = Path(torch.hub.get_dir()) / "checkpoints" / self.file
+        # A copy as safetensors serves as well, where no hash of the published file has to hold.
+        twin = place.with_suffix(".safetensors")
+        return twin if self.sha256 is None and twin.is_file() and not place.is_file() else place
 
     def missing(self, metric: str) -> str | None:
         """Why `metric` cannot use these weights here, or None."""
         path = self.path()
+        known = f"SHA-256 {self.sha256}..." if self.sha256 else "no published hash"
         if not path.is_file():
             return (
-                f"{metric}: {self.file} ({self.size}, {self.origin}) belongs at {path} and is not there; put "
-                f"it there, or {self.instead}"
+                f"{metric}: {self.file} ({self.size}, {self.origin}, {known}) belongs at {path} and is "
+                f"not there; put it there, or {self.instead}"
             )
         return wrong_hash(metric, path, self.sha256)
 

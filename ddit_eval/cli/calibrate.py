@@ -1,0 +1,184 @@
+"""Commands of the oracle: measure what coarse steps do, and hold every policy against the best schedule."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ddit_eval.cli.show import progress, quiet_libraries, say, stdout
+from ddit_eval.cli.stages import RESULTS, STATE, Results, State, Yaml
+from ddit_eval.errors import DditError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from ddit_eval.harm.table import HarmTable
+
+COSTS = (0.9, 0.8, 0.7, 0.6, 0.5)  # of the table that is printed
+
+
+def calibrate(
+    model: Annotated[
+        str, typer.Option(help="A name that `ddit-eval models` lists, a folder, or a hub id.")
+    ] = "mini-flux",
+    adapter: Annotated[
+        str | None, typer.Option(help="Name or folder of the adapter; the model's own by default.")
+    ] = None,
+    prompts: Annotated[int, typer.Option(help="Prompts of the world's training split.", min=2)] = 8,
+    file: Annotated[
+        Path | None, typer.Option(help="Prompts from a file instead: text, one a line, or .jsonl.")
+    ] = None,
+    steps: Annotated[
+        list[int] | None, typer.Option(help="Denoising steps, 24 by default; may be given again.")
+    ] = None,
+    side: Annotated[
+        int | None, typer.Option(help="Height and width in pixels; the model's own by default.")
+    ] = None,
+    every: Annotated[
+        int, typer.Option(help="Measure each so-many-th step only; between them is interpolated.", min=1)
+    ] = 1,
+    batch: Annotated[int, typer.Option(help="Prompts at a time.", min=1)] = 8,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for calibration.json; the adapter's own by default.")
+    ] = None,
+    state: State = STATE,
+) -> None:
+    """Measure the harm of every coarse step and write the calibration that `kind: calibrated` reads.
+
+    Killed at any moment, the same command goes on. About three minutes for mini-flux on two CPU cores.
+    """
+    from ddit_eval.config import FilePrompts, parse_experiment
+    from ddit_eval.files import check_writable, write_json
+    from ddit_eval.harm.calibration import FILE
+    from ddit_eval.patching.storage import find
+    from ddit_eval.prompts import load_prompts
+
+    numbers = sorted(set(steps or [24]), reverse=True)
+    experiment = parse_experiment(
+        {
+            "model": model, "adapter": adapter or model, "side": side, "steps": numbers[0],
+            "methods": [{"name": "base"}],
+        },
+        "options",
+    )  # fmt: skip
+    folder = out or find(adapter or model)
+    if not os.access(folder if folder.exists() else folder.parent, os.W_OK):
+        raise DditError(f"{folder} cannot be written to; name another folder with --out FOLDER")
+    check_writable(folder)
+    from ddit_eval.generate import Generator
+    from ddit_eval.harm.compare import CALIBRATION, Bench
+    from ddit_eval.harm.compare import calibrate as measure_all
+
+    source = (
+        FilePrompts(source="file", path=file, count=prompts)
+        if file
+        else CALIBRATION.model_copy(update={"count": prompts})
+    )
+    chosen = load_prompts(source)
+    quiet_libraries()
+    with progress("harm") as step, Generator(experiment) as generator:
+        bench = Bench(experiment, generator, batch)
+        found, tables = measure_all(bench, chosen, numbers, state, every=every, progress=step)
+    write_json(folder / FILE, found.model_dump(mode="json"))
+    for table in tables:
+        _show(table)
+    for run in found.runs:
+        points = ", ".join(f"{100 * p.cost:.0f} % at {_decibels(p.harm)}" for p in run.curve[1:])
+        say(f"the rule over {run.steps} steps, as measured: {points}")
+    say(f"wrote {folder / FILE}; the signal is of order {found.order}")
+
+
+def _show(table: HarmTable) -> None:
+    from rich.table import Table
+
+    shown = Table(title=f"best schedules of {table.steps} steps, by the table")
+    for head in ("cost", "one for all prompts", "its PSNR", "a schedule each: PSNR"):
+        shown.add_column(head, justify="left" if head.startswith("one") else "right")
+    for budget in COSTS:
+        if budget < min(table.cost):
+            continue
+        shared, own = table.shared(budget), table.per_prompt(budget)
+        mean = sum(o.harm for o in own) / len(own)
+        scales = "".join(map(str, shared.scales))
+        shown.add_row(f"{100 * shared.cost:.0f} %", scales, _decibels(shared.harm), _decibels(mean))
+    stdout.print(shown)
+
+
+def _decibels(harm: float) -> str:
+    from math import log10
+
+    return f"{-10 * log10(harm):.1f} dB" if harm > 0 else "no loss"
+
+
+def oracle(
+    experiment: Yaml,
+    count: Annotated[int, typer.Option(help="The first so many of the experiment's prompts.", min=2)] = 8,
+    cost: Annotated[
+        list[float] | None, typer.Option(help="Share of the base's FLOPs; may be given again.")
+    ] = None,
+    calibration: Annotated[
+        str | None, typer.Option(help="Name or folder of the calibration; the adapter's own by default.")
+    ] = None,
+    every: Annotated[
+        int, typer.Option(help="Measure each so-many-th step of the harm; between is interpolated.", min=1)
+    ] = 3,
+    results: Results = RESULTS,
+    state: State = STATE,
+) -> None:
+    """Hold the calibrated policy, DDiT's rule and the fixed schedules against the best schedule there is.
+
+    Writes oracle.json and its figure. Run `ddit-eval calibrate` first.
+    """
+    from ddit_eval.config import load_experiment
+
+    config = load_experiment(experiment)
+    if config.adapter is None:
+        raise DditError(f"{experiment} names no adapter, so there is no coarse step to measure; add one")
+    from ddit_eval.figures import save
+    from ddit_eval.figures.oracle import oracle_figure
+    from ddit_eval.files import check_writable, write_json
+    from ddit_eval.generate import Generator
+    from ddit_eval.harm.calibration import load
+    from ddit_eval.harm.compare import Bench, compare
+
+    table = load(calibration or config.adapter)
+    folder = results / config.profile
+    check_writable(folder)
+    quiet_libraries()
+    with progress("oracle") as step, Generator(config) as generator:
+        content = compare(
+            Bench(config, generator), table, state, count=count, every=every,
+            costs=tuple(cost or (0.85, 0.7, 0.55)), progress=step,
+        )  # fmt: skip
+    write_json(folder / "oracle.json", content)
+    save(oracle_figure(content), folder / "oracle")
+    _show_rows(content)
+    say(f"wrote {folder / 'oracle.json'} and {folder / 'oracle.png'}")
+
+
+def _show_rows(content: Mapping[str, Any]) -> None:
+    from rich.table import Table
+
+    from ddit_eval.stats import Interval
+
+    shown = Table(title=f"{content['n']} held-out prompts, {content['steps']} steps")
+    shown.add_column("schedule")
+    shown.add_column("cost", justify="right")
+    shown.add_column("PSNR to base (dB)", justify="right")
+    for row in sorted(content["rows"], key=lambda r: (-round(r["cost"], 1), r["name"])):
+        psnr = Interval.from_json(row["psnr"])
+        shown.add_row(
+            row["name"], f"{100 * row['cost']:.0f} %", f"{psnr.value:.1f} \\[{psnr.low:.1f}, {psnr.high:.1f}]"
+        )
+    stdout.print(shown)
+    for item in content["gap"]:
+        if item["share"] is not None and item["fixed"] == "fine-first":
+            share = Interval.from_json(item["share"]).scaled(100)
+            say(
+                f"{item['name']} closes {share.value:.0f} % [{share.low:.0f}, {share.high:.0f}] of the gap "
+                f"between {item['fixed']} and the oracle"
+            )

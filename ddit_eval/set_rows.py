@@ -1,0 +1,76 @@
+"""Set metrics of a run's methods against a reference set, with the paired difference to the base method."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ddit_eval.errors import DditError
+from ddit_eval.metrics.sets.comparison import FAMILIES, Family, SetResult, compare_paired
+from ddit_eval.metrics.sets.frechet import FEW
+from ddit_eval.metrics.sets.networks import Network
+from ddit_eval.metrics.sets.reference import PictureSet, picture_set, tensor_set
+from ddit_eval.metrics.sets.resample import RESAMPLES
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def set_rows(
+    pictures_by_method: Mapping[str, Tensor],
+    base_method: str,
+    reference: str | Path | PictureSet,
+    networks: Sequence[str | Network] = ("reader",),
+    families: Sequence[Family] = FAMILIES,
+    seed: int = 0,
+    *,
+    groups: Sequence[Hashable] | None = None,
+    resamples: int = RESAMPLES,
+    cache: Path | None = None,
+) -> list[dict[str, Any]]:
+    """A row for each method, network and value, in JSON.
+
+    `pictures_by_method`: float (N, 3, H, W) in [0, 1], picture i of all methods of one prompt and seed.
+    `reference`: a set, a folder, or "world:heldout:512:seed1:64px". `groups`: the prompt of each picture,
+    where prompts have several. A row is `SetResult.to_json` with `method`, a warning under 2,048 samples, and
+    (not for the base) `difference`, the paired interval of method - base. Features are computed once.
+
+    Raises `DditError` where the base method is absent, numbers of pictures differ or weights are missing.
+    """
+    if base_method not in pictures_by_method:
+        raise DditError(
+            f"there are no pictures of the base method {base_method!r}; "
+            f"there are {', '.join(pictures_by_method)}"
+        )
+    against = reference if isinstance(reference, PictureSet) else picture_set(reference)
+    names = list(pictures_by_method)
+    ours = [tensor_set(pictures, name) for name, pictures in pictures_by_method.items()]
+    rows: list[dict[str, Any]] = []
+    for network in networks:
+        found = compare_paired(
+            ours,
+            names.index(base_method),
+            against,
+            network,
+            families=families,
+            cache=cache,
+            groups=groups,
+            resamples=resamples,
+            seed=seed,
+        )
+        for method, pairs in zip(names, found, strict=True):
+            rows += [_row(method, alone, paired) for alone, paired in pairs]
+    return rows
+
+
+def _row(method: str, alone: SetResult, paired: SetResult | None) -> dict[str, Any]:
+    row = {"method": method, **alone.to_json()}
+    if alone.n < FEW and not alone.warnings:
+        row["warnings"] = [
+            f"{alone.n} samples, under {FEW:,}: compare at equal numbers only, by the interval"
+        ]
+    if paired is not None:
+        row["difference"] = paired.interval.to_json()
+        row |= {"minus": paired.minus, "minus_hash": paired.minus_hash}
+    return row

@@ -1,0 +1,104 @@
+"""Where a study's trials are: a journal in a file, or a database."""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from ddit_eval.errors import DditError
+from ddit_eval.files import check_writable
+
+if TYPE_CHECKING:
+    import optuna
+
+VARIABLE = "DDIT_STUDY_STORAGE"
+
+
+def open_study(name: str, where: str | Path, better: Literal["higher", "lower"] = "higher") -> optuna.Study:
+    """Open or create the study `name`; which quality is `better` gives its second direction.
+
+    where: the path of a journal, or the URL of a database (postgresql://, mysql://, sqlite:///).
+    Raises `DditError` where it cannot be reached.
+    """
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    # Metric names, artifacts and deterministic GP objectives are "experimental": no news for the user.
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+    second = "maximize" if better == "higher" else "minimize"
+    study = optuna.create_study(
+        study_name=name, storage=open_storage(where), directions=["minimize", second], load_if_exists=True
+    )
+    if study.metric_names is None:
+        study.set_metric_names(["cost", "quality"])
+    return study
+
+
+def open_storage(where: str | Path) -> optuna.storages.BaseStorage:
+    """The storage at a path (a journal) or a URL (a database)."""
+    if "://" in str(where):
+        return _database(str(where))
+    from optuna.storages import JournalStorage
+
+    path = Path(where)
+    if path.suffix != ".journal":
+        raise DditError(f"the storage {path} is neither a URL (postgresql://...) nor a file *.journal")
+    check_writable(path.parent)
+    return JournalStorage(_mending_backend(path))
+
+
+def _database(url: str) -> optuna.storages.BaseStorage:
+    from optuna.storages import RDBStorage
+    from sqlalchemy.exc import SQLAlchemyError
+
+    shown = re.sub(r"//[^@/]*@", "//", url)  # without user and password
+    options: dict[str, Any] = {"pool_pre_ping": True}
+    if url.startswith("sqlite"):
+        options["connect_args"] = {"timeout": 60}  # seconds that a writer waits for the others
+    # SQLAlchemy's default driver for PostgreSQL is the older psycopg2.
+    url = re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", url)
+    try:
+        return RDBStorage(url, engine_kwargs=options)
+    except ImportError as error:
+        remedy = "pip install 'ddit_eval[postgres]'" if "psycopg" in url else "install its driver"
+        raise DditError(f"the storage {shown} needs a driver that is not here ({error}); {remedy}") from error
+    except SQLAlchemyError as error:
+        why = str(error).splitlines()[0]
+        raise DditError(
+            f"the storage {shown} cannot be reached: {why}. Start it, mend the URL, or leave out --storage "
+            f"and {VARIABLE} to keep the study in a file."
+        ) from error
+
+
+def _mending_backend(path: Path) -> Any:
+    from optuna.storages.journal import JournalFileBackend
+    from optuna.storages.journal._file import get_lock_file
+
+    class Backend(JournalFileBackend):
+        """Cuts a torn last line off before it appends: a kill leaves one, and what follows it is lost."""
+
+        def append_logs(self, logs: list[dict[str, Any]]) -> None:
+            with get_lock_file(self._lock):
+                mend_journal(path)
+            super().append_logs(logs)
+
+    return Backend(str(path))
+
+
+def mend_journal(path: Path) -> None:
+    """Cut a torn last line off the journal and say so. The caller holds its lock, if others write to it."""
+    with open(path, "rb+") as file:
+        size = file.seek(0, os.SEEK_END)
+        if size == 0:
+            return
+        file.seek(size - 1)
+        if file.read(1) == b"\n":
+            return
+        file.seek(0)
+        file.truncate(file.read().rfind(b"\n") + 1)
+    warnings.warn(
+        f"the last line of {path} was torn by a kill and is dropped; its trial runs again", stacklevel=2
+    )

@@ -1,0 +1,125 @@
+"""One trial: sampled, measured prompt by prompt, stopped where it is hopeless, told."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ddit_eval.config import Study
+from ddit_eval.errors import DditError
+from ddit_eval.policies import Policy, Threshold
+from ddit_eval.study import claims, pictures
+from ddit_eval.study.measure import Lab, Reading, scores_of
+from ddit_eval.study.rungs import Scores, bounds, hopeless
+from ddit_eval.study.sampling import sample
+from ddit_eval.study.space import policy_of
+from ddit_eval.study.trials import is_complete, is_feasible, scores_from_json, scores_to_json, sign_of
+
+if TYPE_CHECKING:
+    import optuna
+
+
+def run_trial(
+    study: optuna.Study, space: Study, lab: Lab, claimed: claims.Claim, artifacts: Path | None = None
+) -> None:
+    """Run a claimed trial to its end. `artifacts`: the folder of the dashboard's pictures."""
+    import optuna
+
+    sign = sign_of(study)
+    trial = _start(study, space, claimed)
+    policy, steps = policy_of(trial.params, units(study, lab))
+    if isinstance(policy, Threshold):
+        trial.set_user_attr("tau", policy.tau)
+    rivals = [scores_from_json(t.user_attrs) for t in claimed.earlier if is_complete(t) and is_feasible(t)]
+    readings, stopped = _measure(trial, space, lab, policy, steps, rivals, sign)
+    scores = scores_of(readings)
+    for name, value in scores_to_json(scores).items():
+        trial.set_user_attr(name, value)
+    cost, quality = scores.mean()
+    if not stopped:
+        if math.isnan(quality):
+            raise DditError(
+                f"study: {space.quality} asks for nothing in the {space.prompts} tuning prompts; raise "
+                "`prompts` or choose another quality"
+            )
+        scales = {scale for reading in readings for scale in reading.scales}
+        _constrain(trial, slacks(space, quality, sign, lab.memory(scales)))
+    if artifacts is not None:
+        pictures.attach(trial, policy, steps, readings, artifacts)
+    try:
+        if stopped:
+            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+        else:
+            study.tell(trial, [cost, quality])
+    except (ValueError, optuna.exceptions.UpdateFinishedTrialError):
+        # Taken for dead: the slot is another worker's by now, whose values are the same.
+        if not study._storage.get_trial(trial._trial_id).state.is_finished():
+            raise
+
+
+def units(study: optuna.Study, lab: Lab) -> Callable[[int], float]:
+    """The signal that a relative tau of 1 stands for, by order; measured once a study."""
+
+    def unit(order: int) -> float:
+        known = study.user_attrs.get(f"unit-{order}")
+        if known is None:
+            known = lab.unit(order)
+            study.set_user_attr(f"unit-{order}", known)
+        return float(known)
+
+    return unit
+
+
+def slacks(space: Study, quality: float, sign: int, memory: float | None) -> dict[str, float]:
+    """Constraints by name; above 0 the trial is infeasible. `memory`: GiB, None where it is not known."""
+    found: dict[str, float] = {}
+    if space.floor is not None:
+        found["floor"] = sign * (space.floor - quality)
+    if space.memory is not None and memory is not None:
+        found["memory"] = memory - space.memory
+    return found
+
+
+def _start(study: optuna.Study, space: Study, claimed: claims.Claim) -> optuna.trial.Trial:
+    """The claimed trial with its parameters."""
+    import optuna
+
+    sampled = sample(space, claimed.slot, claimed.earlier, study.directions)
+    for name, value in sampled.params.items():
+        kind = sampled.distributions[name]
+        study._storage.set_trial_param(claimed.trial._trial_id, name, kind.to_internal_repr(value), kind)
+    return optuna.trial.Trial(study, claimed.trial._trial_id)
+
+
+def _measure(
+    trial: optuna.trial.Trial,
+    space: Study,
+    lab: Lab,
+    policy: Policy,
+    steps: int,
+    rivals: Sequence[Scores],
+    sign: int,
+) -> tuple[list[Reading], bool]:
+    """Readings of the prompts in order, and whether the trial was stopped before the last."""
+    readings: list[Reading] = []
+    beat = time.monotonic()
+    for bound in bounds(space):
+        while len(readings) < bound:
+            readings.append(lab.measure(policy, steps, len(readings)))
+            if time.monotonic() - beat > claims.BEAT:
+                beat = time.monotonic()
+                trial.set_user_attr("beat", time.time())
+        if bound < space.prompts and hopeless(scores_of(readings), rivals, space.margin, sign):
+            return readings, True
+    return readings, False
+
+
+def _constrain(trial: optuna.trial.Trial, found: dict[str, float]) -> None:
+    for name, value in found.items():
+        trial.set_constraint(name, value)
+    if found:
+        # The dashboard reads the constraints under this older name.
+        trial.storage.set_trial_system_attr(trial._trial_id, "constraints", list(found.values()))

@@ -1,0 +1,159 @@
+"""A worker: claims trials and runs them until none is left, then measures on the held-out prompts."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from ddit_eval.config import Study
+from ddit_eval.errors import DditError
+from ddit_eval.study import claims, confirm
+from ddit_eval.study.measure import Lab
+from ddit_eval.study.storage import open_study
+from ddit_eval.study.trial import run_trial
+from ddit_eval.study.trials import finished
+
+if TYPE_CHECKING:
+    import optuna
+
+Progress = Callable[[int, int, str], None]
+POLL = 0.2  # seconds between two looks for work that others have to finish first
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a study is; its name there; which quality is the better one; where its pictures go."""
+
+    storage: str
+    name: str
+    better: Literal["higher", "lower"] = "higher"
+    artifacts: Path | None = None
+
+    def open(self) -> optuna.Study:
+        return open_study(self.name, self.storage, self.better)
+
+
+class Late:
+    """A lab that is opened when there is something to measure, and not before."""
+
+    def __init__(self, open_lab: Callable[[], Lab]):
+        self._open = open_lab
+        self._lab: Lab | None = None
+
+    def get(self) -> Lab:
+        self._lab = self._lab or self._open()
+        return self._lab
+
+    def close(self) -> None:
+        if self._lab is not None:
+            self._lab.close()
+            self._lab = None
+
+
+def run(
+    place: Place,
+    space: Study,
+    open_lab: Callable[[], Lab],
+    workers: int = 1,
+    progress: Progress = lambda done, total, label: None,
+) -> optuna.Study:
+    """Finish the study with this process and `workers` - 1 more, and return it.
+
+    open_lab: called in each worker that has something to measure; picklable where there are several.
+    Raises `DditError` where the storage fails; nothing that was told is lost.
+    """
+    from optuna.exceptions import StorageInternalError
+
+    try:
+        return _run(place, space, open_lab, workers, progress)
+    except StorageInternalError as error:
+        why = str(error.__cause__ or error).splitlines()[0]
+        raise DditError(f"the study's storage failed ({why}); the same command goes on from there") from error
+
+
+def _run(
+    place: Place, space: Study, open_lab: Callable[[], Lab], workers: int, progress: Progress
+) -> optuna.Study:
+    study = place.open()
+    claims.reap(study, space.trials)
+    context = multiprocessing.get_context("spawn")  # a fork of a process that has used torch may hang
+    # With nothing left to try, a second process would be slower to start than the rest is to do.
+    count = min(workers, max(1, space.trials - len(finished(study, space))))
+    others: list[BaseProcess] = []
+    for i in range(1, count):
+        child = (place, space, open_lab, (i, count), os.getpid())
+        others.append(context.Process(target=_child, args=child))
+        others[-1].start()
+    lab = Late(open_lab)
+    try:
+        work(study, space, lab, place.artifacts, (0, count), progress=progress)
+        for process in others:
+            process.join()
+        work(study, space, lab, place.artifacts, progress=progress)  # what a worker that died has left
+    finally:
+        lab.close()
+        for process in others:
+            process.terminate()
+            process.join()
+    progress(space.trials, space.trials, "done")
+    return study
+
+
+def work(
+    study: optuna.Study,
+    space: Study,
+    lab: Late,
+    artifacts: Path | None = None,
+    share: tuple[int, int] = (0, 1),
+    *,
+    stop: Callable[[], bool] = lambda: False,
+    progress: Progress = lambda done, total, label: None,
+) -> None:
+    """Run trials until all are finished, then this worker's part of the held-out prompts.
+
+    share: (i, n), this is worker i of n. stop: asked between trials.
+    """
+    while not stop():
+        done = len(finished(study, space))
+        progress(done, space.trials, "trials")
+        if done == space.trials:
+            break
+        opened = lab.get()  # before a trial is claimed: the others would wait for it meanwhile
+        claims.reap(study, space.trials)
+        claimed = claims.claim(study, space)
+        if claimed is None:
+            time.sleep(POLL)
+            continue
+        try:
+            run_trial(study, space, opened, claimed, artifacts)
+        except BaseException:
+            claims.give_back(study, claimed.trial, space.trials)
+            raise
+    points = list(confirm.chosen(study, space).items())[share[0] :: share[1]]
+    for number, (slot, trial) in enumerate(points):
+        if stop():
+            return
+        progress(number, len(points), "held-out prompts")
+        if confirm.measured(study, space, slot) is None:
+            confirm.measure(study, space, slot, trial, lab.get())
+
+
+def _child(
+    place: Place, space: Study, open_lab: Callable[[], Lab], share: tuple[int, int], parent: int
+) -> None:
+    """A worker in a process of its own, which does not outlive its parent."""
+    lab = Late(open_lab)
+    try:
+        work(place.open(), space, lab, place.artifacts, share, stop=lambda: os.getppid() != parent)
+    except KeyboardInterrupt:
+        pass
+    except DditError:
+        raise SystemExit(1) from None  # the parent takes the trial up and tells of the same error
+    finally:
+        lab.close()
