@@ -304,7 +304,7 @@ class Calibrated(_Policy):
     _table: Calibration = PrivateAttr()
 
     @classmethod
-    def from_pretrained(cls, name_or_folder: str | Path, **knob: float) -> Calibrated:
+    def from_pretrained(cls, name_or_folder: str | Path, **knob: Any) -> Calibrated:
         """The policy of an adapter's calibration, e.g. `from_pretrained("mini-flux", psnr=35)`."""
         return cls(calibration=str(name_or_folder), **knob)
 

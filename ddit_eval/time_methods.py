@@ -66,7 +66,7 @@ class Bench:
     def warm_layouts(self, methods: Sequence[Method], group: Group, compiled: CompiledBlocks | None) -> None:
         """Run every scale that a method may choose once: which ones it will choose is not known before."""
         for scale in sorted({scale for method in methods for scale in choices(method.policy)}):
-            method = Method(name="warm-up", policy=Fixed(scale), steps=1)
+            method = Method(name="warm-up", policy=Fixed(scale=scale), steps=1)
             for switch in (nullcontext(), compiled.on() if compiled else nullcontext()):
                 with switch:
                     self.watch.denoise(self.call(method, group, 0))

@@ -187,11 +187,15 @@ def test_evaluation_is_the_same_byte_for_byte(tiny: Any, filled: Path, tmp_path:
 
 
 def test_set_metrics_stand_in_quality_with_their_reference(tiny: Any, filled: Path, tmp_path: Path) -> None:
-    sets = {"reference": "world:heldout:16:seed9:32px", "families": ["kid"]}
-    quality = evaluate(tiny.experiment(sets=sets), filled, tmp_path)
+    sets = {"reference": "world:heldout:16:seed9:32px", "families": ["frechet"]}
+    experiment = tiny.experiment(sets=sets, prompts={"source": "world", "count": 12})
+    generate(experiment, tmp_path / "runs")
+    quality = evaluate(experiment, tmp_path / "runs", tmp_path)
     rows = {row["method"]: row for row in quality["sets"]}
     assert set(rows) == {"base", "base-again", "steps-2", "always-2p", "ddit"}
-    assert {(row["metric"], row["n"], row["n_reference"]) for row in rows.values()} == {("kid-reader", 3, 16)}
+    assert {(row["metric"], row["n"], row["n_reference"]) for row in rows.values()} == {
+        ("frechet-reader", 12, 16)
+    }
     assert "difference" not in rows["base"]
     assert rows["base-again"]["difference"]["value"] == pytest.approx(0, abs=1e-9)
     assert rows["always-2p"]["warnings"]

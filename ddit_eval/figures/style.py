@@ -31,6 +31,7 @@ FAMILIES: dict[str, tuple[str, str]] = {
     "random": (PURPLE, "X"),
     "DDiT": (BLUE, "o"),
     "budget": (GREEN, "D"),
+    "calibrated": (YELLOW, "v"),
     "other": (FAINT, "P"),
 }
 

@@ -52,7 +52,7 @@ def step_tables(harm: Floats, signal: Floats, bins: int = 4, window: int = 1) ->
     bins = max(1, min(bins, prompts // 2))
     marginal = harm.mean(0)
     inner = np.linspace(0, 1, bins + 1)[1:-1]
-    known = ~np.isnan(signal).any(0)
+    known = ~np.asarray(np.isnan(signal).any(0))
     edges = {t: np.quantile(signal[:, t], inner) for t in range(steps) if known[t]}
     place = {t: np.searchsorted(edges[t], signal[:, t], side="right") for t in edges}
     tables = []

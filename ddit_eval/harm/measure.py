@@ -61,7 +61,8 @@ def mean_squared_error(pictures: Pictures, reference: Pictures) -> list[float]:
 
 def trajectory(generator: Generator, jobs: Sequence[Job]) -> Trajectory:
     """Run the base on `jobs` and keep its latents by step."""
-    handle, latents = generator.handle, []
+    handle = generator.handle
+    latents: list[Tensor] = []
 
     def keep(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         given = handle.family.read(args, kwargs).latents

@@ -99,10 +99,9 @@ def record(pipe: Any, call: Mapping[str, Any]) -> Trajectory:
     if not steps:
         raise DditError("the pipeline ended without a step: ask for at least one inference step")
     sigmas = getattr(pipe.scheduler, "sigmas", None)
-    known = sigmas is not None and len(sigmas) == len(steps) + 1
-    return Trajectory(
-        torch.stack(steps), torch.tensor(timesteps), sigmas.detach().float().cpu().clone() if known else None
-    )
+    if sigmas is not None:
+        sigmas = sigmas.detach().float().cpu().clone() if len(sigmas) == len(steps) + 1 else None
+    return Trajectory(torch.stack(steps), torch.tensor(timesteps), sigmas)
 
 
 def _same_steps(ours: Trajectory, theirs: Trajectory) -> None:

@@ -61,6 +61,8 @@ def document(
     blocks += [Heading("Orders 1, 2 and 3"), *orders_blocks(orders)]
     blocks += [Heading("Is the quality kept?"), *kept_blocks(verdict.kept)]
     blocks += [Folded("Difference to the reference on every metric, paired", [_differences(results)])]
+    if quality.get("sets"):
+        blocks += [Folded("Distances of the sets of pictures to reference pictures", _sets(quality))]
     blocks += [Heading("Schedules and signals"), *_trace_blocks(traces)] if traces else []
     blocks += [Heading("Where the time goes"), *_realised(results)]
     blocks += [Folded("Figures of time and training", others)] if others else []
@@ -70,6 +72,27 @@ def document(
     if provenance is not None:
         blocks += [Heading("Provenance"), *_provenance(provenance, quality)]
     return blocks
+
+
+def _sets(quality: Json) -> list[Block]:
+    """Set metrics, each with its paired difference to the reference method."""
+    rows = quality["sets"]
+    names = list(dict.fromkeys(row["metric"] for row in rows))
+    cells: dict[str, dict[str, str]] = {}
+    for row in rows:
+        text = show(read(row["interval"]), row["metric"])
+        if row.get("difference"):
+            text += f"; difference {show(read(row['difference']), row['metric'], plus=True)}"
+        cells.setdefault(row["method"], {})[row["metric"]] = text
+    first = rows[0]
+    note = (
+        f"{first['n']} pictures a method against {first['n_reference']} of {first['reference']} (hash "
+        f"{first['reference_hash']}), network {first['network']}; lower is better. Differences are paired "
+        f"with {quality['reference']}."
+    )
+    warnings = list(dict.fromkeys(w for row in rows for w in row["warnings"]))
+    table = [[method, *(by.get(name, "–") for name in names)] for method, by in cells.items()]
+    return [Text(note), *([Bullets(warnings)] if warnings else []), Table(["method", *names], table)]
 
 
 def _study(study: Json) -> list[Block]:

@@ -27,6 +27,7 @@ _FAMILY = {
     "random": "random",
     "threshold": "DDiT",
     "budget": "budget",
+    "calibrated": "calibrated",
 }
 # Which quality decides, in order of preference: one of fidelity to the base, one of prompt adherence.
 _FIDELITY = ("psnr", "lpips", "reader-lpips", "ssim")

@@ -46,7 +46,7 @@ class Latency:
         return max(self.memory[scale] for scale in scales) if self.memory else None
 
     def to_json(self) -> dict[str, Any]:
-        memory = self.memory and {str(k): v for k, v in self.memory.items()}
+        memory = {str(k): v for k, v in self.memory.items()} if self.memory else None
         return {
             "seconds": {str(k): v for k, v in self.seconds.items()},
             "signal": self.signal,

@@ -28,9 +28,10 @@ def open_study(name: str, where: str | Path, better: Literal["higher", "lower"] 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     # Metric names, artifacts and deterministic GP objectives are "experimental": no news for the user.
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-    second = "maximize" if better == "higher" else "minimize"
+    least, most = optuna.study.StudyDirection.MINIMIZE, optuna.study.StudyDirection.MAXIMIZE
+    directions = [least, most if better == "higher" else least]
     study = optuna.create_study(
-        study_name=name, storage=open_storage(where), directions=["minimize", second], load_if_exists=True
+        study_name=name, storage=open_storage(where), directions=directions, load_if_exists=True
     )
     if study.metric_names is None:
         study.set_metric_names(["cost", "quality"])
