@@ -42,7 +42,7 @@ def row(config: DistilConfig, name: str) -> dict[str, object]:
     """Mean error over the timestep grid, and what the block adds to a pass, per scale."""
     record = json.loads((config.out / "errors.json").read_text())
     adapter = Adapter.from_pretrained(config.out)
-    side = config.source.side // 4  # base tokens: VAE factor 2, patch 2
+    side = config.source.sides[0] // 4  # base tokens: VAE factor 2, patch 2
     trained = {
         r["scale"]: sum(r["error"]) / len(r["error"]) for r in record["rows"] if r["stage"] == "trained"
     }

@@ -130,6 +130,20 @@ def test_a_broken_checkpoint_is_named(tmp_path):
         next(distil(config(tmp_path), tiny_flux()))
 
 
+def test_several_sides_take_turns(tmp_path, monkeypatch):
+    shown = []
+    draw = pictures_of(Source())
+    monkeypatch.setattr(
+        "ddit_eval.distil.run.pictures_of",
+        lambda source: lambda start, count, side: shown.append((count, side)) or draw(start, count, side),
+    )
+    run = config(tmp_path, source=Source(side=[32, 64]), pictures=16)
+    list(distil(run, tiny_flux()))
+    assert [side for count, side in shown if count == run.batch and side in (32, 64)][1:5] == [32, 64, 32, 64]
+    with pytest.raises(ValueError, match="side"):
+        Source(side=[])
+
+
 def test_an_empty_folder_of_pictures_is_named(tmp_path):
     with pytest.raises(DditError, match="no picture"):
         pictures_of(Source(kind="folder", path=tmp_path))

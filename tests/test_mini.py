@@ -15,7 +15,7 @@ import ddit_eval
 from ddit_eval.mini.labels import token_labels, token_offsets
 from ddit_eval.mini.pipeline import build_t5, build_t5_tokenizer
 from ddit_eval.mini.reader import accuracy
-from ddit_eval.mini.train import Plan, Stage, Trainer, image_ids, pack
+from ddit_eval.mini.train import Cut, Plan, Stage, Trainer, image_ids, pack
 from ddit_eval.mini.vae import build_vae, pictures, psnr
 from ddit_eval.mini.window import nearest_scenes, window_index
 from ddit_eval.mini.words import at_shapes, shape_ids, teach
@@ -35,7 +35,7 @@ def trainer(tmp_path, monkeypatch):
         stages=[
             Stage(side=32, pictures=12, batch=4, lr=1e-3),
             Stage(side=32, pictures=4, batch=4, lr=1e-3, guidance=2.0),
-            Stage(side=32, pictures=4, batch=4, lr=1e-3, window=4),
+            Stage(side=32, pictures=4, batch=4, lr=1e-3, window=4, others=[Cut(side=64, batch=2)]),
         ]
     )
 
@@ -85,6 +85,16 @@ def test_a_window_holds_an_object_of_each_scene_and_keeps_its_positions(trainer)
         assert (columns[:, 1:] - columns[:, :-1] == 1).all()
         assert batch.ids.min() >= 0
         assert batch.ids.max() <= 15
+
+
+def test_a_stage_shows_its_cuts_in_turn():
+    others = [Cut(side=64, batch=2, window=8), Cut(side=128, batch=4)]
+    stage = Stage(side=32, pictures=24, batch=4, lr=1e-3, others=others)
+    shown = [(s.side, s.batch, s.window) for s in map(stage.at, range(4))]
+    assert shown == [(32, 4, 0), (64, 2, 8), (128, 4, 0), (32, 4, 0)]
+    assert {s.lr for s in map(stage.at, range(3))} == {1e-3}
+    with pytest.raises(ValueError, match="no batch may be larger"):
+        Stage(side=32, pictures=24, batch=4, lr=1e-3, others=[Cut(side=64, batch=8)])
 
 
 def test_a_window_is_cut_out_of_the_whole_picture():

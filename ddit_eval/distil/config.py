@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import yaml
 from pydantic import (
@@ -26,8 +26,12 @@ class Source(BaseModel):
     model_config = ConfigDict(extra="forbid")
     kind: Literal["world", "folder"] = "world"
     path: Path | None = None  # folder of pictures, each with its prompt in a .txt beside it
-    side: PositiveInt = 64
+    side: PositiveInt | Annotated[list[PositiveInt], Field(min_length=1)] = 64  # several: in turn
     seed: int = 0
+
+    @property
+    def sides(self) -> list[int]:
+        return self.side if isinstance(self.side, list) else [self.side]
 
 
 class DistilConfig(BaseModel):

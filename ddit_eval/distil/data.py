@@ -14,16 +14,17 @@ from ddit_eval.distil.config import Source
 from ddit_eval.errors import DditError
 from ddit_eval.world import caption, render, sample_scenes
 
-Pictures = Callable[[int, int], tuple[Tensor, list[str]]]  # (start, count) -> (N, 3, H, W) in [-1, 1]
+Pictures = Callable[[int, int, int], tuple[Tensor, list[str]]]
+"""(start, count, side) -> pictures (N, 3, side, side) in [-1, 1], and their prompts."""
 
 
 def world_pictures(source: Source) -> Pictures:
     """Training scenes of the captioned world."""
 
-    def draw(start: int, count: int) -> tuple[Tensor, list[str]]:
+    def draw(start: int, count: int, side: int) -> tuple[Tensor, list[str]]:
         scenes = sample_scenes(source.seed + 101, start, count)
         words = np.random.default_rng([source.seed, 17, start])
-        return torch.from_numpy(render(scenes, source.side)) * 2 - 1, [caption(s, words) for s in scenes]
+        return torch.from_numpy(render(scenes, side)) * 2 - 1, [caption(s, words) for s in scenes]
 
     return draw
 
@@ -40,15 +41,15 @@ def folder_pictures(source: Source) -> Pictures:
         raise DditError(f"source folder {source.path} holds no picture with a .txt prompt beside it")
     order = np.random.default_rng(source.seed).permutation(len(files))
 
-    def one(path: Path) -> Tensor:
+    def one(path: Path, side: int) -> Tensor:
         with Image.open(path) as image:
-            square = image.convert("RGB").resize((source.side, source.side), Image.Resampling.LANCZOS)
+            square = image.convert("RGB").resize((side, side), Image.Resampling.LANCZOS)
         return torch.from_numpy(np.asarray(square, np.float32)).permute(2, 0, 1) / 127.5 - 1
 
-    def draw(start: int, count: int) -> tuple[Tensor, list[str]]:
+    def draw(start: int, count: int, side: int) -> tuple[Tensor, list[str]]:
         chosen = [files[order[(start + i) % len(files)]] for i in range(count)]
         prompts = [p.with_suffix(".txt").read_text().strip() for p in chosen]
-        return torch.stack([one(p) for p in chosen]), prompts
+        return torch.stack([one(p, side) for p in chosen]), prompts
 
     return draw
 

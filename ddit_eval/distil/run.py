@@ -85,7 +85,8 @@ class Distiller:
         config, rank = self.config, self.accelerator.process_index
         index = self.step * self.accelerator.num_processes + rank
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + index)
-        pictures, prompts = self.draw(index * config.batch, config.batch)
+        sides = config.source.sides
+        pictures, prompts = self.draw(index * config.batch, config.batch, sides[self.step % len(sides)])
         latents = encode(self.pipe, pictures)
         blank = torch.rand(len(prompts), generator=generator) < config.drop
         prompts = ["" if b else p for p, b in zip(prompts, blank.tolist(), strict=True)]
@@ -114,8 +115,9 @@ class Distiller:
         return row
 
     def table(self, handle: Any) -> dict[str, list[float]]:
-        """Error by timestep on pictures that training never draws."""
-        pictures, prompts = self.draw(10_000_000, self.config.probe_pictures)
+        """Error by timestep on pictures that training never draws, at the first of the sides."""
+        side = self.config.source.sides[0]
+        pictures, prompts = self.draw(10_000_000, self.config.probe_pictures, side)
         rows = error_table(self.pipe, handle, pictures, prompts, self.text_tokens)
         return {str(s): values for s, values in rows.items()}
 

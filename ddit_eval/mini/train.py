@@ -28,7 +28,7 @@ import typer
 import yaml
 from accelerate import Accelerator
 from diffusers import AutoencoderKL, FluxPipeline
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 from torch import Tensor, nn
 
 from ddit_eval import checkpoint
@@ -46,20 +46,37 @@ MIDDLE = 2  # single-stream block whose tokens the auxiliary head reads
 GROUPS = (len(SHAPES) + 1, len(COLOURS) + 1, len(TEXTURES) + 1)
 
 
-class Stage(BaseModel):
-    """One stretch of training at one resolution."""
+class Cut(BaseModel):
+    """What a batch shows of its scenes."""
 
     model_config = ConfigDict(extra="forbid")
-    side: int
-    pictures: int
+    side: int  # of the whole picture, in pixels
     batch: int
+    window: int = 0  # side in tokens of the cut-out around an object; 0: the whole picture
+
+
+class Stage(Cut):
+    """One stretch of training. Step i shows the i-th of its own cut and `others`, round and round."""
+
+    others: list[Cut] = []
+    pictures: int
     lr: float
     decay: float = 0.3  # share of the stage over which the learning rate falls to zero
     guidance: float = 1.0  # above 1: learn the guided velocity of the model as the last stage left it
     drop: float = 0.1  # share of captions that are left empty
     auxiliary: float = 0.1  # weight of the token labels
     object_weight: float = 1.0  # weight of the tokens that objects cover, beside the background's 1
-    window: int = 0  # side in tokens of the cut-out around an object; 0: the whole picture
+
+    @model_validator(mode="after")
+    def _no_scene_twice(self) -> Stage:
+        if any(cut.batch > self.batch for cut in self.others):
+            raise ValueError(f"others: no batch may be larger than the stage's own, {self.batch}")
+        return self
+
+    def at(self, step: int) -> Stage:
+        """This stage with the cut of one step."""
+        turn = step % (1 + len(self.others))
+        return self.model_copy(update=self.others[turn - 1].model_dump()) if turn else self
 
 
 class Plan(BaseModel):
@@ -253,8 +270,10 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = stage.lr * rise * max(fall, 0.01)
         torch.manual_seed((self.plan.seed * 7_919 + self.stage * 1_000_003 + self.step) * 64 + self.rank)
+        first = start + self.step * stage.batch
+        stage = stage.at(self.step)
         share = stage.batch // self.processes
-        batch = self.batch(stage, self.plan.seed, start + self.step * stage.batch + self.rank * share, share)
+        batch = self.batch(stage, self.plan.seed, first + self.rank * share, share)
         velocity, labels = self.loss(stage, batch)
         self.optimizer.zero_grad()
         (velocity + stage.auxiliary * labels).backward()
