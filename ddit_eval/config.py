@@ -165,6 +165,15 @@ class Sets(Strict):
     seed: int = 0
 
 
+class Oracle(Strict):
+    """Every rule against the best schedule there is, see `ddit_eval.harm.compare`."""
+
+    prompts: Annotated[int, Field(ge=2)] = 8  # the first so many of the experiment's
+    costs: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.85, 0.7, 0.55)  # shares of the base's FLOPs
+    every: PositiveInt = 3  # so-many-th step's harm is measured; between them is interpolated
+    calibration: str | None = None  # a name, a folder or a file; the adapter's own where not given
+
+
 class Experiment(Strict):
     """One table of results: a model, prompts, methods and what is measured on them."""
 
@@ -186,6 +195,7 @@ class Experiment(Strict):
     sets: Sets | None = None  # set metrics; none where not given
     timing: Timing = Field(default_factory=Timing)
     study: Study = Field(default_factory=Study)
+    oracle: Oracle = Field(default_factory=Oracle)
 
     @model_validator(mode="after")
     def _names(self) -> Experiment:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 # What decides a picture besides configuration and weights. Comments and layout of the code do not.
 PICTURE_CODE = (
-    "patching", "families", "attachment.py", "steps.py", "policies.py", "harm/calibration.py", "schedule.py",
+    "patching", "families", "attachment.py", "steps.py", "policies", "harm/calibration.py", "schedule.py",
 )  # fmt: skip
 _FIELDS = {
     "key": str, "model": str, "method": str, "policy": dict, "prompt": str, "index": int, "seed": int,

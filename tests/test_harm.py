@@ -252,6 +252,7 @@ def test_a_measurement_goes_on_after_a_kill(bench: Any, tmp_path: Path) -> None:
 
 
 def test_from_pipeline_to_oracle(bench: Any, tmp_path: Path) -> None:
+    from ddit_eval.config import Oracle
     from ddit_eval.figures import save
     from ddit_eval.figures.oracle import WAYS, oracle_figure
     from ddit_eval.files import write_json
@@ -274,9 +275,9 @@ def test_from_pipeline_to_oracle(bench: Any, tmp_path: Path) -> None:
     _, cost = bench.alone(prompts[:1], 5, [coarse])
     assert cost == pytest.approx([min(bench.cost.values())])
 
-    content = compare(
-        bench, found, tmp_path / "state", count=3, costs=(0.8, 0.6), every=2, tuning=prompts[:1]
-    )
+    settings = Oracle(prompts=3, costs=(0.8, 0.6), every=2)
+    bench.experiment = bench.experiment.model_copy(update={"oracle": settings})
+    content = compare(bench, found, tmp_path / "state", tuning=prompts[:1])
     assert json.loads(json.dumps(content, allow_nan=False)) == content
     assert {row["family"] for row in content["rows"]} == set(WAYS)
     assert all(0 < row["cost"] <= 1 for row in content["rows"])
@@ -302,12 +303,15 @@ def test_the_commands_write_what_they_say(tiny: Any, tmp_path: Path, monkeypatch
     assert "best schedules of 3 steps" in done.output
     assert load(out).made["adapter"] == str(tiny.adapter)
     experiment = tmp_path / "small.yaml"
-    experiment.write_text(yaml.safe_dump(tiny.data() | {"profile": "small", "steps": 3}))
-    command = ["oracle", str(experiment), "--count", "2", "--cost", "0.7", "--calibration", out]
-    done = CliRunner().invoke(app, [*command, "--results", results, "--state", state], catch_exceptions=False)
+    settings = {"prompts": 2, "costs": [0.7], "calibration": out}
+    table = tiny.data() | {"profile": "small", "steps": 3, "oracle": settings}
+    experiment.write_text(yaml.safe_dump(table))
+    command = ["oracle", str(experiment), "--results", results, "--state", state]
+    done = CliRunner().invoke(app, command, catch_exceptions=False)
     assert done.exit_code == 0
     content = json.loads((tmp_path / "results/small/oracle.json").read_text())
     assert content["calibration"] == load(out).digest
-    assert (tmp_path / "results/small/oracle.png").is_file()
-    missing = CliRunner().invoke(app, [*command[:-1], str(tmp_path / "nowhere")])
+    settings["calibration"] = str(tmp_path / "nowhere")
+    experiment.write_text(yaml.safe_dump(table | {"oracle": settings}))
+    missing = CliRunner().invoke(app, command)
     assert "ddit-eval calibrate" in str(missing.exception)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ddit_eval.cli.options import AdapterName, Model, PromptFile, Side
 from ddit_eval.cli.show import progress, quiet_libraries, say, stdout
 from ddit_eval.cli.stages import RESULTS, STATE, Results, State, Yaml
 from ddit_eval.errors import DditError
@@ -22,22 +23,14 @@ COSTS = (0.9, 0.8, 0.7, 0.6, 0.5)  # of the table that is printed
 
 
 def calibrate(
-    model: Annotated[
-        str, typer.Option(help="A name that `ddit-eval models` lists, a folder, or a hub id.")
-    ] = "mini-flux",
-    adapter: Annotated[
-        str | None, typer.Option(help="Name or folder of the adapter; the model's own by default.")
-    ] = None,
+    model: Model = "mini-flux",
+    adapter: AdapterName = None,
     prompts: Annotated[int, typer.Option(help="Prompts of the world's training split.", min=2)] = 8,
-    file: Annotated[
-        Path | None, typer.Option(help="Prompts from a file instead: text, one a line, or .jsonl.")
-    ] = None,
+    file: PromptFile = None,
     steps: Annotated[
         list[int] | None, typer.Option(help="Denoising steps, 24 by default; may be given again.")
     ] = None,
-    side: Annotated[
-        int | None, typer.Option(help="Height and width in pixels; the model's own by default.")
-    ] = None,
+    side: Side = None,
     every: Annotated[
         int, typer.Option(help="Measure each so-many-th step only; between them is interpolated.", min=1)
     ] = 1,
@@ -114,50 +107,30 @@ def _decibels(harm: float) -> str:
     return f"{-10 * log10(harm):.1f} dB" if harm > 0 else "no loss"
 
 
-def oracle(
-    experiment: Yaml,
-    count: Annotated[int, typer.Option(help="The first so many of the experiment's prompts.", min=2)] = 8,
-    cost: Annotated[
-        list[float] | None, typer.Option(help="Share of the base's FLOPs; may be given again.")
-    ] = None,
-    calibration: Annotated[
-        str | None, typer.Option(help="Name or folder of the calibration; the adapter's own by default.")
-    ] = None,
-    every: Annotated[
-        int, typer.Option(help="Measure each so-many-th step of the harm; between is interpolated.", min=1)
-    ] = 3,
-    results: Results = RESULTS,
-    state: State = STATE,
-) -> None:
+def oracle(experiment: Yaml, results: Results = RESULTS, state: State = STATE) -> None:
     """Hold the calibrated policy, DDiT's rule and the fixed schedules against the best schedule there is.
 
-    Writes oracle.json and its figure. Run `ddit-eval calibrate` first.
+    Writes oracle.json; `ddit-eval report` draws it. Run `ddit-eval calibrate` first.
     """
     from ddit_eval.config import load_experiment
 
     config = load_experiment(experiment)
     if config.adapter is None:
         raise DditError(f"{experiment} names no adapter, so there is no coarse step to measure; add one")
-    from ddit_eval.figures import save
-    from ddit_eval.figures.oracle import oracle_figure
     from ddit_eval.files import check_writable, write_json
     from ddit_eval.generate import Generator
     from ddit_eval.harm.calibration import load
     from ddit_eval.harm.compare import Bench, compare
 
-    table = load(calibration or config.adapter)
+    table = load(config.oracle.calibration or config.adapter)
     folder = results / config.profile
     check_writable(folder)
     quiet_libraries()
     with progress("oracle") as step, Generator(config) as generator:
-        content = compare(
-            Bench(config, generator), table, state, count=count, every=every,
-            costs=tuple(cost or (0.85, 0.7, 0.55)), progress=step,
-        )  # fmt: skip
+        content = compare(Bench(config, generator), table, state, progress=step)
     write_json(folder / "oracle.json", content)
-    save(oracle_figure(content), folder / "oracle")
     _show_rows(content)
-    say(f"wrote {folder / 'oracle.json'} and {folder / 'oracle.png'}")
+    say(f"wrote {folder / 'oracle.json'}; `ddit-eval report` draws its figure")
 
 
 def _show_rows(content: Mapping[str, Any]) -> None:

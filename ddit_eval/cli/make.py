@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ddit_eval.cli.options import AdapterName, Model, PromptFile, Side
 from ddit_eval.cli.show import progress, quiet_libraries, say, stdout
 from ddit_eval.errors import DditError
 
@@ -18,16 +19,10 @@ def generate(
     prompt: Annotated[
         str | None, typer.Argument(help='What to draw, e.g. "a red star above a blue square".')
     ] = None,
-    file: Annotated[
-        Path | None, typer.Option(help="Prompts from a file instead: text, one a line, or .jsonl.")
-    ] = None,
+    file: PromptFile = None,
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("out"),
-    model: Annotated[
-        str, typer.Option(help="A name that `ddit-eval models` lists, a folder, or a hub id.")
-    ] = "mini-flux",
-    adapter: Annotated[
-        str | None, typer.Option(help="Name or folder of the adapter; the model's own by default.")
-    ] = None,
+    model: Model = "mini-flux",
+    adapter: AdapterName = None,
     tau: Annotated[
         float, typer.Option(help="Threshold: larger is faster and further from the base model.")
     ] = 0.01,
@@ -37,9 +32,7 @@ def generate(
         str, typer.Option(help='A kind, or with its values: "{kind: coarse-first, steps: 12, scale: 2}".')
     ] = "threshold",
     steps: Annotated[int, typer.Option(help="Denoising steps.")] = 24,
-    side: Annotated[
-        int | None, typer.Option(help="Height and width in pixels; the model's own by default.")
-    ] = None,
+    side: Side = None,
     seed: Annotated[int, typer.Option(help="Decides the noise, with the prompt and its number.")] = 0,
 ) -> None:
     """Draw a prompt twice, by the base model and with dynamic patches, and show the schedule.

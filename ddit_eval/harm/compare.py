@@ -150,20 +150,17 @@ def compare(
     calibration: Calibration,
     state: Path,
     *,
-    count: int = 8,
-    costs: Sequence[float] = (0.85, 0.7, 0.55),
-    every: int = 3,
     tuning: Sequence[Prompt] | None = None,
     progress: Progress = _quiet,
 ) -> dict[str, Any]:
-    """Everything against the oracle at the shares `costs` of the base's FLOPs, on the experiment's prompts.
+    """Everything against the oracle at equal shares of the base's FLOPs, as the experiment's `oracle` says.
 
-    count: the first so many of them. every: each so-many-th step of their own harm table is measured, for the
-    oracle. tuning: where the threshold's tau is matched (default: half of the calibration prompts). Returns
-    plain data: `rows` (cost, PSNR and MSE with intervals), `gap` (see `gap.gap`), `additivity`, `harm`.
+    tuning: where the threshold's tau is matched (default: half of the calibration prompts). Returns plain
+    data: `rows` (cost, PSNR and MSE with intervals), `gap` (see `gap.gap`), `additivity`, `harm`.
     """
-    steps = bench.experiment.steps
-    prompts = load_prompts(bench.experiment.prompts)[:count]
+    steps, settings = bench.experiment.steps, bench.experiment.oracle
+    costs, every = settings.costs, settings.every
+    prompts = load_prompts(bench.experiment.prompts)[: settings.prompts]
     table = bench.table(prompts, steps, state, every, progress)
     marginal = marginals(calibration, steps)
     tuning = tuning or load_prompts(CALIBRATION)[: CALIBRATION.count // 2]

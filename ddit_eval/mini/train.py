@@ -289,6 +289,10 @@ class Trainer:
     def average_gradients(self) -> None:
         if self.processes == 1:
             return
+        # A rank whose captions all happen to be empty has no gradient for the word head: all must agree.
+        for p in self.student.parameters():
+            if p.grad is None and p.requires_grad:
+                p.grad = torch.zeros_like(p)
         gradients = [p.grad for p in self.student.parameters() if p.grad is not None]
         flat = self.accelerator.reduce(torch.cat([g.flatten() for g in gradients]), "mean")
         for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):

@@ -111,7 +111,7 @@ def study_key(experiment: Experiment, metric: metrics.Metric) -> str:
 
     How many trials there are is no part of it, nor how they are confirmed: a study may be extended.
     """
-    outside = {"methods", "metrics", "timing", "reference", "profile"}
+    outside = {"methods", "metrics", "timing", "reference", "profile", "oracle"}
     parts = experiment.model_dump(mode="json", exclude=outside)
     for name in ("trials", "confirm", "heldout"):
         del parts["study"][name]

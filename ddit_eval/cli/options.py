@@ -1,0 +1,17 @@
+"""Options that several commands take, with the same help."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Model = Annotated[str, typer.Option(help="A name that `ddit-eval models` lists, a folder, or a hub id.")]
+AdapterName = Annotated[
+    str | None, typer.Option(help="Name or folder of the adapter; the model's own by default.")
+]
+PromptFile = Annotated[
+    Path | None, typer.Option(help="Prompts from a file instead: text, one a line, or .jsonl.")
+]
+Side = Annotated[int | None, typer.Option(help="Height and width in pixels; the model's own by default.")]
