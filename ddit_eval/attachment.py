@@ -19,8 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from ddit_eval.errors import DditError
-from ddit_eval.families import family_of
-from ddit_eval.families.flux import Call
+from ddit_eval.families import Call, family_of
 from ddit_eval.patching.adapter import Adapter
 from ddit_eval.patching.layout import Grid, Layout, uniform
 from ddit_eval.policies import Base, Policy, StepView, choices
@@ -75,8 +74,8 @@ class Handle:
         self._layout: Layout | None = None
         self._forced: int | Layout | None = None
         self._active: _Active | None = None
-        self._ids: tuple[Tensor, Grid] | None = None
-        self._rotary: dict[tuple[Layout, int], tuple[Tensor, Any]] = {}
+        self._where: tuple[Any, Grid] | None = None
+        self._rotary: dict[tuple[Layout, int], tuple[Tensor | None, Any]] = {}
         self._bound: dict[str, nn.Module] = {}
         self._removers: list[Callable[[], None]] = []
         self._clock.mailbox.enter(self.transformer)
@@ -143,7 +142,7 @@ class Handle:
     # The root hooks: what happens around a transformer call.
 
     def _before(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        call = self.family.read(args, kwargs)
+        call = self.family.read(module, args, kwargs)
         if self._forced is not None:
             self._ready(call)
             forced = self._forced
@@ -152,7 +151,7 @@ class Handle:
             return
         self._active = None
         started = time.perf_counter()
-        tick = self._clock.tick(call.latents, call.timestep)
+        tick = self._clock.tick(call.handed, call.timestep)
         if tick == "new":
             self._begin(call)
         if tick != "same":
@@ -223,22 +222,24 @@ class Handle:
         return float(call.timestep.flatten()[0]) * self.family.time_scale
 
     def _grid(self, call: Call) -> Grid:
-        """The grid of base tokens, read once per tensor of positions."""
-        if self._ids is None or self._ids[0] is not call.image_ids:
-            self._ids = (call.image_ids, self.family.grid(call.image_ids))
+        """The grid of base tokens, read once per tensor of positions, or once per shape."""
+        if self._where is None or not _same(self._where[0], call.where):
+            self._where = (call.where, self.family.grid(call))
             self._rotary = {}
-        return self._ids[1]
+        return self._where[1]
 
     # The hooks on submodules: the data path of a coarse call.
 
     def _embed(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
         if self._active is None or self.adapter is None:
             return None
-        return self.adapter.embed(self._active.layout, args[0], output)
+        active, family = self._active, self.family
+        return family.as_embedded(
+            self.adapter.embed(active.layout, active.call.latents, family.embedded(output))
+        )
 
     def _skip_positions(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        # The module's own table is replaced below; one row of it is cheap.
-        return None if self._active is None else (args[0][:1],)
+        return None if self._active is None else self.family.fewest_positions(args)
 
     def _positions(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         active = self._active
@@ -258,15 +259,16 @@ class Handle:
     ) -> Tensor | None:
         if self._active is None or self.adapter is None:
             return None
-        return self.adapter.add_lora(self._active.layout, name, args[0], output)
+        return self.adapter.add_lora(self._active.layout, name, args[0], output, self.family.text_first)
 
     def _head(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
         active = self._active
         if active is None or self.adapter is None:
             return None
-        return self.adapter.de_embed(
-            active.layout, args[0], output, active.call.latents, active.call.timestep
-        )
+        fine = self.family.velocity_in(output)
+        call = active.call
+        velocity = self.adapter.de_embed(active.layout, args[0], fine, call.latents, call.timestep)
+        return self.family.velocity_out(velocity)
 
     # Keeping the hooks on the right modules: loading a LoRA replaces submodules.
 
@@ -342,6 +344,11 @@ class _Timer:
             end.synchronize()
             trace[index].seconds = start.elapsed_time(end) / 1000
         self._pending = {}
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Tensors are told by identity: comparing their values would synchronise the device."""
+    return one is other or (isinstance(one, tuple) and one == other)
 
 
 def _not_finite(index: int, timestep: float) -> DditError:

@@ -5,12 +5,16 @@ from __future__ import annotations
 from torch import nn
 
 from ddit_eval.errors import DditError
+from ddit_eval.families.family import Call, Family
 from ddit_eval.families.flux import Flux
+from ddit_eval.families.wan import Wan
 
-FAMILIES: dict[str, Flux] = {family.name: family for family in (Flux(),)}
+__all__ = ["FAMILIES", "Call", "Family", "family_of"]
+
+FAMILIES: dict[str, Family] = {family.name: family for family in (Flux(), Wan())}
 
 
-def family_of(transformer: nn.Module) -> Flux:
+def family_of(transformer: nn.Module) -> Family:
     """The family that `transformer` belongs to. Raises DditError for an unknown one."""
     for family in FAMILIES.values():
         if family.owns(transformer):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ddit_eval.errors import DditError
+from ddit_eval.families.family import Call, Family
 from ddit_eval.patching.layout import Grid, Layout
 
 # The order of FluxTransformer2DModel.forward's parameters.
@@ -24,34 +25,19 @@ _POSITIONAL = (
 
 
 @dataclass(frozen=True)
-class Call:
-    """What the data path reads of one transformer call."""
+class Flux(Family):
+    """The pipeline packs 2 x 2 latent pixels into a token, channel first."""
 
-    latents: Tensor  # (B, N, C_in) base tokens
-    timestep: Tensor  # (B,), flow time 0 (data) to 1 (noise)
-    image_ids: Tensor  # (N, 3)
-    text_ids: Tensor  # (T, 3)
-
-
-@dataclass(frozen=True)
-class Flux:
     name: str = "flux"
     class_name: str = "FluxTransformer2DModel"
-    patch: int = 2  # latent pixels per side of a base token; the pipeline packs them
-    channel_first: bool = True  # a token is (C, p, p)
-    time_scale: float = 1000.0  # scheduler's timestep per unit of flow time
+    patch: int = 2
+    time_scale: float = 1000.0
     embedding: str = "x_embedder"
     position: str = "pos_embed"
     head: str = "proj_out"
 
-    def owns(self, transformer: nn.Module) -> bool:
-        return any(cls.__name__ == self.class_name for cls in type(transformer).__mro__)
-
     def feed_forwards(self, transformer: Any) -> Iterator[tuple[str, nn.Module]]:
-        """The linear layers of every block's feed-forward on the image stream, by name.
-
-        In single blocks text and image tokens share them; the image tokens come last.
-        """
+        """In single blocks text and image tokens share them; the image tokens come last."""
         for i, block in enumerate(transformer.transformer_blocks):
             yield f"transformer_blocks.{i}.ff.net.0.proj", block.ff.net[0].proj
             yield f"transformer_blocks.{i}.ff.net.2", block.ff.net[2]
@@ -59,30 +45,38 @@ class Flux:
             yield f"single_transformer_blocks.{i}.proj_mlp", block.proj_mlp
             yield f"single_transformer_blocks.{i}.proj_out", block.proj_out
 
-    def read(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call:
-        """The call's tensors, whether they were passed by place or by name."""
+    def read(self, transformer: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call:
         given = {**dict(zip(_POSITIONAL, args, strict=False)), **kwargs}
         image_ids, text_ids = given["img_ids"], given["txt_ids"]
         # diffusers still accepts ids with a batch dimension.
         return Call(
             given["hidden_states"],
             given["timestep"],
+            _as_they_are,
             image_ids[0] if image_ids.ndim == 3 else image_ids,
             text_ids[0] if text_ids.ndim == 3 else text_ids,
         )
 
-    def positions(self, module: nn.Module, call: Call, layout: Layout) -> tuple[Tensor, Tensor]:
+    def positions(self, module: Any, call: Call, layout: Layout) -> tuple[Tensor, Tensor]:
         """Rotary tables (cos, sin) for the text and for the centres of a layout's patches."""
-        ids = torch.cat([call.text_ids.float(), layout.centres(call.image_ids)])
-        return module.forward(ids)
+        assert call.text_ids is not None
+        return module.forward(torch.cat([call.text_ids.float(), layout.centres(call.where)]))
 
-    def grid(self, image_ids: Tensor) -> Grid:
-        """The grid of base tokens, read off their positions (one device synchronisation)."""
-        high, low = torch.stack([image_ids.amax(0), image_ids.amin(0)]).tolist()
+    def fewest_positions(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (args[0][:1],)
+
+    def grid(self, call: Call) -> Grid:
+        """Read off the tokens' positions, which costs one device synchronisation."""
+        ids = call.where
+        high, low = torch.stack([ids.amax(0), ids.amin(0)]).tolist()
         height, width = (round(h - lo) + 1 for h, lo in zip(high[1:], low[1:], strict=True))
-        if height * width != len(image_ids):
+        if height * width != len(ids):
             raise DditError(
-                f"{len(image_ids)} image tokens do not fill one grid of {height} x {width}; coarse patches "
+                f"{len(ids)} image tokens do not fill one grid of {height} x {width}; coarse patches "
                 "need a plain text-to-image call (tokens of reference images are not supported)"
             )
         return (1, height, width)
+
+
+def _as_they_are(latents: Tensor) -> Tensor:
+    return latents

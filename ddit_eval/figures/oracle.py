@@ -75,7 +75,7 @@ def _harm(axes: Axes, harm: Mapping[str, Any]) -> None:
         axes.fill_between(at, below, above, color=colour, alpha=0.2, linewidth=0)
         axes.plot(at, mean, color=colour, marker="o" if scale == 2 else "s", markersize=2.5)
         axes.annotate(
-            f"scale {scale}", (at[0], mean[0]), xytext=(3, 4), textcoords="offset points", fontsize=6.5,
+            f"scale {scale}", (at[0], mean[0]), xytext=(3, 4), textcoords="offset points", fontsize=7.0,
             color=darker(str(colour)) if isinstance(colour, str) else colour,
         )  # fmt: skip
     axes.set_yscale("log")

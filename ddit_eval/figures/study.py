@@ -109,7 +109,6 @@ def pareto_front(
         [t.label for t in named],
         [darker(BLUE)] * len(named),
         [[(t.x, t.y) for t in front], *([(t.x, t.y), (t.x, t.y)] for t in trials)],
-        fontsize=5.8,
     )
     return figure
 

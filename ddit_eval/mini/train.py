@@ -53,6 +53,7 @@ class Cut(BaseModel):
     side: int  # of the whole picture, in pixels
     batch: int
     window: int = 0  # side in tokens of the cut-out around an object; 0: the whole picture
+    favour: dict[str, float] = {}  # weight of a shape, beside the others' 1, where cut-outs are chosen
 
 
 class Stage(Cut):
@@ -214,8 +215,8 @@ class Trainer:
         index = torch.arange(side * side)
         if stage.window:
             pool = sample_scenes(seed, start * POOL, count * POOL)
-            corner = place_window(pool[0], side, stage.window, words)
-            scenes = nearest_scenes(pool, corner, side, stage.window, count)
+            corner = place_window(pool[0], side, stage.window, words, stage.favour)
+            scenes = nearest_scenes(pool, corner, side, stage.window, count, stage.favour)
             index = window_index(corner, side, stage.window)
         else:
             scenes = sample_scenes(seed, start, count)
@@ -229,7 +230,8 @@ class Trainer:
     def target(
         self, stage: Stage, x: Tensor, t: Tensor, batch: Batch, ids: tuple[Tensor, Tensor], v: Tensor
     ) -> Tensor:
-        """The data's velocity, moved along the teacher's guidance direction.
+        """The data's velocity `v`; under guidance the guided velocity of the teacher, which is the same
+        lesson without the data's noise.
 
         The teacher stays as it was: guided by its own guided output, the model would run away.
         """
@@ -239,8 +241,7 @@ class Trainer:
             clip_ids, t5_ids = self.ids([""] * len(x))
             told = self.teacher(x, t, *ids, batch.ids).velocity
             blind = self.teacher(x, t, clip_ids, t5_ids, batch.ids).velocity
-        named = torch.tensor([bool(c) for c in batch.captions])[:, None, None]
-        return v + (stage.guidance - 1) * torch.where(named, told - blind, 0.0)
+        return blind + stage.guidance * (told - blind)
 
     def loss(self, stage: Stage, batch: Batch) -> tuple[Tensor, Tensor]:
         noise = torch.randn_like(batch.latents)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from ddit_eval.errors import DditError
 from ddit_eval.families import family_of
+from ddit_eval.families.family import plain
 from ddit_eval.patching.detail import AnalyticDetail, ConvDetail, DetailConfig, Kind, ZeroBlock, linear
 from ddit_eval.patching.fingerprint import BaseFingerprint, fingerprint
 from ddit_eval.patching.layout import Group, Layout
@@ -131,7 +132,7 @@ class Adapter(nn.Module):
         """
         transformer = getattr(base, "transformer", base)
         family = family_of(transformer)
-        embedding, head = (plain(getattr(transformer, n)) for n in (family.embedding, family.head))
+        embedding, head = family.embedding_of(transformer), family.head_of(transformer)
         config = parse_config(
             {
                 "family": family.name,
@@ -141,9 +142,9 @@ class Adapter(nn.Module):
                 "detail": DetailConfig(kind=detail) if isinstance(detail, str) else detail,
                 "patch": family.patch,
                 "channel_first": family.channel_first,
-                "hidden": embedding.out_features,
-                "in_channels": embedding.in_features,
-                "out_channels": head.out_features,
+                "hidden": len(embedding[0]),
+                "in_channels": embedding[0].shape[1],
+                "out_channels": len(head[0]),
                 "layers": {
                     name: (plain(m).in_features, plain(m).out_features)
                     for name, m in family.feed_forwards(transformer)
@@ -207,15 +208,17 @@ class Adapter(nn.Module):
             parts.append(linear(patches.flatten(2), branch.embed) + branch.identifier.to(fine.dtype))
         return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
-    def add_lora(self, layout: Layout, name: str, x: Tensor, output: Tensor) -> Tensor:
+    def add_lora(
+        self, layout: Layout, name: str, x: Tensor, output: Tensor, text_first: bool = True
+    ) -> Tensor:
         """Add the LoRA of layer `name` in place to the coarse tokens of its output.
 
-        x (B, T, in), output (B, T, out); the layout's image tokens are the last of the T, text before
-        them stays as it is.
+        x (B, T, in), output (B, T, out); the layout's image tokens are the last of the T (the first, if not
+        `text_first`), text stays as it is.
         """
         if not self.config.rank:
             return output
-        start = x.shape[1] - layout.tokens
+        start = x.shape[1] - layout.tokens if text_first else 0
         for s in layout.segments:
             if s.scale > 1:
                 lora = self.branch(s.scale).lora[_flat(name)]
@@ -296,22 +299,17 @@ def parse_config(data: dict[str, Any]) -> AdapterConfig:
         raise DditError(f"adapter configuration, {where}: {first['msg']} (got {first['input']!r})") from None
 
 
-def plain(module: Any) -> nn.Linear:
-    """The linear layer itself where a LoRA library has wrapped it."""
-    return getattr(module, "base_layer", module)
-
-
 @torch.no_grad()
-def _start(branch: Branch, embedding: nn.Linear, head: nn.Linear) -> None:
+def _start(branch: Branch, embedding: tuple[Tensor, Tensor], head: tuple[Tensor, Tensor]) -> None:
     c = branch.config
     kind = (c.patch, branch.scale, c.channel_first)
-    branch.embed.weight.copy_(resize_embedding(embedding.weight.float().cpu(), *kind))
-    branch.embed.bias.copy_(embedding.bias)
+    branch.embed.weight.copy_(resize_embedding(embedding[0].float().cpu(), *kind))
+    branch.embed.bias.copy_(embedding[1])
     # The feature channels keep their random start: the convolutions' zero output hides them.
     weight = branch.out.weight.view(branch.cells, branch.emitted, c.hidden)[:, : c.out_channels]
-    weight.copy_(resize_projection(head.weight.float().cpu(), *kind).view_as(weight))
+    weight.copy_(resize_projection(head[0].float().cpu(), *kind).view_as(weight))
     bias = branch.out.bias.view(branch.cells, branch.emitted)[:, : c.out_channels]
-    bias.copy_(resize_projection(head.bias.float().cpu(), *kind).view_as(bias))
+    bias.copy_(resize_projection(head[1].float().cpu(), *kind).view_as(bias))
 
 
 def _flat(name: str) -> str:

@@ -1,0 +1,102 @@
+"""What the core asks of a model family; each family is a small file that answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from torch import Tensor, nn
+
+from ddit_eval.patching.layout import Grid, Layout
+
+
+@dataclass(frozen=True)
+class Call:
+    """What the data path reads of one transformer call."""
+
+    handed: Tensor  # the latents as the pipeline handed them over: the same object means the same step
+    timestep: Tensor  # (B,), flow time 0 (data) to 1 (noise)
+    tokenise: Callable[[Tensor], Tensor]  # from `handed` to base tokens
+    where: Any  # what the grid is read from: equal (a tuple) or the same (a tensor) where the grid is
+    text_ids: Tensor | None = (
+        None  # (T, axes) positions of the text, where it shares the image's rotary table
+    )
+
+    @cached_property
+    def latents(self) -> Tensor:
+        """(B, N, C_in) base tokens, each (C, p, p); conditioning channels come last."""
+        return self.tokenise(self.handed)
+
+
+@dataclass(frozen=True)
+class Family:
+    """Where a transformer's embedding, positions, head and feed-forwards are.
+
+    Inside the core a base token is (C, p, p) in every family; `velocity_in` and `velocity_out` translate.
+    """
+
+    name: str
+    class_name: str
+    patch: int  # latent pixels per side of a base token
+    time_scale: float  # scheduler's timestep per unit of flow time
+    embedding: str
+    position: str
+    head: str
+    channel_first: bool = True
+    text_first: bool = True  # where a block runs over text and image tokens together
+
+    def owns(self, transformer: nn.Module) -> bool:
+        return any(cls.__name__ == self.class_name for cls in type(transformer).__mro__)
+
+    def feed_forwards(self, transformer: Any) -> Iterator[tuple[str, nn.Module]]:
+        """The linear layers of every block's feed-forward on the image stream, by name."""
+        raise NotImplementedError
+
+    def embedding_of(self, transformer: Any) -> tuple[Tensor, Tensor]:
+        """Weight (d, C_in) and bias (d,) of the embedding, as a linear layer on base tokens."""
+        layer = plain(getattr(transformer, self.embedding))
+        return layer.weight, layer.bias
+
+    def head_of(self, transformer: Any) -> tuple[Tensor, Tensor]:
+        """Weight (C_out, d) and bias (C_out,) of the output projection to base tokens."""
+        layer = plain(getattr(transformer, self.head))
+        return layer.weight, layer.bias
+
+    def read(self, transformer: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call:
+        """The call's tensors, whether they were passed by place or by name."""
+        raise NotImplementedError
+
+    def grid(self, call: Call) -> Grid:
+        """The grid of base tokens. Raises `DditError` where the call can have no coarse patches."""
+        raise NotImplementedError
+
+    def positions(self, module: Any, call: Call, layout: Layout) -> Any:
+        """What the position module would return for the centres of a layout's patches."""
+        raise NotImplementedError
+
+    def fewest_positions(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The position module's arguments, cut down: what it returns is replaced anyhow."""
+        return args
+
+    def embedded(self, output: Tensor) -> Tensor:
+        """The embedding's output as tokens (B, N, d)."""
+        return output
+
+    def as_embedded(self, tokens: Tensor) -> Tensor:
+        """Tokens (B, n, d) as the embedding would return them."""
+        return tokens
+
+    def velocity_in(self, output: Tensor) -> Tensor:
+        """The head's output (B, n, C_out), each token (C, p, p)."""
+        return output
+
+    def velocity_out(self, velocity: Tensor) -> Tensor:
+        """The way back from `velocity_in`."""
+        return velocity
+
+
+def plain(module: Any) -> Any:
+    """The layer itself where a LoRA library has wrapped it."""
+    return getattr(module, "base_layer", module)

@@ -1,0 +1,97 @@
+"""Wan 2.1 and 2.2: a video grid with rotary positions inside (diffusers' WanTransformer3DModel)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers.models.embeddings import get_1d_rotary_pos_embed
+from torch import Tensor, nn
+
+from ddit_eval.errors import DditError
+from ddit_eval.families.family import Call, Family, plain
+from ddit_eval.families.video import grid_ids, patchify
+from ddit_eval.patching.layout import Grid, Layout
+
+_POSITIONAL = ("hidden_states", "timestep", "encoder_hidden_states", "encoder_hidden_states_image")
+
+
+@dataclass(frozen=True)
+class Wan(Family):
+    """Tokens are 1 x 2 x 2 latent pixels; the embedding is channel first, the head channel last."""
+
+    name: str = "wan"
+    class_name: str = "WanTransformer3DModel"
+    patch: int = 2
+    time_scale: float = 1000.0
+    embedding: str = "patch_embedding"
+    position: str = "rope"
+    head: str = "proj_out"
+
+    def feed_forwards(self, transformer: Any) -> Iterator[tuple[str, nn.Module]]:
+        """Text enters by cross-attention alone, so that only image tokens pass here."""
+        for i, block in enumerate(transformer.blocks):
+            yield f"blocks.{i}.ffn.net.0.proj", block.ffn.net[0].proj
+            yield f"blocks.{i}.ffn.net.2", block.ffn.net[2]
+
+    def embedding_of(self, transformer: Any) -> tuple[Tensor, Tensor]:
+        layer = plain(transformer.patch_embedding)
+        return layer.weight.flatten(1), layer.bias
+
+    def head_of(self, transformer: Any) -> tuple[Tensor, Tensor]:
+        layer = plain(transformer.proj_out)
+        return self._channel_first(layer.weight.T).T, self._channel_first(layer.bias)
+
+    def read(self, transformer: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call:
+        given = {**dict(zip(_POSITIONAL, args, strict=False)), **kwargs}
+        latents, timestep = given["hidden_states"], given["timestep"]
+        frames, height, width = latents.shape[2:]
+        deep, patch, _ = transformer.config.patch_size
+        grid = (frames // deep, height // patch, width // patch)
+        return Call(latents, timestep / self.time_scale, patchify, (*grid, deep, patch, timestep.ndim))
+
+    def grid(self, call: Call) -> Grid:
+        frames, height, width, deep, patch, time_axes = call.where
+        if (deep, patch) != (1, self.patch):
+            raise DditError(
+                f"patch_size ({deep}, {patch}, {patch}) of this Wan is not known here, only (1, 2, 2) is"
+            )
+        if time_axes > 1:
+            raise DditError(
+                "this call has a timestep for each token (Wan 2.2 TI2V), which coarse patches cannot share; "
+                "use a text-to-video model, or the policy Base()"
+            )
+        return (frames, height, width)
+
+    def positions(self, module: Any, call: Call, layout: Layout) -> tuple[Tensor, Tensor]:
+        """Rotary tables (cos, sin), each (1, tokens, 1, head size), at the patches' centres."""
+        table = module.freqs_cos
+        centres: Any = layout.centres(grid_ids(layout.grid, table.device)).double()
+        tables = [
+            get_1d_rotary_pos_embed(
+                size, centres[:, axis], 10000.0, use_real=True, repeat_interleave_real=True,
+                freqs_dtype=torch.float32 if table.device.type == "mps" else torch.float64,
+            )
+            for axis, size in enumerate((module.t_dim, module.h_dim, module.w_dim))
+        ]  # fmt: skip
+        cos, sin = (torch.cat([pair[i] for pair in tables], 1).to(table.dtype) for i in (0, 1))
+        return cos[None, :, None], sin[None, :, None]
+
+    def embedded(self, output: Tensor) -> Tensor:
+        return output.flatten(2).transpose(1, 2)
+
+    def as_embedded(self, tokens: Tensor) -> Tensor:
+        # What follows flattens the last three axes and swaps.
+        return tokens.transpose(1, 2)[..., None, None]
+
+    def velocity_in(self, output: Tensor) -> Tensor:
+        return self._channel_first(output)
+
+    def velocity_out(self, velocity: Tensor) -> Tensor:
+        return velocity.unflatten(-1, (-1, self.patch**2)).transpose(-1, -2).flatten(-2)
+
+    def _channel_first(self, values: Tensor) -> Tensor:
+        """(..., p * p * C) to (..., C * p * p)."""
+        return values.unflatten(-1, (self.patch**2, -1)).transpose(-1, -2).flatten(-2)
