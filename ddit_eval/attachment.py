@@ -33,7 +33,8 @@ def attach(pipe: Any, adapter: Adapter | str | Path | None = None, policy: Polic
 
     adapter: an Adapter, its folder, the name of one that ships, or None (then only scale 1 is possible).
     policy: from `ddit_eval.policies`; default Base(). Raises DditError for an adapter of another base, a
-    policy that wants a scale which the adapter lacks, or a transformer that is attached already.
+    policy that wants a scale which the adapter lacks, a transformer that is attached already, or a pipeline
+    with two of them.
     """
     if isinstance(adapter, (str, Path)):
         adapter = Adapter.from_pretrained(adapter)
@@ -55,6 +56,11 @@ class Handle:
     """
 
     def __init__(self, pipe: Any, adapter: Adapter | None, policy: Policy):
+        if getattr(pipe, "transformer_2", None) is not None:
+            raise DditError(
+                "this pipeline has a second transformer, transformer_2 (Wan 2.2), and an adapter serves one; "
+                "use a pipeline with one transformer (Wan 2.1), or build one with transformer_2=None"
+            )
         self.pipe = pipe
         self.transformer: nn.Module = getattr(pipe, "transformer", pipe)
         self.family = family_of(self.transformer)
@@ -254,9 +260,7 @@ class Handle:
             self._rotary[key] = (active.call.text_ids, table)
         return self._rotary[key][1]
 
-    def _feed_forward(
-        self, name: str, module: nn.Module, args: tuple[Any, ...], output: Tensor
-    ) -> Tensor | None:
+    def _lora(self, name: str, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
         if self._active is None or self.adapter is None:
             return None
         return self.adapter.add_lora(self._active.layout, name, args[0], output, self.family.text_first)
@@ -288,7 +292,8 @@ class Handle:
     def _bind(self) -> None:
         if self.adapter is None:
             return
-        current = self._parts() | dict(self.family.feed_forwards(self.transformer))
+        layers = {name: self.transformer.get_submodule(name) for name in self.adapter.config.layers}
+        current = self._parts() | layers
         if all(self._bound.get(name) is module for name, module in current.items()):
             return
         self._unbind()
@@ -304,7 +309,7 @@ class Handle:
                     module.register_forward_hook(self._positions),
                 ]
             else:
-                hooks = [module.register_forward_hook(partial(self._feed_forward, name))]
+                hooks = [module.register_forward_hook(partial(self._lora, name))]
             self._removers += [hook.remove for hook in hooks]
 
     def _unbind(self) -> None:

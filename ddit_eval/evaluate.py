@@ -6,6 +6,7 @@ import csv
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,8 +26,12 @@ from ddit_eval.trace import StepTrace
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ddit_eval.metrics.damage import Sighting
+
 Record = dict[str, Any]
 Columns = dict[str, list[float]]
+
+VIDEOS = 6  # moving scenes that the video metrics' damage is measured on
 
 
 @dataclass(frozen=True)
@@ -78,11 +83,35 @@ def row(method: str, records: Sequence[Record], ours: Measured, base: Measured) 
     }
 
 
-def damage(chosen: Sequence[metrics.Metric], pictures: Tensor, prompts: Sequence[str]) -> list[Record]:
-    """Which metric sees which known damage to the reference's pictures; none with a single picture."""
+def damage(experiment: Experiment, pictures: Tensor, prompts: Sequence[str]) -> list[Record]:
+    """Which metric sees which known damage to the reference's pictures; none with a single picture.
+
+    Set metrics where the experiment has them; then the video metrics that can run here, on moving scenes of
+    the world.
+    """
     from ddit_eval.metrics.damage import sightings
 
-    return [s.to_json() for s in sightings(chosen, pictures, prompts)] if len(pictures) > 1 else []
+    if len(pictures) < 2:
+        return []
+    found = sightings([metrics.get(name) for name in experiment.metrics], pictures, prompts)
+    if asked := experiment.sets:
+        from ddit_eval.metrics.sets import picture_set
+        from ddit_eval.metrics.sets.damage import set_sightings
+
+        against = picture_set(asked.reference)
+        for network in asked.networks:
+            found += set_sightings(pictures, against, network, families=asked.families)
+    return [one.to_json() for one in (*found, *video_damage())]
+
+
+@lru_cache(maxsize=1)
+def video_damage() -> tuple[Sighting, ...]:
+    """Which video metric sees which damage: the same for all experiments, so once a process."""
+    from ddit_eval.metrics import video
+    from ddit_eval.metrics.video.damage import moving_scenes, sightings
+
+    here = [video.get(name) for name, why in video.missing().items() if why is None]
+    return tuple(sightings(here, *moving_scenes(VIDEOS)))
 
 
 def set_distances(experiment: Experiment, pictures: Mapping[str, Tensor]) -> list[Record]:
@@ -149,6 +178,8 @@ def evaluate(
 
     Raises `DditError` where a metric is unknown or cannot run here, before any picture is read.
     """
+    from ddit_eval.metrics.sets import tensor_set
+
     chosen = [metrics.get(name) for name in experiment.metrics]
     check_writable(results)
     store = Store(runs / "records")
@@ -176,9 +207,10 @@ def evaluate(
         "n": len(prompts),
         "prompts_hash": prompts_hash(prompts),
         "reference": experiment.reference,
+        "reference_hash": tensor_set(reference).hash,
         "rows": [row(name, records[name], m, base) for name, m in measured.items()],
         "metrics": {k: v for metric in chosen for k, v in metric.describe().items()},
-        "damage": damage(chosen, reference, texts),
+        "damage": damage(experiment, reference, texts),
         "sets": set_distances(experiment, pictures),
     }
     write_json(results / "quality.json", quality)

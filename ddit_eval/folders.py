@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from ddit_eval import metrics, stats
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ddit_eval.metrics.sets import PictureSet
+    from ddit_eval.metrics.sets.comparison import Family
 
 
 @dataclass(frozen=True)
@@ -103,21 +105,24 @@ def compare(
     prompts: Path | None = None,
     only: Sequence[str] = (),
     network: str = "reader",
+    cache: Path | None = None,
 ) -> dict[str, Any]:
     """Every applicable metric of `pictures`, as JSON. A folder of videos goes to `video_folders`.
 
     reference: a folder, or a set of the world ("world:heldout:512:seed1:64px"). Pictures of the same names
     are compared one to one as well; others as sets alone. only: these metrics (or set families), and a
-    missing need is an error. network: whose features the set metrics use.
+    missing need is an error. network: whose features the set metrics use. cache: a folder that keeps features
+    from one call to the next.
 
-    Returns `columns` by name with interval, n and network; `sets`, a row a set metric; and `skipped` with a
-    reason each.
+    Returns `columns` by name with interval, n and network, and with pictures of the same names `difference`
+    (ours - theirs, paired) and `equivalence` (is the loss within the metric's margin?); `sets`, a row a set
+    metric; `skipped` with a reason each; and the hash of both folders' files.
     """
     from ddit_eval.metrics.sets import comparison
     from ddit_eval.video_folders import compare_videos, videos_of
 
     if videos_of(pictures):
-        return compare_videos(pictures, None if reference is None else Path(reference), prompts, only)
+        return compare_videos(pictures, reference, prompts, only, network, cache)
     single = [name for name in only or metrics.names() if name not in comparison.FAMILIES]
     families = [f for f in comparison.FAMILIES if not only or f in only]
     names = list(files_of(pictures))
@@ -142,19 +147,20 @@ def compare(
         values = metric(ours.stack, theirs.stack if theirs else None, texts or ())
         about = metric.describe()
         columns |= {k: stats.mean(v).to_json() | about[k] for k, v in values.items()}
+        if theirs and metric.needs != "reference":
+            for k, v in metric(theirs.stack, None, texts or ()).items():
+                columns[k] |= against_theirs(k, values[k], v, about[k]["direction"])
     sets: list[dict[str, Any]] = []
     if families and reference is None:
         if only:
             raise DditError(f"{families[0]}: needs a reference set")
         skipped["set metrics"] = "need a reference set"
     elif families:
-        from ddit_eval.metrics.sets import compare as compare_sets
         from ddit_eval.metrics.sets import picture_set
 
         try:
             against = as_set(theirs) if theirs else picture_set(reference or "")
-            rows = compare_sets(as_set(ours), against, network, families=families)
-            sets = [row.to_json() for row in rows]
+            sets = distances(as_set(ours), against, network, families, cache)
         except DditError as error:
             if only:
                 raise
@@ -162,12 +168,49 @@ def compare(
     return {
         "pictures": str(pictures),
         "reference": None if reference is None else str(reference),
+        "pictures_hash": as_set(ours).hash,
+        "reference_hash": as_set(theirs).hash if theirs else sets[0]["reference_hash"] if sets else None,
         "n": len(names),
         "size": list(ours.stack.shape[-2:]),
         "columns": columns,
         "sets": sets,
         "skipped": skipped,
     }
+
+
+def against_theirs(
+    name: str, ours: Sequence[float], theirs: Sequence[float], direction: stats.Direction
+) -> dict[str, Any]:
+    """The paired difference of a column, and the test of equivalence where the metric has a margin."""
+    from ddit_eval.report.kept import margin
+
+    out: dict[str, Any] = {"difference": stats.paired_difference(ours, theirs).to_json()}
+    if (within := margin(name)) is not None:
+        out["equivalence"] = stats.equivalence(ours, theirs, within, direction).to_json()
+    return out
+
+
+def distances(
+    ours: PictureSet,
+    theirs: PictureSet,
+    network: str,
+    families: Sequence[Family],
+    cache: Path | None = None,
+    groups: Sequence[str] | None = None,
+) -> list[dict[str, Any]]:
+    """Set metrics on features that are computed once, and their extrapolation where pictures are many.
+
+    `groups`: the video of each picture, where pictures are frames; videos are then what is resampled.
+    """
+    from ddit_eval.metrics import sets
+
+    with TemporaryDirectory() as passing:
+        kept = cache or Path(passing)
+        rows = sets.compare(ours, theirs, network, families=families, cache=kept, groups=groups)
+        # Below, subsets would be smaller than twice the features, where 1 / n is no straight line.
+        if "frechet" in families and not groups and ours.n >= 4 * sets.network(network).dimension:
+            rows.append(sets.infinity(ours, theirs, network, cache=kept))
+    return [row.to_json() for row in rows]
 
 
 def _without_partner(names: Sequence[str], reference: str | Path | None) -> str | None:

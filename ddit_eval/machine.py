@@ -22,7 +22,6 @@ def describe(device: Any = None, dtype: Any = None) -> dict[str, Any]:
     import torch
 
     target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    cuda = target.type == "cuda"
     return {
         "cpu": _cpu_name(),
         "cores": _cores(),
@@ -31,7 +30,7 @@ def describe(device: Any = None, dtype: Any = None) -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "device": torch.cuda.get_device_name(target) if cuda else "cpu",
+        "device": torch.cuda.get_device_name(target) if target.type == "cuda" else target.type,
         "matmul_gflops": round(_matmul_gflops(target, dtype or torch.float32), 1),
         "matmul_dtype": str(dtype or torch.float32).removeprefix("torch."),
         "copy_gb_s": round(_copy_gb_s(target), 1),
@@ -90,5 +89,7 @@ def _best(run: Any, device: Any) -> float:
         run()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
+        elif device.type == "mps":
+            torch.mps.synchronize()
         seconds.append(time.perf_counter() - start)
     return min(seconds[1:])

@@ -235,6 +235,16 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
+def note_of_many(count: int, level: float = 0.95) -> str | None:
+    """What has to be said beside `count` intervals that were computed each on its own; None for one."""
+    if count < 2:
+        return None
+    return (
+        f"{count} intervals of {level:.0%} each, not corrected for their number: by chance alone about "
+        f"{(1 - level) * count:.1f} of them miss their value"
+    )
+
+
 def by_prompt(values: ArrayLike, prompts: Sequence[Hashable]) -> Floats:
     """Average the samples of each prompt, in order of first appearance. nan (not asked for) is left
     out of a prompt's average; an infinite sample makes its prompt infinite."""

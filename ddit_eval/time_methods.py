@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ddit_eval import machine, roofline, timing
+from ddit_eval import flops, machine, roofline, timing
 from ddit_eval.compiling import CompiledBlocks, graphs
 from ddit_eval.config import Experiment, Method
 from ddit_eval.cost import flop_table
@@ -62,6 +62,12 @@ class Bench:
             return seconds
 
         return run
+
+    def operations(self, scale: int, group: Group) -> int:
+        """FLOPs of one step at a scale as torch counts them: slow, so in a pass of its own."""
+        call = self.call(Method(name="counted", policy=Fixed(scale=scale), steps=1), group, 0)
+        call = {**self.watch.embed(call), "output_type": "latent"}
+        return flops.counted(lambda: self.generator.pipe(**call))
 
     def warm_layouts(self, methods: Sequence[Method], group: Group, compiled: CompiledBlocks | None) -> None:
         """Run every scale that a method may choose once: which ones it will choose is not known before."""
@@ -117,7 +123,8 @@ def time_experiment(
             progress=progress,
         )
         recompiles = graphs() - made[0] if compiled else 0
-        # In a pass of its own: watching memory costs time.
+        # Each in a pass of its own: watching memory and counting operations cost time.
+        counted = {scale: bench.operations(scale, groups[0]) for scale in sorted(bench.steps)}
         memory = {m.name: bench.watch.peak_memory(bench.call(m, groups[0], plan.seed)) for m in chosen}
         content = summary(samples, experiment.reference, [m.name for m in chosen])
         for row in content["rows"]:
@@ -131,7 +138,10 @@ def time_experiment(
         work = {scale: calls * count for scale, count in table.items()}
         content |= {
             "machine": about,
-            "scales": [row.to_json() for row in roofline.by_scale(bench.steps, work, weights, about)],
+            "scales": [
+                row.to_json() | {"counted": counted[row.scale]}
+                for row in roofline.by_scale(bench.steps, work, weights, about)
+            ],
             "profile": experiment.profile,
             "model": experiment.model,
             "reference": experiment.reference,

@@ -2,20 +2,24 @@
 
 A video is a gif, a film or a folder of frames. Videos are read one at a time: a set may be larger than the
 memory. With a reference of the same names, the difference of every metric is paired video by video, and
-each frame is compared with its own (PSNR, SSIM, ...), averaged over a video.
+each frame is compared with its own (PSNR, SSIM, ...), averaged over a video. Any other reference is compared
+as a set of frames.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ddit_eval import metrics, stats
 from ddit_eval.errors import DditError
-from ddit_eval.folders import prompts_of
+from ddit_eval.folders import distances, prompts_of
 from ddit_eval.metrics import video
 from ddit_eval.metrics.metric import Metric
+
+if TYPE_CHECKING:
+    from ddit_eval.metrics.sets import PictureSet
 
 
 def videos_of(folder: Path) -> dict[str, Path]:
@@ -34,26 +38,33 @@ def videos_of(folder: Path) -> dict[str, Path]:
 
 
 def compare_videos(
-    folder: Path, reference: Path | None = None, prompts: Path | None = None, only: Sequence[str] = ()
+    folder: Path,
+    reference: str | Path | None = None,
+    prompts: Path | None = None,
+    only: Sequence[str] = (),
+    network: str = "reader",
+    cache: Path | None = None,
 ) -> dict[str, Any]:
-    """Every applicable video metric, in the form of `folders.compare`.
+    """Every applicable video metric, in the form of `folders.compare`, whose arguments these are.
 
-    `columns` hold the folder's own values and, with a reference, `difference` (ours - theirs, paired).
-    Raises `DditError` where names do not match, shapes differ, or a metric of `only` cannot run.
+    `columns` hold the folder's own values and, with a reference of the same names, `difference` (ours -
+    theirs, paired). `sets`: all frames against all frames of the reference, resampled video by video.
+    Raises `DditError` where shapes differ or a metric of `only` cannot run.
     """
-    ours = videos_of(folder)
-    theirs = videos_of(reference) if reference else {}
-    if reference and (alone := sorted(set(ours) ^ set(theirs))):
-        raise DditError(
-            f"{folder} and {reference} are paired by name, but {len(alone)} videos have no partner, "
-            f"the first is {alone[0]!r}"
-        )
+    from ddit_eval.metrics.sets.comparison import FAMILIES
+
+    ours, others = videos_of(folder), _reference(reference)
+    alone = _without_partner(ours, others) if reference else "needs a reference folder"
+    theirs = {} if alone else others
     texts = prompts_of(folder, list(ours), prompts)
     skipped: dict[str, str] = {}
     judges: list[video.VideoMetric] = []
     pairs: list[Metric] = []
+    families = [family for family in FAMILIES if not only or family in only]
     for name in only or [*video.names(), *metrics.names()]:
         why = None
+        if name in FAMILIES:
+            continue
         if name in video.names():
             judge = video.get(name)
             why = judge.missing() or ("needs prompts" if judge.needs_prompt and texts is None else None)
@@ -65,7 +76,7 @@ def compare_videos(
                 if only:
                     raise DditError(f"{name} is a metric of pictures, not of videos")
                 continue
-            why = pair.missing() or (None if reference else "needs a reference folder")
+            why = pair.missing() or alone
             if not why:
                 pairs.append(pair)
         if why and only:
@@ -96,12 +107,68 @@ def compare_videos(
     columns = {k: stats.mean(v).to_json() | about[k] for k, v in values.items()}
     for name, theirs_values in base.items():
         columns[name]["difference"] = stats.paired_difference(values[name], theirs_values).to_json()
+    sets: list[dict[str, Any]] = []
+    if families and reference is None:
+        if only:
+            raise DditError(f"{families[0]}: needs a reference set")
+        skipped["set metrics"] = "need a reference set"
+    elif families:
+        from ddit_eval.metrics.sets import picture_set
+
+        try:
+            pool, films = frame_set(ours, str(folder))
+            against = frame_set(others, str(reference))[0] if others else picture_set(str(reference))
+            sets = distances(pool, against, network, families, cache, films)
+        except DditError as error:
+            if only:
+                raise
+            skipped["set metrics"] = str(error)
     return {
         "pictures": str(folder),
         "reference": None if reference is None else str(reference),
+        "pictures_hash": _hash(ours),
+        "reference_hash": _hash(others) if others else sets[0]["reference_hash"] if sets else None,
         "n": len(ours),
         "size": list(shape),
         "columns": columns,
-        "sets": [],
+        "sets": sets,
         "skipped": skipped,
     }
+
+
+def frame_set(videos: Mapping[str, Path], name: str) -> tuple[PictureSet, list[str]]:
+    """All frames of some videos as one set, and the video that each frame is of. One video is in memory at a
+    time; its hash is that of the files."""
+    from ddit_eval.metrics.sets import PictureSet
+
+    films = [film for film, path in videos.items() for _ in video.read(path).frames]
+    stacks = lambda: (video.read(path).frames for path in videos.values())  # noqa: E731 (read anew each time)
+    return PictureSet(f"frames of {name}", _hash(videos), len(films), stacks), films
+
+
+def _reference(reference: str | Path | None) -> dict[str, Path]:
+    """The reference's videos; none where there is no reference, or a set of the world."""
+    if reference is None or str(reference).startswith("world:"):
+        return {}
+    found = videos_of(Path(reference))
+    if not found:
+        raise DditError(f"{reference} holds no videos: give a folder of gifs, films or folders of frames")
+    return found
+
+
+def _without_partner(ours: Mapping[str, Path], theirs: Mapping[str, Path]) -> str | None:
+    """Why videos cannot be compared one to one; None where they can."""
+    if not (alone := sorted(set(ours) ^ set(theirs))):
+        return None
+    return f"needs videos of the same names: {len(alone)} have no partner, the first is {alone[0]!r}"
+
+
+def _hash(videos: Mapping[str, Path]) -> str:
+    """Of the content of all files, frames of a folder in the order of their names."""
+    from ddit_eval.metrics.sets.reference import hash_of_files
+
+    return hash_of_files(
+        file
+        for path in videos.values()
+        for file in (sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path])
+    )

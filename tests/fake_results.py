@@ -102,7 +102,8 @@ def _interval(values: np.ndarray) -> dict[str, Any]:
 
 
 def _spread(value: float, relative: float = 0.02) -> dict[str, float]:
-    return {"value": value, "low": value * (1 - relative), "high": value * (1 + relative)}
+    half = abs(value) * relative
+    return {"value": value, "low": value - half, "high": value + half}
 
 
 def _scales(method: Method, prompts: int, rng: np.random.Generator) -> list[list[int]]:
@@ -321,6 +322,7 @@ def _study(trials: int, rng: np.random.Generator) -> dict[str, Any]:
             {"name": "psnr", "direction": "maximize"},
         ],
         "prompts": 8,
+        "prompts_hash": "1" * 12,
         "confirmed": [],
         "trials": [
             {
@@ -329,6 +331,8 @@ def _study(trials: int, rng: np.random.Generator) -> dict[str, Any]:
                 "prompts": 8,
                 "tau": t,
                 "values": [c, q],
+                "intervals": {"cost": _spread(c), "quality": _spread(q)},
+                "schedules": ["1 1 2 4", "1 2 2 4"],
                 "pareto": pareto[n],
                 "state": "COMPLETE",
                 "constraints": [],
@@ -344,8 +348,43 @@ def _study(trials: int, rng: np.random.Generator) -> dict[str, Any]:
             tuned = {"cost": _spread(cost), "quality": _spread(quality)}
             content["confirmed"].append({"number": n, "tuned": tuned, "heldout": held, "stands": True})
         stopped = next(row for row in reversed(content["trials"]) if not row["pareto"])
+        del stopped["intervals"]
         stopped |= {"state": "PRUNED", "values": None, "partial": stopped["values"], "prompts": 2}
     return content
+
+
+def oracle() -> dict[str, Any]:
+    """Two ways and the oracle at one cost, in the form of oracle.json."""
+
+    def row(name: str, family: str, psnr: float, **more: Any) -> dict[str, Any]:
+        values = {"psnr": _spread(psnr), "mse": _spread(10 ** (-psnr / 10))}
+        return {"name": name, "family": family, "steps": 4, "cost": 0.7, **values, **more}
+
+    def gap(name: str, fixed: str, share: float | None) -> dict[str, Any]:
+        apart = {k: _spread(2.0) for k in ("over_fixed", "below_oracle", "gap")}
+        return {"name": name, "fixed": fixed, "cost": 0.7, "share": share and _spread(share), **apart}
+
+    return {
+        "n": 4,
+        "steps": 4,
+        "calibration": "2" * 12,
+        "rows": [
+            row("oracle-70", "oracle", 34.0),
+            row("ddit-70", "DDiT", 27.0),
+            row("calibrated-70", "calibrated", 31.0),
+            row("fine-first-70", "fine-first", 30.0, schedule=[1, 1, 2, 2]),
+        ],
+        "gap": [
+            gap("ddit-70", "fine-first", -0.5),
+            gap("ddit-70", "coarse-first", None),
+            gap("calibrated-70", "fine-first", 0.25),
+        ],
+        "harm": {
+            "scales": [2],
+            "mean": [[1e-3, 8e-4, 4e-4, 2e-4]],
+            "quartiles": [[[5e-4, 4e-4, 2e-4, 1e-4]], [[2e-3, 1e-3, 8e-4, 4e-4]]],
+        },
+    }
 
 
 def distillation() -> dict[str, Any]:

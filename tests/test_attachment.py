@@ -73,6 +73,25 @@ def test_bit_identical_at_scale_1(pipe: FluxPipeline, adapter: Adapter) -> None:
         assert torch.equal(run(pipe, TWO), plain)
 
 
+def test_attention_may_have_a_lora_too(pipe: FluxPipeline, adapter: Adapter) -> None:
+    wider = Adapter.from_base(pipe, rank=4, attention=True).eval()
+    wider.load_state_dict(wider.state_dict() | adapter.state_dict())
+    plain, layers = run(pipe, TWO), set(wider.config.layers) - set(adapter.config.layers)
+    kinds = {name.split("attn.")[1] for name in layers}
+    assert kinds == {"to_q", "to_k", "to_v", "to_out.0"}
+    with ddit_eval.attach(pipe, adapter, Fixed(2)):
+        before = run(pipe, TWO)
+    with ddit_eval.attach(pipe, wider, Fixed(2)) as handle:
+        torch.testing.assert_close(run(pipe, TWO), before)  # it starts at zero
+        for name in layers:
+            lora: Any = wider.branch(2).lora[name.replace(".", "-")]
+            torch.nn.init.normal_(lora.b, std=0.5)
+            assert not torch.allclose(run(pipe, TWO), before), name
+            torch.nn.init.zeros_(lora.b)
+        handle.policy = Fixed(1)
+        assert torch.equal(run(pipe, TWO), plain)
+
+
 def test_detach_restores(pipe: FluxPipeline, adapter: Adapter) -> None:
     plain, before = run(pipe), pipe.transformer.__dict__.get("forward")
     handle = ddit_eval.attach(pipe, adapter, Fixed(2))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -67,7 +68,13 @@ def test_run_evaluate_and_study_in_turn(experiment: Path, tmp_path: Path) -> Non
     assert first.exit_code == 0, first.exception
     assert "15 made, 0 kept" in first.output
     assert "0 made, 15 kept" in call("run", str(experiment), *places[:2]).output
-    assert call("evaluate", str(experiment), *places).exit_code == 0
+    measured = call("evaluate", str(experiment), *places)
+    assert measured.exit_code == 0, measured.exception
+    assert "psnr: higher is better; network: none" in measured.output
+    assert "minus base" in measured.output
+    quality = json.loads((tmp_path / "results" / "tiny" / "quality.json").read_text())
+    assert f"hash {quality['reference_hash'][:12]}" in measured.output
+    assert {"temporal_flickering", "psnr"} <= {row["metric"] for row in quality["damage"]}
     state = ["--state", str(tmp_path / "state")]
     assert call("study", str(experiment), *places[2:], *state).exit_code == 0
     written = {p.name for p in (tmp_path / "results" / "tiny").iterdir()}

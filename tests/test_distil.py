@@ -74,6 +74,12 @@ def test_a_run_can_begin_with_the_adapter_of_an_earlier_base(tmp_path):
     assert old.config.base != new.config.base
     for name, value in old.state_dict().items():
         torch.testing.assert_close(value, new.state_dict()[name], rtol=1e-2, atol=1e-4)
+    wider = config(tmp_path / "wider", pictures=4, lr=1e-9, attention=True, begin=str(tmp_path / "old"))
+    list(distil(wider, tiny_flux(seed=1)))
+    weights = Adapter.from_pretrained(tmp_path / "wider").state_dict()
+    assert old.state_dict().keys() < weights.keys()
+    for name, value in old.state_dict().items():
+        torch.testing.assert_close(value, weights[name], rtol=1e-2, atol=1e-4)
     with pytest.raises(DditError, match=r"rank 2 and this run 3"):
         list(distil(config(tmp_path / "other", rank=3, begin=str(tmp_path / "old")), tiny_flux()))
 

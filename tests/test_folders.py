@@ -44,7 +44,16 @@ def test_every_metric_that_applies(folders):
     assert sets["frechet-reader"]["n"] == sets["frechet-reader"]["n_reference"] == 8
     assert sets["frechet-reader"]["interval"]["value"] > 0
     assert sets["frechet-reader"]["warnings"]
+    # What the prompt asks for is compared with the reference's own pictures, prompt by prompt.
+    object_ = got["columns"]["object-accuracy"]
+    theirs = compare(folders[1])["columns"]["object-accuracy"]
+    assert object_["difference"]["value"] == pytest.approx(object_["value"] - theirs["value"])
+    assert object_["equivalence"]["margin"] == 0.05
+    assert "difference" not in got["columns"]["psnr"]  # it is a comparison already
+    assert got["pictures_hash"] != got["reference_hash"] == compare(folders[1])["pictures_hash"]
+    assert sets["frechet-reader"]["reference_hash"] == got["reference_hash"]
     alone = compare(folders[0])
+    assert alone["reference_hash"] is None
     assert alone["skipped"]["set metrics"] == "need a reference set"
     assert alone["skipped"]["psnr"] == "needs a reference folder"
     assert "object-accuracy" in alone["columns"]
@@ -72,6 +81,26 @@ def test_every_picture_is_decoded_once(folders, monkeypatch):
         assert numbers == pytest.approx(others, abs=1e-5)  # batches differ
 
 
+def test_many_pictures_are_extrapolated_and_features_kept(folders, tmp_path, monkeypatch):
+    from ddit_eval.metrics import sets
+    from ddit_eval.metrics.sets.networks import Network
+
+    calls: list[int] = []
+
+    def extract(pictures):
+        calls.append(len(pictures))
+        return pictures.mean((2, 3))[:, :2]
+
+    monkeypatch.setattr("ddit_eval.metrics.sets.networks._FACTORIES", {})
+    sets.register("light", lambda: Network("light", 2, "mean light", extract))
+    rows = compare(*folders, only=["frechet"], network="light", cache=tmp_path / "kept")["sets"]
+    assert [row["metric"] for row in rows] == ["frechet-light", "frechet-infinity-light"]
+    assert sum(calls) == 16  # once a picture, for both
+    again = compare(*folders, only=["frechet"], network="light", cache=tmp_path / "kept")["sets"]
+    assert sum(calls) == 16
+    assert again == rows
+
+
 def test_deep_pictures_are_refused(folders):
     Image.fromarray(np.zeros((64, 64), np.uint16)).save(folders[0] / "000.png")
     with pytest.raises(DditError, match=r"000\.png has more than 8 bits a channel"):
@@ -94,6 +123,11 @@ def test_the_command_prints_and_writes(folders, tmp_path):
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 0, result.exception
     assert "8 of" in result.output
+    assert compare(*folders, only=["psnr"])["pictures_hash"][:12] in result.output
+    result = CliRunner().invoke(app, ["evaluate", *map(str, folders)], env={"COLUMNS": "200"})
+    assert result.exit_code == 0, result.exception
+    assert "intervals of 95% each, not corrected" in result.output
+    assert "within 0.05" in result.output
     assert set(json.loads((tmp_path / "x.json").read_text())["columns"]) == {"psnr"}
 
 
@@ -151,13 +185,33 @@ def test_folders_of_videos(films, tmp_path):
     assert flicker["value"] == pytest.approx(np.mean(by_hand), abs=1e-6)
     assert flicker["difference"]["value"] == pytest.approx(np.mean(by_hand) - 1, abs=1e-6)
     assert got["columns"]["psnr"]["n"] == 3
+    assert got["reference_hash"] == compare(still)["pictures_hash"] != got["pictures_hash"]
     assert got["n"] == 3
+    sets = {row["metric"]: row for row in got["sets"]}
+    assert sets["frechet-reader"]["n"] == sets["frechet-reader"]["n_reference"] == 18  # frames
+    assert sets["frechet-reader"]["interval"]["value"] > 0
     alone = compare(moving)
     assert alone["skipped"]["psnr"] == "needs a reference folder"
     assert alone["skipped"]["overall_consistency-clip-world"] == "needs prompts"
     result = CliRunner().invoke(app, ["evaluate", str(moving), str(still), "--metric", "temporal_flickering"])
     assert result.exit_code == 0, result.exception
     assert "ours - theirs" in result.output
+
+
+def test_frames_are_resampled_video_by_video(films):
+    from ddit_eval.metrics import sets
+    from ddit_eval.video_folders import frame_set, videos_of
+
+    (ours, names), (theirs, _) = (frame_set(videos_of(folder), "films") for folder in films)
+    assert names == [name for name in "012" for _ in range(6)]
+    assert [len(stack) for stack in ours.pictures()] == [len(stack) for stack in ours.pictures()] == [6, 6, 6]
+    by_hand = sets.compare(ours, theirs, families=["kid"], groups=names)[0].interval
+    found = compare(*films, only=["kid"])["sets"][0]["interval"]
+    assert (found["low"], found["high"]) == pytest.approx((by_hand.low, by_hand.high))
+    single = sets.compare(ours, theirs, families=["kid"])[0].interval
+    assert (single.low, single.high) != pytest.approx((by_hand.low, by_hand.high), rel=0.1)
+    world = compare(films[0], "world:heldout:24:seed1:64px", only=["kid"])["sets"][0]
+    assert world["reference"] == "world:heldout:24:seed1:64px"
 
 
 def test_bad_folders_of_videos(films):
@@ -167,8 +221,15 @@ def test_bad_folders_of_videos(films):
     with pytest.raises(DditError, match="psnr: needs a reference"):
         compare(moving, only=["psnr"])
     (still / "1").rename(still / "7")
-    with pytest.raises(DditError, match="2 videos have no partner, the first is '1'"):
-        compare(moving, still)
+    with pytest.raises(DditError, match="2 have no partner, the first is '1'"):
+        compare(moving, still, only=["psnr"])
+    with pytest.raises(DditError, match="kid: needs a reference set"):
+        compare(moving, only=["kid"])
+    with pytest.raises(DditError, match="holds no videos"):
+        compare(moving, still / "0")
+    got = compare(moving, still, only=["temporal_flickering", "kid"])  # as a set
+    assert "difference" not in got["columns"]["temporal_flickering"]
+    assert got["sets"][0]["reference_hash"] == got["reference_hash"]
     (moving / "2" / "5.png").unlink()
     with pytest.raises(DditError, match="cut them alike"):
         compare(moving)

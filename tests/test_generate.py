@@ -218,6 +218,7 @@ def test_timing_has_a_row_a_method_and_the_null_row(tiny: Any, tmp_path: Path) -
     assert 0 < stages["transformer"] < stages["denoise"]
     assert [row["scale"] for row in content["scales"]] == [1, 2]
     assert all(row["bound"] > 0 for row in content["scales"])
+    assert all(row["counted"] == row["flops"] for row in content["scales"])  # the formula and torch agree
     steps = sum(row["runs"] * (2 if row["method"] == "steps-2" else 4) for row in content["rows"])
     null = content["rows"][0]["runs"] * 4
     assert sum(row["n"] for row in content["scales"]) == steps + null  # and none of the warm-up

@@ -256,7 +256,7 @@ def test_from_pipeline_to_oracle(bench: Any, tmp_path: Path) -> None:
     from ddit_eval.figures import save
     from ddit_eval.figures.oracle import WAYS, oracle_figure
     from ddit_eval.files import write_json
-    from ddit_eval.harm.compare import CALIBRATION, calibrate, compare
+    from ddit_eval.harm.compare import CALIBRATION, calibrate, compare, foreign
     from ddit_eval.policies import Calibrated
     from ddit_eval.prompts import load_prompts
 
@@ -283,6 +283,9 @@ def test_from_pipeline_to_oracle(bench: Any, tmp_path: Path) -> None:
     assert all(0 < row["cost"] <= 1 for row in content["rows"])
     assert {row["name"] for row in content["additivity"]} >= {"oracle-80", "shared-60", "random-80"}
     assert len(content["gap"]) == 3 * 2 * 4
+    assert foreign(found, bench) == []
+    old = found.model_copy(update={"made": found.made | {"adapter_hash": "0" * 12}})
+    assert foreign(old, bench) == ["adapter"]
     written = save(oracle_figure(content), tmp_path / "oracle", formats=("png",))
     assert written[0].stat().st_size > 10_000
 

@@ -18,8 +18,10 @@ from ddit_eval.errors import DditError
 from ddit_eval.report.blocks import Table, Text, to_markdown
 from ddit_eval.report.controls import COMBINED, compare, fewer_steps_at
 from ddit_eval.report.document import document
+from ddit_eval.report.oracle_blocks import gap_line
 from ddit_eval.report.page import to_html
 from ddit_eval.report.plots import chosen
+from ddit_eval.report.plots import study as draw_study
 from ddit_eval.report.results import Results, load
 from ddit_eval.report.verdict import compare_orders, judge, orders_line
 from ddit_eval.report.wording import show
@@ -354,22 +356,50 @@ def test_markup_is_escaped() -> None:
     assert "x|&lt;b&gt;" in to_html([table, Text("t")], "<title>")
 
 
-def test_the_oracle_and_the_study_are_shown_where_they_are_there() -> None:
+def test_the_study_is_shown_where_it_is_there() -> None:
     results = field_of(30.0)
-    psnr = {"value": 31.5, "low": 30.0, "high": 33.0, "n": 8}
     trial = {"number": 0, "params": {"steps": 24}, "tau": 0.1, "values": [0.5, 30.0], "pareto": True,
              "state": "COMPLETE", "constraints": []}  # fmt: skip
-    full = replace(
-        results,
-        oracle={"rows": [{"name": "oracle-50", "family": "oracle", "cost": 0.5, "psnr": psnr}]},
-        study={"objectives": [{"name": "relative_flops"}, {"name": "psnr"}], "trials": [trial]},
-    )
+    study = {"objectives": [{"name": "relative_flops"}, {"name": "psnr"}], "trials": [trial]}
+    full = replace(results, study=study)
     text = to_markdown(document(full, judge(full), {}))
-    assert "| oracle-50 | 50 % | 31.5 [30.0, 33.0] |" in text
     assert "The study: 1 trials, 1 complete, 0 stopped early, 0 infeasible; 1 on the front." in text
-    bare = to_markdown(document(results, judge(results), {}))
-    assert "oracle" not in bare
-    assert "The study:" not in bare
+    assert "The study:" not in to_markdown(document(results, judge(results), {}))
+
+
+def test_the_report_says_how_much_of_the_gap_to_the_oracle_is_closed() -> None:
+    results = field_of(30.0)
+    full = replace(results, oracle=fake_results.oracle())
+    text = to_markdown(document(full, judge(full), {}))
+    assert "the DDiT rule closes -50 % [-51, -49] over fine-first; our calibrated policy closes 25 %" in text
+    assert "| oracle-70 | 70 % | 34.0 [" in text
+    (ours,) = [line for line in text.splitlines() if line.startswith("| calibrated-70 | 70 % | fine-first")]
+    assert "| 25 % [" in ours
+    (unsure,) = [line for line in text.splitlines() if line.startswith("| ddit-70 | 70 % | coarse-first")]
+    assert unsure.endswith("| – |")
+    assert "oracle" not in to_markdown(document(results, judge(results), {}))
+
+
+def test_shares_at_several_costs_are_a_range_and_none_is_told() -> None:
+    oracle = fake_results.oracle()
+    again = {**oracle["gap"][2], "share": {**oracle["gap"][2]["share"], "value": 0.4}}
+    assert "policy closes 25 to 40 % [24, 26] over fine-first" in gap_line(
+        {**oracle, "gap": [*oracle["gap"], again]}
+    )
+    assert gap_line({**oracle, "gap": []}).endswith("no share of a gap can be given.")
+    lost = {"name": "ddit-70", "fixed": "fewer steps", "cost": 0.7, "share": None,
+            "gap": {"value": -9.0, "low": -12.0, "high": -6.0}}  # fmt: skip
+    assert gap_line({**oracle, "gap": [lost]}).endswith("The oracle itself loses to fewer steps.")
+
+
+def test_the_oracle_bounds_the_study_only_where_both_measure_the_same() -> None:
+    study = fake_results._study(12, np.random.default_rng(0))
+    other = {**study, "objectives": [{"name": "relative_tokens"}, {"name": "psnr"}]}
+    for data, bounded in ((study, True), (other, False)):
+        figure = draw_study(data, fake_results.oracle())
+        assert figure is not None
+        names = [text.get_text() for text in figure.legends[0].get_texts()]
+        assert ("oracle, held out" in names) == bounded
 
 
 def test_the_comparisons_say_what_holm_leaves_of_them() -> None:

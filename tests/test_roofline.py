@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from ddit_eval.cli import show
+from ddit_eval.cli.show import step_bar
 from ddit_eval.errors import DditError
 from ddit_eval.figures import Bar, step_roofline
 from ddit_eval.roofline import bound, by_scale
@@ -31,3 +33,32 @@ def test_the_figure_names_what_is_reached():
     assert [t.get_text() for t in axes.get_yticklabels()] == ["p", "2p"]
     with pytest.raises(DditError, match="at least one scale"):
         step_roofline([])
+
+
+def test_the_bar_of_a_step_is_full_up_to_the_bound():
+    assert step_bar(0.4, 0.1, 0.4, width=8) == "██░░░░░░"
+    assert step_bar(0.1, 0.05, 0.4, width=8) == "█░"
+    assert step_bar(0.4, 0.5, 0.4, width=8) == "█" * 8  # never above its bound
+
+
+def test_what_time_prints(capsys, monkeypatch):
+    from rich.console import Console
+
+    rows = by_scale({1: [0.2, 0.2], 2: [0.1]}, {1: 10**10, 2: 10**9}, 10**6, MACHINE)
+    one = {"value": 1.0, "low": 1.0, "high": 1.0}
+    timing = {
+        "rows": [{"method": "base", "speedup": one, "seconds": {"p50": 4.0, "p95": 5.0}, "stages": {}}],
+        "machine": MACHINE | {"matmul_dtype": "float32"},
+        "scales": [row.to_json() | {"counted": row.flops + (row.scale == 2) * 10**7} for row in rows],
+        "null": None,
+        "batch": 1,
+        "prompts": 4,
+    }
+    monkeypatch.setattr(show, "stdout", Console(width=160))
+    show.show_timing(timing)
+    printed = capsys.readouterr().out
+    assert "p95 s" in printed
+    assert "50 %" in printed  # of 100 GFLOP/s
+    assert "█" * 8 + "░" * 8 in printed
+    assert "at 2p torch counts 1.010 GFLOP a step and the formula says 1.000" in printed
+    assert "at 1p torch" not in printed

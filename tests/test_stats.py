@@ -198,6 +198,12 @@ def test_holm_by_hand() -> None:
         stats.holm([1.5])
 
 
+def test_many_intervals_say_how_many_miss() -> None:
+    assert stats.note_of_many(1) is None
+    assert "40 intervals" in str(stats.note_of_many(40))
+    assert "about 2.0 of them" in str(stats.note_of_many(40))
+
+
 def test_by_prompt() -> None:
     got = stats.by_prompt([1.0, 3.0, 5.0, nan, nan], ["a", "a", "b", "b", "c"])
     np.testing.assert_array_equal(got, [2.0, 5.0, nan])

@@ -12,6 +12,7 @@ import pytest
 from ddit_eval.config import Study
 from ddit_eval.errors import DditError
 from ddit_eval.policies import Policy
+from ddit_eval.prompts import prompts_hash
 from ddit_eval.study import claims, export, run_study
 from ddit_eval.study.confirm import spread
 from ddit_eval.study.measure import Reading, prompt_sets, reseeded
@@ -98,6 +99,11 @@ def test_every_rule_is_tried_and_stopped_trials_say_where(whole: Any) -> None:
         assert not row["pareto"]
     complete = [row for row in rows if row["state"] == "COMPLETE"]
     assert all(row["prompts"] == SPACE.prompts and len(row["values"]) == 2 for row in complete)
+    assert all(row["schedules"] == ["1 2 1 2 1 2"] * row["prompts"] for row in rows)
+    for row in complete:
+        cost, quality = (row["intervals"][name] for name in ("cost", "quality"))
+        assert [cost["value"], quality["value"]] == pytest.approx(row["values"])
+        assert quality["low"] <= quality["value"] <= quality["high"]
     # Those of the first generation have nobody to be compared with.
     assert all(row["state"] == "COMPLETE" for row in rows[: SPACE.generation])
     for row in complete:
@@ -299,6 +305,9 @@ def test_a_whole_study_on_the_tiny_pipeline(tiny: Any, tmp_path: Path) -> None:
     assert (tmp_path / "a/study.json").read_bytes() == (tmp_path / "b/study.json").read_bytes()
     assert len(list((tmp_path / "state-a").glob("study-*.journal"))) == 1
     assert len(first["trials"]) == 5
+    assert first["prompts_hash"] == prompts_hash(prompt_sets(experiment)[0])
+    for row in first["trials"]:
+        assert [len(line.split()) for line in row["schedules"]] == [row["params"]["steps"]] * row["prompts"]
     assert first["trials"][0]["tau"] != first["trials"][0]["params"]["tau_relative"]
     assert first["confirmed"]
     # Every trial has its two pictures, and there is a note that shows them.

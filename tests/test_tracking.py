@@ -22,12 +22,14 @@ mlflow = pytest.importorskip("mlflow")
 
 
 METHODS = ("base", "steps-12", "always-2p", "ddit-o3", "random")
+WAYS = ("oracle-70", "ddit-70", "calibrated-70", "fine-first-70")
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("project")
-    fake_results.write(root, prompts=4, trials=3, only=METHODS)
+    folder = fake_results.write(root, prompts=4, trials=3, only=METHODS)
+    (folder / "oracle.json").write_text(json.dumps(fake_results.oracle()))
     return root
 
 
@@ -58,8 +60,8 @@ def runs(uri: str) -> dict[str, list]:
     return found
 
 
-def test_one_run_a_method_and_one_a_trial(first: int, uri: str) -> None:
-    names = set(METHODS) | {f"trial-{i:03d}" for i in range(3)}
+def test_one_run_a_method_a_trial_and_a_row_of_the_oracle(first: int, uri: str) -> None:
+    names = set(METHODS) | {f"trial-{i:03d}" for i in range(3)} | {f"{way} at equal cost" for way in WAYS}
     found = runs(uri)
     assert first == len(names)
     assert set(found) == names
@@ -100,8 +102,34 @@ def test_a_method_run_holds_parameters_metrics_steps_and_artifacts(
 def test_a_trial_run_holds_its_values_and_the_study(first: int, uri: str) -> None:
     run = runs(uri)["trial-001"][0]
     assert run.data.tags["study"] == "tau-rho-scales"
-    assert set(run.data.metrics) == {"relative_flops", "psnr"}
+    assert (run.data.tags["method"], run.data.tags["feasible"]) == ("threshold", "true")
+    names = {f"{name}{end}" for name in ("relative_flops", "psnr") for end in ("", "_low", "_high")}
+    assert set(run.data.metrics) == names
+    assert run.data.metrics["psnr_low"] < run.data.metrics["psnr"] < run.data.metrics["psnr_high"]
     assert "tau" in run.data.params
+    assert run.inputs.dataset_inputs[0].dataset.digest == "1" * 12
+    found = {a.path for a in mlflow.MlflowClient(uri).list_artifacts(run.info.run_id)}
+    assert found == {"config.yaml", "schedule.png"}
+
+
+def test_a_row_of_the_oracle_holds_the_share_of_the_gap(first: int, uri: str) -> None:
+    found = runs(uri)
+    ours = found["calibrated-70 at equal cost"][0]
+    assert (ours.data.tags["study"], ours.data.tags["method"]) == ("quick-oracle", "calibrated")
+    assert ours.data.metrics["gap_closed_fine-first"] == 0.25
+    assert ours.data.metrics["relative_flops"] == 0.7
+    fixed = found["fine-first-70 at equal cost"][0]
+    history = mlflow.MlflowClient(uri).get_metric_history(fixed.info.run_id, "step_scale")
+    assert [m.value for m in history] == [1, 1, 2, 2]
+
+
+def test_methods_trials_and_the_oracle_share_the_axes_of_one_chart(first: int, uri: str) -> None:
+    same = [run for group in runs(uri).values() for run in group]
+    assert {run.data.tags["kind"] for run in same} == {"method", "trial", "oracle"}
+    for run in same:
+        assert {"relative_flops", "psnr"} <= set(run.data.metrics)
+        assert {"study", "method", "model"} <= set(run.data.tags)
+    assert runs(uri)["base"][0].data.metrics["relative_flops"] == pytest.approx(1)
 
 
 def test_a_second_pass_logs_nothing(first: int, uri: str, project: Path) -> None:

@@ -16,7 +16,8 @@ stdout = Console()
 stderr = Console(stderr=True)
 
 
-def _first() -> bool:
+def first() -> bool:
+    """Whether this is the process that prints, of several."""
     return os.environ.get("RANK", "0") == "0"
 
 
@@ -34,7 +35,7 @@ def remark(message: str, category: type[Warning]) -> None:
 
 def say(message: str) -> None:
     """A line of result, from the first process."""
-    if _first():
+    if first():
         stdout.print(message, soft_wrap=True, highlight=False)
 
 
@@ -54,7 +55,7 @@ def progress(what: str) -> Iterator[Callable[[int, int, str], None]]:
         TextColumn("[bold]{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
         TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[label]}"),
     )  # fmt: skip
-    with Progress(*columns, console=stderr, disable=not _first()) as bar:
+    with Progress(*columns, console=stderr, disable=not first()) as bar:
         task = bar.add_task(what, total=None, label="")
         yield lambda done, total, label: bar.update(task, completed=done, total=total, label=label)
 
@@ -74,36 +75,55 @@ def show_columns(content: Mapping[str, Any]) -> None:
     """What `folders.compare` measured: a line a column, then what was left out and why."""
     from rich.table import Table
 
-    from ddit_eval.stats import Interval
+    from ddit_eval.stats import Interval, note_of_many
 
     against = f" against {content['reference']}" if content["reference"] else ""
     table = Table(title=escape(f"{content['n']} of {content['pictures']}{against}"))
     table.add_column("metric")
     paired = any("difference" in column for column in content["columns"].values())
-    for head in ("mean [95 %]", *(("ours - theirs",) if paired else ()), "better", "N"):
+    tested = any("equivalence" in column for column in content["columns"].values())
+    heads = ("mean [95 %]", *["ours - theirs"] * paired, *["no loss?"] * tested, "better", "N")
+    for head in heads:
         table.add_column(head, justify="right")
     table.add_column("network")
     for name, column in content["columns"].items():
         value = Interval.from_json(column)
         network = column["network"] or "none"
         change = [str(Interval.from_json(column["difference"]))] if "difference" in column else [""] * paired
+        change += [no_loss(column.get("equivalence"))] * tested
         cells = [str(value), *change, column["direction"], str(value.n), network]
         table.add_row(name, *map(escape, cells))
     for row in content["sets"]:
         value = Interval.from_json(row["interval"])
         count = f"{row['n']} / {row['n_reference']}"
-        cells = [str(value), *[""] * paired, row["direction"], count, row["network"]]
+        cells = [str(value), *[""] * (paired + tested), row["direction"], count, row["network"]]
         table.add_row(row["metric"], *map(escape, cells))
     stdout.print(table)
+    hashes = [
+        f"{what} {content[f'{what}_hash'][:12]}"
+        for what in ("pictures", "reference")
+        if content[f"{what}_hash"]
+    ]
+    stdout.print(f"[dim]hashes:[/] {', '.join(hashes)}", soft_wrap=True, highlight=False)
+    if note := note_of_many(len(content["columns"]) + len(content["sets"])):
+        stdout.print(f"[yellow]take care:[/] {note}", soft_wrap=True, highlight=False)
     for warning in dict.fromkeys(w for row in content["sets"] for w in row["warnings"]):
         stdout.print(f"[yellow]take care:[/] {escape(warning)}", soft_wrap=True, highlight=False)
     for name, why in content["skipped"].items():
         stdout.print(f"[dim]{name} left out:[/] {escape(why)}", soft_wrap=True, highlight=False)
 
 
+def no_loss(test: Mapping[str, Any] | None) -> str:
+    """The outcome of an equivalence test: within the margin or not shown to be."""
+    if test is None:
+        return ""
+    verdict = "equivalent" if test["equivalent"] else "not worse" if test["non_inferior"] else "not shown"
+    return f"{verdict} within {test['margin']:g}"
+
+
 def show_timing(timing: Mapping[str, Any]) -> None:
     """The content of timing.json as two tables: methods against the base, and steps against the machine."""
-    if not _first():
+    if not first():
         return
     from rich.table import Table
 
@@ -140,8 +160,25 @@ def show_timing(timing: Mapping[str, Any]) -> None:
     steps = Table(title=f"a step, against this machine's {matrices} and {machine['copy_gb_s']:g} GB/s")
     for head in ("scale", "p50 ms", "p95 ms", "GFLOP", "bound ms", "set by", "reached"):
         steps.add_column(head, justify="right")
+    steps.add_column("█ bound, ░ above it")
+    longest = max((row["p50"] for row in timing["scales"]), default=0.0)
     for row in timing["scales"]:
         times = (f"{1000 * row[k]:.1f}" for k in ("p50", "p95"))
         work, least = f"{row['flops'] / 1e9:.2f}", f"{1000 * row['bound']:.1f}"
-        steps.add_row(f"{row['scale']}p", *times, work, least, row["limit"], f"{100 * row['share']:.0f} %")
+        reached = f"{100 * row['share']:.0f} %"
+        bar = step_bar(row["p50"], row["bound"], longest)
+        steps.add_row(f"{row['scale']}p", *times, work, least, row["limit"], reached, bar)
     stdout.print(steps)
+    for row in timing["scales"]:
+        if (counted := row.get("counted", row["flops"])) != row["flops"]:
+            stdout.print(
+                f"[yellow]take care:[/] at {row['scale']}p torch counts {counted / 1e9:.3f} GFLOP a step and "
+                f"the formula says {row['flops'] / 1e9:.3f}"
+            )
+
+
+def step_bar(seconds: float, bound: float, longest: float, width: int = 16) -> str:
+    """A step's time as a bar, `longest` as wide as `width`; full as far as the machine's bound goes."""
+    whole = max(1, round(width * seconds / longest))
+    full = min(whole, round(whole * bound / seconds))
+    return "█" * full + "░" * (whole - full)

@@ -54,34 +54,39 @@ def evaluate(
         str, typer.Option(help="Features of the set metrics: reader, inception, dinov2, clip.")
     ] = "reader",
     out: Annotated[Path | None, typer.Option(help="For a folder: write the numbers here, as JSON.")] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="For a folder: keep features here from one call to the next.")
+    ] = None,
     runs: Runs = RUNS,
     results: Results = RESULTS,
 ) -> None:
     """Measure the pictures of an experiment, or of any folder, with intervals over prompts.
 
-    An experiment: writes quality.json, samples.csv and traces.json. A folder: prints every metric that
-    applies, with its N and its network. `ddit-eval evaluate mine theirs --prompts prompts.txt`
+    Prints every metric that applies, with its N and its network. An experiment: writes quality.json,
+    samples.csv and traces.json as well. `ddit-eval evaluate mine theirs --prompts prompts.txt`
     """
     if target.suffix not in (".yaml", ".yml"):
         from ddit_eval.files import write_json
         from ddit_eval.folders import compare
 
         quiet_libraries()
-        content = compare(target, reference, prompts, metric or (), network)
+        content = compare(target, reference, prompts, metric or (), network, cache)
         show_columns(content)
         if out:
             write_json(out, content)
         return
-    if reference or prompts or metric or out:
+    if reference or prompts or metric or out or cache:
         raise DditError(f"{target} is an experiment: it names its own reference, prompts and metrics")
     from ddit_eval.config import load_experiment
 
     config = load_experiment(target)
+    from ddit_eval.cli.show_quality import show_quality
     from ddit_eval.evaluate import evaluate as measure
 
     quiet_libraries()
     with progress("methods") as step:
-        measure(config, runs / config.profile, results / config.profile, progress=step)
+        quality = measure(config, runs / config.profile, results / config.profile, progress=step)
+    show_quality(quality)
     say(f"wrote {results / config.profile / 'quality.json'}")
 
 

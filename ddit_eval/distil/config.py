@@ -42,6 +42,7 @@ class DistilConfig(BaseModel):
     out: Path
     scales: tuple[PositiveInt, ...] = (2, 4)
     rank: PositiveInt = 32
+    attention: bool = False  # LoRA on the attention's layers too, which the paper does not have
     detail: DetailConfig = DetailConfig()
     source: Source = Source()
     pictures: PositiveInt = 20_000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,8 @@ import torch
 from torch import Tensor
 
 from ddit_eval.errors import DditError
+from ddit_eval.families import family_of
+from ddit_eval.families.video import normalised
 
 
 @dataclass
@@ -29,9 +32,11 @@ def sample_timesteps(count: int, tokens: int, generator: torch.Generator | None 
 
 @torch.no_grad()
 def encode(pipe: Any, pictures: Tensor) -> Tensor:
-    """Pictures (B, 3, H, W) in [-1, 1] to normalised latents (B, C, h, w), float32."""
+    """Pictures (B, 3, H, W), or clips (B, 3, F, H, W), in [-1, 1] to normalised latents, float32."""
     vae = pipe.vae
     z = vae.encode(pictures.to(vae.device, vae.dtype)).latent_dist.mode()
+    if z.ndim == 5:
+        return normalised(vae, z.float())
     return ((z - vae.config.shift_factor) * vae.config.scaling_factor).float()
 
 
@@ -62,11 +67,31 @@ def flux_inputs(
     return Noised(kwargs, t)
 
 
-def inputs_for(pipe: Any) -> Any:
-    """The input builder of this pipeline's family."""
-    if type(pipe.transformer).__name__ == "FluxTransformer2DModel":
-        return flux_inputs
-    raise DditError(
-        f"distillation knows no inputs for {type(pipe.transformer).__name__}; "
-        "supported: FluxTransformer2DModel"
+@torch.no_grad()
+def wan_inputs(
+    pipe: Any, latents: Tensor, prompts: list[str], t: Tensor, noise: Tensor, text_tokens: int
+) -> Noised:
+    """Wan's inputs for latents (B, C, F, h, w) at times t (B,)."""
+    device, dtype = latents.device, pipe.transformer.dtype
+    text, _ = pipe.encode_prompt(
+        prompts, do_classifier_free_guidance=False, max_sequence_length=text_tokens, device=device
     )
+    mix = t.to(device)[:, None, None, None, None]
+    kwargs: dict[str, Any] = {
+        "hidden_states": ((1 - mix) * latents + mix * noise.to(device)).to(dtype),
+        "timestep": t.to(device) * 1000,
+        "encoder_hidden_states": text.to(dtype),
+        "return_dict": False,
+    }
+    return Noised(kwargs, t)
+
+
+INPUTS = {"flux": flux_inputs, "wan": wan_inputs}
+
+
+def inputs_for(pipe: Any) -> Callable[[Any, Tensor, list[str], Tensor, Tensor, int], Noised]:
+    """The input builder of this pipeline's family. Raises `DditError` where there is none."""
+    family = family_of(pipe.transformer)
+    if family.name not in INPUTS:
+        raise DditError(f"distillation knows no inputs for {family.name}; supported: {', '.join(INPUTS)}")
+    return INPUTS[family.name]

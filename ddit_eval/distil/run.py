@@ -56,7 +56,12 @@ class Distiller:
         model = known(config.model)
         self.text_tokens = config.text_tokens or (model.text_tokens if model else 512)
         self.adapter = Adapter.from_base(
-            self.pipe, scales=config.scales, rank=config.rank, detail=config.detail, seed=config.seed
+            self.pipe,
+            scales=config.scales,
+            rank=config.rank,
+            detail=config.detail,
+            attention=config.attention,
+            seed=config.seed,
         ).to(self.accelerator.device)
         self.optimizer = _optimizer(config, self.adapter)
         self.draw = pictures_of(config.source)
@@ -65,12 +70,15 @@ class Distiller:
 
     def begin(self) -> None:
         """Take over the weights of `config.begin`: when a base is trained further, its adapter need not
-        start from nothing. Raises `DditError` where its shape is another one."""
+        start from nothing. Layers that had no LoRA begin at zero. Raises `DditError` where its shape is
+        another one."""
         if self.config.begin is None:
             return
         earlier = Adapter.from_pretrained(self.config.begin)
         ours = self.adapter.config.model_dump(exclude={"base"})
         theirs = earlier.config.model_dump(exclude={"base"})
+        if theirs["layers"].items() <= ours["layers"].items():
+            theirs["layers"] = ours["layers"]
         differing = [name for name in ours if ours[name] != theirs[name]]
         if differing:
             name = differing[0]
@@ -78,7 +86,8 @@ class Distiller:
                 f"begin: the adapter {self.config.begin} has {name} {theirs[name]} and this run "
                 f"{ours[name]}; make them equal, or leave `begin` out"
             )
-        self.adapter.load_state_dict({k: v.float() for k, v in earlier.state_dict().items()})
+        weights = {k: v.float() for k, v in earlier.state_dict().items()}
+        self.adapter.load_state_dict(self.adapter.state_dict() | weights)
 
     def train_step(self, handle: Any) -> Row:
         """One optimizer step; a pure function of (weights, step)."""

@@ -54,6 +54,10 @@ class Family:
         """The linear layers of every block's feed-forward on the image stream, by name."""
         raise NotImplementedError
 
+    def attentions(self, transformer: Any) -> Iterator[tuple[str, nn.Module]]:
+        """The linear layers that attention on the image stream passes through, by name."""
+        raise NotImplementedError
+
     def embedding_of(self, transformer: Any) -> tuple[Tensor, Tensor]:
         """Weight (d, C_in) and bias (d,) of the embedding, as a linear layer on base tokens."""
         layer = plain(getattr(transformer, self.embedding))

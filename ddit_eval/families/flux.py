@@ -45,6 +45,15 @@ class Flux(Family):
             yield f"single_transformer_blocks.{i}.proj_mlp", block.proj_mlp
             yield f"single_transformer_blocks.{i}.proj_out", block.proj_out
 
+    def attentions(self, transformer: Any) -> Iterator[tuple[str, nn.Module]]:
+        """Queries, keys and values of the image; a single block's output projection is its feed-forward's."""
+        for blocks in ("transformer_blocks", "single_transformer_blocks"):
+            for i, block in enumerate(getattr(transformer, blocks)):
+                for name in ("to_q", "to_k", "to_v"):
+                    yield f"{blocks}.{i}.attn.{name}", getattr(block.attn, name)
+                if blocks == "transformer_blocks":
+                    yield f"{blocks}.{i}.attn.to_out.0", block.attn.to_out[0]
+
     def read(self, transformer: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call:
         given = {**dict(zip(_POSITIONAL, args, strict=False)), **kwargs}
         image_ids, text_ids = given["img_ids"], given["txt_ids"]

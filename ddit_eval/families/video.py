@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -19,3 +21,12 @@ def grid_ids(grid: Grid, device: torch.device) -> Tensor:
     """Frame, row and column of every base token, (N, 3) float32."""
     axes = [torch.arange(n, dtype=torch.float32, device=device) for n in grid]
     return torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).view(-1, 3)
+
+
+def normalised(vae: Any, latents: Tensor) -> Tensor:
+    """Latents (B, C, F, H, W) as the transformer sees them: mean 0, variance 1 in each channel."""
+    mean, std = (
+        torch.tensor(values, device=latents.device).view(1, -1, 1, 1, 1)
+        for values in (vae.config.latents_mean, vae.config.latents_std)
+    )
+    return (latents - mean) / std

@@ -36,6 +36,14 @@ class Wan(Family):
             yield f"blocks.{i}.ffn.net.0.proj", block.ffn.net[0].proj
             yield f"blocks.{i}.ffn.net.2", block.ffn.net[2]
 
+    def attentions(self, transformer: Any) -> Iterator[tuple[str, nn.Module]]:
+        """Self-attention, and the queries of the attention to the text."""
+        for i, block in enumerate(transformer.blocks):
+            for name in ("to_q", "to_k", "to_v"):
+                yield f"blocks.{i}.attn1.{name}", getattr(block.attn1, name)
+            yield f"blocks.{i}.attn1.to_out.0", block.attn1.to_out[0]
+            yield f"blocks.{i}.attn2.to_q", block.attn2.to_q
+
     def embedding_of(self, transformer: Any) -> tuple[Tensor, Tensor]:
         layer = plain(transformer.patch_embedding)
         return layer.weight.flatten(1), layer.bias
@@ -78,6 +86,9 @@ class Wan(Family):
         ]  # fmt: skip
         cos, sin = (torch.cat([pair[i] for pair in tables], 1).to(table.dtype) for i in (0, 1))
         return cos[None, :, None], sin[None, :, None]
+
+    def fewest_positions(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (args[0][:1, :1, :1, : self.patch, : self.patch],)
 
     def embedded(self, output: Tensor) -> Tensor:
         return output.flatten(2).transpose(1, 2)

@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from ddit_eval.errors import DditError
 from ddit_eval.figures.labels import label_points
-from ddit_eval.figures.style import BLUE, COLUMN, FAINT, ORANGE, VERMILION, darker, new_figure, styled
+from ddit_eval.figures.style import BLACK, BLUE, COLUMN, FAINT, ORANGE, VERMILION, darker, new_figure, styled
 
 
 @dataclass(frozen=True)
@@ -43,13 +43,15 @@ def pareto_front(
     *,
     names: tuple[str, str] = ("cost", "quality"),
     confirmed: Sequence[Confirmed] = (),
+    oracle: Sequence[tuple[float, tuple[float, float, float]]] = (),
     width: float = COLUMN,
     height: float | None = None,
 ) -> Figure:
     """All trials; those on the front joined by a line and labelled.
 
     Infeasible ones are hollow, those stopped early crosses. A dotted line leads from a point of the front to
-    its values on held-out prompts: one that is longer than the others' is over-fitting.
+    its values on held-out prompts: one that is longer than the others' is over-fitting. `oracle`: (x, y with
+    its interval) of the best schedules that there are.
     """
     if not trials:
         raise DditError("the study has no finished trial to draw; run it first")
@@ -91,6 +93,13 @@ def pareto_front(
             point.x[0], point.y[0], xerr=_reach(point.x), yerr=_reach(point.y), fmt="D", color=ORANGE,
             markersize=3.5, elinewidth=0.9, label=None if i else "on held-out prompts",
         )  # fmt: skip
+    if oracle:
+        best = sorted(oracle)
+        axes.errorbar(
+            [x for x, _ in best], [y[0] for _, y in best],
+            yerr=[[r[0] for r in reach] for reach in zip(*(_reach(y) for _, y in best), strict=True)],
+            fmt="--*", color=BLACK, markersize=6, linewidth=0.9, elinewidth=0.9, label="oracle, held out",
+        )  # fmt: skip
     axes.set_xlabel(names[0])
     axes.set_ylabel(names[1])
     axes.xaxis.set_major_locator(MaxNLocator(6))
@@ -98,7 +107,7 @@ def pareto_front(
     axes.grid(True, zorder=-2)
     figure.legend(
         loc="outside lower center",
-        ncols=2 if stopped or confirmed else 3,
+        ncols=2 if stopped or confirmed or oracle else 3,
         columnspacing=1.2,
         handletextpad=0.4,
     )

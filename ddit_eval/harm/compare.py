@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -159,6 +160,12 @@ def compare(
     data: `rows` (cost, PSNR and MSE with intervals), `gap` (see `gap.gap`), `additivity`, `harm`.
     """
     steps, settings = bench.experiment.steps, bench.experiment.oracle
+    if other := foreign(calibration, bench):
+        warnings.warn(
+            f"the calibration was measured on another {' and another '.join(other)}; measure it again with "
+            "`ddit-eval calibrate`",
+            stacklevel=2,
+        )
     costs, every = settings.costs, settings.every
     prompts = load_prompts(bench.experiment.prompts)[: settings.prompts]
     table = bench.table(prompts, steps, state, every, progress)
@@ -200,6 +207,13 @@ def compare(
             "quartiles": [np.exp(np.quantile(log_harm, q, 0)).T.tolist() for q in (0.25, 0.75)],
         },
     }
+
+
+def foreign(calibration: Calibration, bench: Bench) -> list[str]:
+    """Which of model and adapter are not those that the calibration was measured on."""
+    hashes = {"model": bench.weights.model_hash, "adapter": bench.weights.adapter_hash}
+    known = calibration.made
+    return [what for what, now in hashes.items() if known.get(f"{what}_hash", now) != now]
 
 
 def marginals(calibration: Calibration, steps: int) -> np.ndarray:

@@ -17,6 +17,7 @@ from scipy.optimize import linear_sum_assignment
 
 from ddit_eval.metrics.metric import Column, Metric
 from ddit_eval.metrics.reader_lpips import missing
+from ddit_eval.metrics.weights import READER, shipped
 from ddit_eval.world.caption import Prompt, ThingWords, parse
 
 if TYPE_CHECKING:
@@ -169,5 +170,6 @@ METRIC = Metric(
     source="objects read off the picture, assigned one to one to the caption's things",
     network="world reader (shipped)",
     note="mean over the pictures whose prompt asks; the reader's own errors are included",
+    weights=shipped(READER),
     missing=missing,
 )

@@ -32,5 +32,6 @@ METRIC = Metric(
     source="LAION aesthetic predictor v1: a linear head on unit features, trained on scores of 1 to 10",
     network=NETWORKS["aesthetic_quality"],
     note="opinions of photographs and paintings; of pictures of the captioned world it says little",
+    weights=f"{CLIP_L14}, {AESTHETIC}",
     missing=missing,
 )

@@ -21,7 +21,6 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,8 +31,8 @@ from torch import Tensor
 from ddit_eval.errors import DditError
 from ddit_eval.files import read_json
 from ddit_eval.metrics.metric import Column, Metric
+from ddit_eval.metrics.weights import SHIPPED, shipped, stamp_of, wrong_hash
 from ddit_eval.metrics.weights import sha256 as hash_of_file
-from ddit_eval.metrics.weights import stamp_of, wrong_hash
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -358,13 +357,25 @@ def clip_metric(
         source=SOURCE,
         network=f"{title or source.name} ({weights.name}{digest})",
         note=note,
+        weights=shipped(weights) if SHIPPED in weights.parents else f"{weights.name}{digest}",
         missing=lambda: missing(source),
     )
 
 
+def _ranking(folder: Path) -> str:
+    """How well the network in `folder` ranks captions, as its training measured it on held-out scenes."""
+    log = folder / "training.json"
+    heldout = read_json(log).get("heldout", {}) if log.is_file() else {}
+    recall = heldout.get("recall@1 among 64, picture to caption")
+    if recall is None:
+        return ""
+    return f"; of 64 captions it ranks the right one first for {recall:.1%} of {heldout['scenes']} scenes"
+
+
 METRIC = clip_metric(
-    Path(str(resources.files("ddit_eval"))) / "weights" / "clip",
+    SHIPPED / "clip",
     name="clip-world",
     title="world CLIP (shipped)",
-    note="a small CLIP trained on the captioned world alone; not comparable with published CLIP scores",
+    note="a small CLIP trained on the captioned world alone; not comparable with published CLIP scores"
+    + _ranking(SHIPPED / "clip"),
 )

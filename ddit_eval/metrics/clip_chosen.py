@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 CHECKPOINT, ARCHITECTURE = "DDIT_CLIP_CHECKPOINT", "DDIT_CLIP_ARCHITECTURE"
+_WEIGHTS = f"what {CHECKPOINT} names (ViT-B-32/openai: 0.6 GB, no published hash)"
 _UNNAMED = (
     f"clip: no network is named; set {CHECKPOINT} to the folder or weights file of an open_clip model "
     f"(and {ARCHITECTURE} for a file; ViT-B-32/openai is 0.6 GB, no published hash), "
@@ -32,7 +33,9 @@ def chosen(environment: Mapping[str, str]) -> Metric:
     if checkpoint := environment.get(CHECKPOINT):
         return clip_metric(checkpoint, environment.get(ARCHITECTURE) or None)
     column = Column("clip", "higher", -100.0, 100.0)
-    return Metric("clip", (column,), "prompts", _refuse, source=SOURCE, missing=lambda: _UNNAMED)
+    return Metric(
+        "clip", (column,), "prompts", _refuse, source=SOURCE, weights=_WEIGHTS, missing=lambda: _UNNAMED
+    )
 
 
 def _refuse(pictures: Tensor, reference: Tensor | None, prompts: Sequence[str]) -> dict[str, list[float]]:

@@ -20,6 +20,7 @@ from ddit_eval.metrics.metric import Metric
 Damage = Callable[[Tensor], Tensor]
 Sight = Literal["seen", "blind", "fooled", "not asked"]
 
+ROUNDING = 1e-9
 GRAIN = 0.01  # noise on the undamaged pictures, so that no distance to the reference is zero
 
 
@@ -116,11 +117,18 @@ def sightings(
         damaged = grain(damage(pictures).clamp(0, 1), GRAIN)
         for column, values in _measured(metrics, damaged, pictures, prompts).items():
             lower = next(c.direction for m in metrics for c in m.columns if c.name == column) == "lower"
-            pair = (values, whole[column]) if lower else (whole[column], values)
-            loss = stats.paired_difference(*pair)
-            before, after = stats.mean(whole[column]).value, stats.mean(values).value
-            rows.append(Sighting(column, name, before, after, loss, _sight(loss)))
+            rows.append(sighting(column, name, whole[column], values, "lower" if lower else "higher"))
     return rows
+
+
+def sighting(
+    metric: str, damage: str, whole: Sequence[float], damaged: Sequence[float], direction: stats.Direction
+) -> Sighting:
+    """What a damage does to one value a sample, without and with it."""
+    pair = (damaged, whole) if direction == "lower" else (whole, damaged)
+    loss = stats.paired_difference(*pair)
+    before, after = stats.mean(whole).value, stats.mean(damaged).value
+    return Sighting(metric, damage, before, after, loss, sight_of(loss))
 
 
 def _measured(
@@ -132,7 +140,8 @@ def _measured(
     return columns
 
 
-def _sight(loss: stats.Interval) -> Sight:
+def sight_of(loss: stats.Interval) -> Sight:
+    """The verdict of a paired loss; a rounding error is no sight."""
     if loss.n < 2:
         return "not asked"
-    return "seen" if loss.low > 0 else "fooled" if loss.high < 0 else "blind"
+    return "seen" if loss.low > ROUNDING else "fooled" if loss.high < -ROUNDING else "blind"

@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 
 CHECKPOINT = "DDIT_HPSV2"
 ARCHITECTURE = "ViT-H-14/laion2b_s32b_b79k"
+WEIGHTS = "HPS_v2.1_compressed.pt or HPS_v2_compressed.pt (2 GB, no published hash)"
 _NEEDS = (
-    "needs HPS_v2.1_compressed.pt or HPS_v2_compressed.pt (2 GB, no published hash; "
-    f"`hf download xswu/HPSv2`) at the path that {CHECKPOINT} names; open_clip loads it, no package is needed"
+    f"needs {WEIGHTS} (`hf download xswu/HPSv2`) at the path that {CHECKPOINT} names; open_clip loads it, no "
+    "package is needed"
 )
 
 
@@ -50,6 +51,7 @@ def chosen(environment: Mapping[str, str], architecture: str = ARCHITECTURE) -> 
         source="Wu et al. 2023 (arXiv 2306.09341): raw cosine, float32, through open_clip",
         network=with_hash(f"CLIP ViT-H/14, {path.name if path else 'HPS v2'}", path),
         note="v2.0 and v2.1 are different networks: compare figures of one checkpoint only",
+        weights=WEIGHTS,
         missing=missing,
     )
 

@@ -48,6 +48,7 @@ def chosen(environment: Mapping[str, str]) -> Metric:
         measure,
         source="Xu et al. 2023 (arXiv 2304.05977), image-reward package, standardised reward",
         network=with_hash("BLIP ViT-L, ImageReward v1.0", folder and folder / WEIGHTS),
+        weights=f"{WEIGHTS} (1.8 GB, no published hash), {CONFIG}, {TOKENIZER}",
         missing=lambda: missing(folder),
     )
 

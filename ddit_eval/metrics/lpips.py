@@ -15,6 +15,7 @@ from ddit_eval.metrics.weights import wrong_hash
 
 BACKBONE = "alexnet-owt-7be5be79.pth"
 SHA256 = "7be5be79"  # its first digits, as in the name
+WEIGHTS = f"{BACKBONE} (233 MB, SHA-256 {SHA256}...)"
 
 
 def _checkpoint() -> Path:
@@ -27,9 +28,8 @@ def missing() -> str | None:
         return "lpips: the package is not installed: `pip install lpips`"
     if not _checkpoint().is_file():
         return (
-            f"lpips: torchvision's AlexNet weights {BACKBONE} (233 MB, SHA-256 {SHA256}...) belong at "
-            f"{_checkpoint()} and are not there; copy them from a machine that has them, or measure "
-            "`reader-lpips`, the shipped stand-in"
+            f"lpips: torchvision's AlexNet weights {WEIGHTS} belong at {_checkpoint()} and are not there; "
+            "copy them from a machine that has them, or measure `reader-lpips`, the shipped stand-in"
         )
     return wrong_hash("lpips", _checkpoint(), SHA256)
 
@@ -65,5 +65,6 @@ METRIC = Metric(
     _measure,
     source="Zhang et al. 2018 (arXiv 1801.03924), lpips package, version 0.1 weights",
     network="AlexNet (torchvision, ImageNet) with the LPIPS linear weights",
+    weights=WEIGHTS,
     missing=missing,
 )

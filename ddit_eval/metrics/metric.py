@@ -29,8 +29,8 @@ class Column:
 class Metric:
     """A metric and its columns. `needs`: what it compares a picture with ("pictures": nothing).
 
-    `missing()` returns None when the metric can run here, else a sentence that names what is
-    missing and where it belongs.
+    `weights`: the files that it needs, with size and hash (None: none). `missing()` returns None when the
+    metric can run here, else a sentence that names what is missing and where it belongs.
     """
 
     name: str
@@ -40,6 +40,7 @@ class Metric:
     source: str
     network: str | None = None
     note: str | None = None
+    weights: str | None = None
     missing: Callable[[], str | None] = lambda: None
 
     def __call__(
@@ -70,6 +71,7 @@ class Metric:
                 "direction": c.direction,
                 "range": ["-inf" if c.low is None else c.low, "inf" if c.high is None else c.high],
                 "network": self.network,
+                "weights": self.weights,
                 "n_note": self.note,
                 "source": self.source,
             }

@@ -13,9 +13,10 @@ from ddit_eval.metrics.metric import Column, Metric
 def psnr(pictures: Tensor, reference: Tensor) -> Tensor:
     """-10 log10 of the mean squared error, one value a picture: (N, 3, H, W) in [0, 1] to (N,).
 
-    Identical pictures have infinite PSNR, and that is a result. In float64: byte pictures wrap.
+    Identical pictures have infinite PSNR, and that is a result. In float64, on the CPU: byte pictures wrap,
+    and not every device has float64.
     """
-    error = (pictures.double() - reference.double()).square().flatten(1).mean(1)
+    error = (pictures.cpu().double() - reference.cpu().double()).square().flatten(1).mean(1)
     return -10 * torch.log10(error)
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ddit_eval.metrics.metric import Column, Metric
 from ddit_eval.metrics.perceptual import feature_distance
+from ddit_eval.metrics.weights import READER, shipped
 
 
 @torch.no_grad()
@@ -52,5 +53,6 @@ METRIC = Metric(
     source="the form of Zhang et al. 2018 (arXiv 1801.03924), unit weights, mean over layers",
     network="world reader (shipped), features at three depths",
     note="a stand-in trained on the captioned world alone; not comparable with published LPIPS",
+    weights=shipped(READER),
     missing=missing,
 )

@@ -14,14 +14,14 @@ WINDOW = 11
 
 
 def ssim(pictures: Tensor, reference: Tensor) -> Tensor:
-    """SSIM with the Gaussian window of the paper (sigma 1.5, 11 x 11), per picture: (N,)."""
+    """SSIM with the Gaussian window of the paper (sigma 1.5, 11 x 11), per picture: (N,), float64, CPU."""
     from torchmetrics.functional.image import structural_similarity_index_measure
 
     if min(pictures.shape[-2:]) < WINDOW:
         size = tuple(pictures.shape[-2:])
         raise DditError(f"SSIM has a window of {WINDOW} px; a picture of {size} is too small")
     value = structural_similarity_index_measure(
-        pictures.double(), reference.double(), data_range=1.0, reduction="none"
+        pictures.cpu().double(), reference.cpu().double(), data_range=1.0, reduction="none"
     )
     assert isinstance(value, torch.Tensor)
     return value.reshape(-1)  # one picture comes back without its dimension

@@ -18,6 +18,10 @@ import torch
 from torch import Tensor
 
 from ddit_eval.errors import DditError
+from ddit_eval.metrics.metric import Column
+
+SOURCE = "|ours - theirs| / |theirs|, Euclidean, by step and sample, float64, from the same noise"
+ERRORS = (Column("latent-error", "lower", 0.0, None), Column("velocity-error", "lower", 0.0, None))
 
 
 @dataclass(frozen=True, eq=False)

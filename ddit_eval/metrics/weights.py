@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import hashlib
 from functools import lru_cache
+from importlib import resources
 from pathlib import Path
 
 ABSENT = "sha256 unknown"
+SHIPPED = Path(str(resources.files("ddit_eval"))) / "weights"
+READER = SHIPPED / "reader" / "reader.safetensors"
 
 
 def hash_of(path: Path | None) -> str:
     """For a preset: the first digits of the hash, or that there is no such file."""
     return f"sha256 {sha256(path)[:12]}" if path is not None and path.is_file() else ABSENT
+
+
+def shipped(path: Path) -> str:
+    """Of a file that ships with the package: name, size and the first digits of its hash."""
+    if not path.is_file():
+        return f"{path.name} (ships with the package)"
+    return f"{path.name} ({path.stat().st_size / 1e6:.1f} MB, {hash_of(path)}..., ships with the package)"
 
 
 def wrong_hash(name: str, path: Path, expected: str | None) -> str | None:

@@ -6,6 +6,7 @@ classes, so that the saved folder loads with `FluxPipeline.from_pretrained`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -37,10 +38,10 @@ def build_clip_tokenizer() -> CLIPTokenizer:
     return tokenizer
 
 
-def build_t5_tokenizer() -> T5TokenizerFast:
-    """T5's tokenizer with whole words as pieces; other words become <unk>."""
+def build_t5_tokenizer(words: Sequence[str] | None = None) -> T5TokenizerFast:
+    """T5's tokenizer with whole words (default: those of still scenes) as pieces; others become <unk>."""
     pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("\u2581", -2.0)]
-    pieces += [("\u2581" + word, -1.0) for word in vocabulary()]
+    pieces += [("\u2581" + word, -1.0) for word in (vocabulary() if words is None else words)]
     return T5TokenizerFast(vocab=pieces, extra_ids=0, model_max_length=TEXT_TOKENS)
 
 

@@ -14,36 +14,29 @@ will stand; they are dropped after training.
 from __future__ import annotations
 
 import copy
-import json
-import math
-import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 import typer
 import yaml
-from accelerate import Accelerator
 from diffusers import AutoencoderKL, FluxPipeline
 from pydantic import BaseModel, ConfigDict, model_validator
 from torch import Tensor, nn
 
-from ddit_eval import checkpoint
 from ddit_eval.errors import DditError
 from ddit_eval.mini.labels import token_labels, token_offsets
+from ddit_eval.mini.lessons import ANSWERS, GROUPS, Said, label_loss, measures, velocity_loss
+from ddit_eval.mini.loop import Loop, sample_timesteps, shift_of
 from ddit_eval.mini.pipeline import TEXT_TOKENS, build_pipeline
 from ddit_eval.mini.window import nearest_scenes, place_window, window_index
 from ddit_eval.mini.words import PLACE_WEIGHT, WordHead, at_shapes, shape_ids
 from ddit_eval.world import Scene, caption, render, sample_scenes
-from ddit_eval.world.scene import COLOURS, SHAPES, TEXTURES
 
 POOL = 6  # scenes drawn for each one that a window is filled from
-BACKGROUND_WEIGHT = 0.1  # of a label, beside an object's 1
 MIDDLE = 2  # single-stream block whose tokens the auxiliary head reads
-GROUPS = (len(SHAPES) + 1, len(COLOURS) + 1, len(TEXTURES) + 1)
 
 
 class Cut(BaseModel):
@@ -73,6 +66,10 @@ class Stage(Cut):
         if any(cut.batch > self.batch for cut in self.others):
             raise ValueError(f"others: no batch may be larger than the stage's own, {self.batch}")
         return self
+
+    @property
+    def samples(self) -> int:
+        return self.pictures
 
     def at(self, step: int) -> Stage:
         """This stage with the cut of one step."""
@@ -112,22 +109,13 @@ def image_ids(side: int) -> Tensor:
     return ids.reshape(-1, 3)
 
 
-class Said(NamedTuple):
-    """What the student says of a batch; all but the velocity is a second lesson and is dropped later."""
-
-    velocity: Tensor  # (B, N, 4 C)
-    labels: Tensor  # (B, N, sum(GROUPS)) logits
-    offsets: Tensor  # (B, N, 2)
-    text: Tensor  # (B, text tokens, width) the second text encoder's features
-
-
 class Student(nn.Module):
     """Text encoders and transformer as one module that maps noise and captions to velocity."""
 
     def __init__(self, pipe: Any):
         super().__init__()
         self.clip, self.t5, self.transformer = pipe.text_encoder, pipe.text_encoder_2, pipe.transformer
-        self.labels = nn.Linear(self.transformer.inner_dim, sum(GROUPS) + 2)
+        self.labels = nn.Linear(self.transformer.inner_dim, ANSWERS)
         self.words = WordHead(self.t5.config.d_model)
 
     def forward(self, x: Tensor, t: Tensor, clip_ids: Tensor, t5_ids: Tensor, positions: Tensor) -> Said:
@@ -153,52 +141,16 @@ class Student(nn.Module):
         return Said(v, labels, offsets, text)
 
 
-def sample_timesteps(count: int, tokens: int) -> Tensor:
-    """Logit-normal times under FLUX's resolution shift, with a tenth of them uniform."""
-    mu = 0.5 + (tokens - 256) / (4096 - 256) * (1.15 - 0.5)
-    s = torch.sigmoid(torch.randn(count))
-    s = math.exp(mu) / (math.exp(mu) + (1 / s - 1))
-    return torch.where(torch.rand(count) < 0.1, torch.rand(count), s)
-
-
-def label_loss(said: Said, batch: Batch) -> Tensor:
-    """Cross-entropy of the labels, objects before background, and squared error of the offsets."""
-    losses = []
-    for i, logits in enumerate(said.labels.split(GROUPS, -1)):
-        weight = torch.ones(logits.shape[-1])
-        weight[0] = BACKGROUND_WEIGHT
-        losses.append(F.cross_entropy(logits.flatten(0, 1), batch.labels[..., i].flatten(), weight))
-    covered = batch.labels[..., :1] > 0
-    place = ((said.offsets - batch.offsets).square() * covered).sum() / (2 * covered.sum().clamp(min=1))
-    return torch.stack(losses).mean() + place
-
-
-class Trainer:
-    """The loop's state: model, its moving average, optimizer, and where in the plan it stands."""
+class Trainer(Loop[Student]):
+    """The run that trains mini-flux."""
 
     def __init__(self, plan: Plan, vae_path: Path, out: Path, begin: Path | None = None):
-        self.plan, self.out = plan, out
-        self.accelerator = Accelerator(cpu=not torch.cuda.is_available())
-        self.processes, self.rank = self.accelerator.num_processes, self.accelerator.process_index
         self.vae = AutoencoderKL.from_pretrained(vae_path, torch_dtype=torch.float32).eval()
         self.pipe = build_pipeline(self.vae, plan.seed)
-        self.student = Student(self.pipe)
+        super().__init__(plan, out, Student(self.pipe))
         self.shape_ids = shape_ids(self.pipe.tokenizer_2)
-        self.average = copy.deepcopy(self.student).eval().requires_grad_(False)
-        self.stage, self.step, self.seconds = 0, 0, 0.0
-        self.optimizer = self.new_optimizer()
         self.begin = begin
         self.teacher = self.average
-
-    def new_optimizer(self) -> torch.optim.Optimizer:
-        plain = [p for p in self.student.parameters() if p.ndim < 2]
-        matrices = [p for p in self.student.parameters() if p.ndim >= 2]
-        return torch.optim.AdamW(
-            [{"params": matrices, "weight_decay": 0.02}, {"params": plain, "weight_decay": 0.0}],
-            lr=1e-3,
-            betas=(0.9, 0.98),
-            fused=True,
-        )
 
     def ids(self, captions: list[str]) -> tuple[Tensor, Tensor]:
         def padded(tokenizer: Any) -> Tensor:
@@ -245,17 +197,15 @@ class Trainer:
 
     def loss(self, stage: Stage, batch: Batch) -> tuple[Tensor, Tensor]:
         noise = torch.randn_like(batch.latents)
-        t = sample_timesteps(len(noise), (stage.side // 4) ** 2)
+        t = sample_timesteps(len(noise), shift_of((stage.side // 4) ** 2))
         mix = t[:, None, None]
         x = (1 - mix) * batch.latents + mix * noise
         ids = self.ids(batch.captions)
         target = self.target(stage, x, t, batch, ids, noise - batch.latents)
         said = self.student(x, t, *ids, batch.ids)
-        # More weight on objects spends the gradient where the caption is hard. It bends the velocity
-        # a little, so the last stage goes back to 1.
-        weight = torch.where(batch.labels[..., :1] > 0, stage.object_weight, 1.0)
-        error = ((said.velocity - target).square() * weight).mean() / weight.mean()
-        return error, label_loss(said, batch) + self.word_loss(said, ids[1], batch)
+        error = velocity_loss(said, target, batch.labels, stage.object_weight)
+        second = label_loss(said, batch.labels, batch.offsets) + self.word_loss(said, ids[1], batch)
+        return error, second
 
     def word_loss(self, said: Said, t5_ids: Tensor, batch: Batch) -> Tensor:
         """The grammar that `ddit_eval.mini.words` taught must not be forgotten."""
@@ -265,66 +215,24 @@ class Trainer:
         places, looks = self.student.words.loss(*found)
         return PLACE_WEIGHT * places + looks
 
-    def train_step(self, stage: Stage, steps: int, start: int) -> float:
-        rise = min(1.0, (self.step + 1) / 100)
-        fall = min(1.0, (1 - self.step / steps) / max(stage.decay, 1e-6))
-        for group in self.optimizer.param_groups:
-            group["lr"] = stage.lr * rise * max(fall, 0.01)
-        torch.manual_seed((self.plan.seed * 7_919 + self.stage * 1_000_003 + self.step) * 64 + self.rank)
-        first = start + self.step * stage.batch
+    def losses(self, stage: Stage, first: int) -> tuple[Tensor, Tensor]:
         stage = stage.at(self.step)
         share = stage.batch // self.processes
         batch = self.batch(stage, self.plan.seed, first + self.rank * share, share)
         velocity, labels = self.loss(stage, batch)
-        self.optimizer.zero_grad()
-        (velocity + stage.auxiliary * labels).backward()
-        self.average_gradients()
-        nn.utils.clip_grad_norm_(self.student.parameters(), 1.0)
-        self.optimizer.step()
-        decay = min(self.plan.ema, (1 + self.step) / (10 + self.step))
-        with torch.no_grad():
-            for a, p in zip(self.average.parameters(), self.student.parameters(), strict=True):
-                a.lerp_(p, 1 - decay)
-        return float(velocity.detach())
-
-    def average_gradients(self) -> None:
-        if self.processes == 1:
-            return
-        # A rank whose captions all happen to be empty has no gradient for the word head: all must agree.
-        for p in self.student.parameters():
-            if p.grad is None and p.requires_grad:
-                p.grad = torch.zeros_like(p)
-        gradients = [p.grad for p in self.student.parameters() if p.grad is not None]
-        flat = self.accelerator.reduce(torch.cat([g.flatten() for g in gradients]), "mean")
-        for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-            gradient.copy_(mean.view_as(gradient))
+        return velocity + stage.auxiliary * labels, velocity
 
     @torch.no_grad()
-    def validate(self, side: int, count: int = 64) -> dict[str, float]:
-        """Flow-matching loss of the averaged model on unseen scenes, at fixed noise; and how often the
-        auxiliary head names the shape of a token on an object."""
+    def validate(self, stage: Stage, count: int = 64) -> dict[str, float]:
+        """The averaged model on unseen scenes, whole pictures, at fixed noise."""
         torch.manual_seed(1)
-        stage = Stage(side=side, pictures=0, batch=count, lr=0, drop=0)
-        batch = self.batch(stage, 10_007, 0, count)
+        whole = Stage(side=stage.side, pictures=0, batch=count, lr=0, drop=0)
+        batch = self.batch(whole, 10_007, 0, count)
         noise = torch.randn_like(batch.latents)
         t = torch.linspace(0.02, 1, count)
         x = (1 - t[:, None, None]) * batch.latents + t[:, None, None] * noise
         said = self.average(x, t, *self.ids(batch.captions), batch.ids)
-        covered = batch.labels[..., 0] > 0
-        named = said.labels[..., : GROUPS[0]].argmax(-1) == batch.labels[..., 0]
-        error = (said.velocity - (noise - batch.latents)).square()
-        return {
-            "validation": float(error.mean()),
-            "validation_objects": float(error[covered].mean()),
-            "shape_named": float(named[covered].float().mean()),
-        }
-
-    def modules(self) -> dict[str, nn.Module]:
-        return {"student": self.student, "average": self.average}
-
-    def save(self) -> None:
-        meta = {"stage": self.stage, "step": self.step, "seconds": self.seconds}
-        checkpoint.save(self.out / "checkpoint", self.modules(), self.optimizer, meta)
+        return measures(said, noise - batch.latents, batch.labels)
 
     def load_weights(self, part: Student, folder: Path) -> None:
         """Fill `part` with the weights of an exported pipeline."""
@@ -333,7 +241,7 @@ class Trainer:
         part.t5.load_state_dict(old.text_encoder_2.state_dict())
         part.transformer.load_state_dict(old.transformer.state_dict())
 
-    def choose_teacher(self, stage: Stage) -> None:
+    def prepare(self, stage: Stage) -> None:
         """What the last stage exported (or the run began with) guides this one, also after a restart."""
         folder = self.out / "pipeline" if self.stage else self.begin
         if stage.guidance > 1 and folder is None:
@@ -344,13 +252,6 @@ class Trainer:
             self.teacher = copy.deepcopy(self.average)
             self.load_weights(self.teacher, folder)
 
-    def resume(self) -> bool:
-        """Go on from the last checkpoint, if there is one."""
-        meta = checkpoint.load(self.out / "checkpoint", self.modules(), self.optimizer)
-        if meta:
-            self.stage, self.step, self.seconds = meta["stage"], meta["step"], meta["seconds"]
-        return meta is not None
-
     def export(self) -> None:
         """Write the averaged model as a FluxPipeline folder in bfloat16."""
         pipe = build_pipeline(copy.deepcopy(self.vae), self.plan.seed)
@@ -358,36 +259,6 @@ class Trainer:
         pipe.text_encoder_2.load_state_dict(self.average.t5.state_dict())
         pipe.transformer.load_state_dict(self.average.transformer.state_dict())
         pipe.to(torch.bfloat16).save_pretrained(self.out / "pipeline")
-
-    def run(self, every: float = 120.0) -> None:
-        log = (self.out / "log.jsonl").open("a")
-        saved = time.monotonic()
-        while self.stage < len(self.plan.stages):
-            stage = self.plan.stages[self.stage]
-            self.choose_teacher(stage)
-            steps = max(1, stage.pictures // stage.batch)
-            start = sum(s.pictures for s in self.plan.stages[: self.stage])
-            running = 0.0
-            while self.step < steps:
-                began = time.monotonic()
-                loss = self.train_step(stage, steps, start)
-                self.seconds += time.monotonic() - began
-                running = loss if running == 0 else 0.98 * running + 0.02 * loss
-                self.step += 1
-                if self.rank == 0 and (time.monotonic() - saved > every or self.step == steps):
-                    row = {"stage": self.stage, "step": self.step, "of": steps, "loss": running}
-                    row |= self.validate(stage.side) | {"seconds": self.seconds}
-                    log.write(json.dumps(row) + "\n")
-                    log.flush()
-                    print(json.dumps(row), flush=True)
-                    self.save()
-                    saved = time.monotonic()
-            self.stage, self.step = self.stage + 1, 0
-            self.optimizer = self.new_optimizer()
-            if self.rank == 0:
-                self.save()
-                self.export()
-            self.accelerator.wait_for_everyone()  # the next stage's teacher is what was just exported
 
 
 def main(

@@ -9,8 +9,9 @@ for a hundred thousand pictures; by words alone they part after some thirty thou
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from ddit_eval.mini.pipeline import TEXT_TOKENS, build_pipeline
 from ddit_eval.world import Scene, caption, sample_scenes
 from ddit_eval.world.scene import COLOURS, SHAPES, TEXTURES
 
+Said = TypeVar("Said", bound=Any)  # a scene that a caption speaks of: it has `things`
 PLACE_WEIGHT = 20.0  # places are fractions of the side, and their errors small
 
 
@@ -37,8 +39,8 @@ class WordHead(nn.Module):
 
     def loss(self, features: Tensor, scenes: list[Scene]) -> tuple[Tensor, Tensor]:
         """Mean squared error of the places and mean cross-entropy of the looks; features (things, width)."""
-        places = torch.cat([thing_places(scene) for scene in scenes])
-        looks = torch.cat([thing_looks(scene) for scene in scenes])
+        places = torch.cat([thing_places(scene) for scene in scenes]).to(features.device)
+        looks = torch.cat([thing_looks(scene) for scene in scenes]).to(features.device)
         parts = self.looks(features).split((len(SHAPES), len(COLOURS), len(TEXTURES)), -1)
         named = [F.cross_entropy(part, looks[:, i]) for i, part in enumerate(parts)]
         return F.mse_loss(self.places(features), places), torch.stack(named).mean()
@@ -50,12 +52,12 @@ def shape_ids(tokenizer: Any) -> Tensor:
 
 
 def at_shapes(
-    text: Tensor, ids: Tensor, scenes: list[Scene], shapes: Tensor
-) -> tuple[Tensor, list[Scene]] | None:
+    text: Tensor, ids: Tensor, scenes: list[Said], shapes: Tensor
+) -> tuple[Tensor, list[Said]] | None:
     """Features (things, width) at the words for shapes, and the scenes that they are of.
 
     text (B, T, width), ids (B, T). A caption names its objects in the order of the scene; captions that
-    were left empty drop out. None where all were.
+    were left empty drop out. None where all were. Moving scenes will do as well.
     """
     named = torch.isin(ids, shapes)
     kept = [bool(row.sum() == len(scene.things)) for row, scene in zip(named, scenes, strict=True)]
@@ -65,9 +67,28 @@ def at_shapes(
     return torch.cat(features), [scene for scene, keep in zip(scenes, kept, strict=True) if keep]
 
 
-def teach(t5: nn.Module, tokenizer: Any, captions: int, batch: int, lr: float, seed: int) -> float:
-    """Train `t5` in place; returns the root mean square error of the places over the last steps."""
-    head = WordHead(t5.config.d_model)  # type: ignore[union-attr, arg-type]
+def still_captions(seed: int, start: int, count: int) -> tuple[list[Any], list[str]]:
+    """Scenes and their captions, as teaching draws them."""
+    scenes, words = sample_scenes(seed, start, count), np.random.default_rng([seed, start // count])
+    return scenes, [caption(scene, words) for scene in scenes]
+
+
+def teach(
+    t5: nn.Module,
+    tokenizer: Any,
+    captions: int,
+    batch: int,
+    lr: float,
+    seed: int,
+    draw: Callable[[int, int, int], tuple[list[Any], list[str]]] = still_captions,
+    head: nn.Module | None = None,
+    masked: bool = False,
+) -> float:
+    """Train `t5` in place; returns the root mean square error of the places over the last steps.
+
+    `draw` and `head` (a `WordHead` by default) say what is taught; `masked` hides the padding from `t5`.
+    """
+    head = head or WordHead(t5.config.d_model)  # type: ignore[union-attr, arg-type]
     shapes = shape_ids(tokenizer)
     optimizer = torch.optim.AdamW(
         [*t5.parameters(), *head.parameters()], lr=lr, betas=(0.9, 0.98), weight_decay=0.0
@@ -76,15 +97,15 @@ def teach(t5: nn.Module, tokenizer: Any, captions: int, batch: int, lr: float, s
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = lr * min(1.0, (step + 1) / 100, max(2 * (1 - step / steps), 0.01))
-        scenes = sample_scenes(seed, step * batch, batch)
-        words = np.random.default_rng([seed, step])
-        texts = [caption(scene, words) for scene in scenes]
-        ids = tokenizer(
+        scenes, texts = draw(seed, step * batch, batch)
+        tokens = tokenizer(
             texts, padding="max_length", max_length=TEXT_TOKENS, truncation=True, return_tensors="pt"
-        ).input_ids
-        found = at_shapes(t5(ids).last_hidden_state, ids, scenes, shapes)
+        )
+        ids = tokens.input_ids
+        text = t5(ids, attention_mask=tokens.attention_mask if masked else None).last_hidden_state
+        found = at_shapes(text, ids, scenes, shapes)
         assert found is not None
-        places, looks = head.loss(*found)
+        places, looks = head.loss(*found)  # type: ignore[operator]
         optimizer.zero_grad()
         (PLACE_WEIGHT * places + looks).backward()
         optimizer.step()

@@ -2,7 +2,7 @@
 
 It lives outside the transformer's module tree, so that offloading, saving and LoRA loading of the pipeline
 never see it. One branch per scale: patch embedding, de-embedding, patch-size identifier, LoRA on the
-feed-forward layers, residual block (DDiT, arXiv 2602.16968, section 3.1).
+feed-forward layers (and, if asked for, on the attention's), residual block (DDiT, arXiv 2602.16968, 3.1).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class AdapterConfig(BaseModel):
     hidden: int
     in_channels: int  # values in a base token, conditioning included
     out_channels: int
-    layers: dict[str, tuple[int, int]]  # feed-forward layer to (inputs, outputs)
+    layers: dict[str, tuple[int, int]]  # layer that has a LoRA to (inputs, outputs)
 
     @field_validator("scales")
     @classmethod
@@ -124,15 +124,19 @@ class Adapter(nn.Module):
         scales: Iterable[int] = (2, 4),
         rank: int = 32,
         detail: DetailConfig | Kind = "conv",
+        attention: bool = False,
         seed: int = 0,
     ) -> Adapter:
         """An untrained adapter with FlexiViT start values, in float32 and training mode.
 
-        `base` is a pipeline or its transformer. `seed` fixes what starts at random (LoRA's A, convolutions).
+        `base` is a pipeline or its transformer. `attention` gives the attention's layers a LoRA too; the
+        paper has it on the feed-forwards alone. `seed` fixes what starts at random (LoRA's A, convolutions).
         """
         transformer = getattr(base, "transformer", base)
         family = family_of(transformer)
         embedding, head = family.embedding_of(transformer), family.head_of(transformer)
+        layers = dict(family.feed_forwards(transformer))
+        layers |= dict(family.attentions(transformer)) if attention else {}
         config = parse_config(
             {
                 "family": family.name,
@@ -145,10 +149,7 @@ class Adapter(nn.Module):
                 "hidden": len(embedding[0]),
                 "in_channels": embedding[0].shape[1],
                 "out_channels": len(head[0]),
-                "layers": {
-                    name: (plain(m).in_features, plain(m).out_features)
-                    for name, m in family.feed_forwards(transformer)
-                },
+                "layers": {n: (plain(m).in_features, plain(m).out_features) for n, m in layers.items()},
             }
         )
         with torch.random.fork_rng(devices=[]):

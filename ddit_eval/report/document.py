@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ddit_eval import stats
 from ddit_eval.report.blocks import Block, Bullets, Code, Folded, Heading, Picture, Table, Text, Viewer
 from ddit_eval.report.evidence import claims, controls, kept_blocks, orders_blocks
+from ddit_eval.report.oracle_blocks import oracle_blocks
 from ddit_eval.report.provenance import Provenance
 from ddit_eval.report.results import Json, Results, coarse_share
 from ddit_eval.report.study_rows import study_counts, study_rows
@@ -51,7 +52,7 @@ def document(
     if results.study:
         blocks += _study(results.study)
     if results.oracle and results.oracle.get("rows"):
-        blocks += _oracle(results.oracle)
+        blocks += oracle_blocks(results.oracle)
     blocks += [Heading("Methods"), methods_table(results)]
     if remarks := [f"{r['method']}: {r['verdict']}" for r in results.rows if r.get("verdict")]:
         blocks += [Text("Policies that never or always fired:"), Bullets(remarks)]
@@ -128,19 +129,6 @@ def _study(study: Json) -> list[Block]:
     return [Text(text), Folded("The study's front on held-out prompts", [Table(head, rows)])]
 
 
-def _oracle(oracle: Json) -> list[Block]:
-    """Its rows: {"name", "cost": share of the base's FLOPs, "psnr": interval}."""
-    rows = [
-        [r["name"], f"{100 * r['cost']:.0f} %", show(read(r.get("psnr")), "psnr")] for r in oracle["rows"]
-    ]
-    note = (
-        "The oracle knows what each step does to the picture before it chooses: a bound for rules. "
-        "Cost is a share of the base's FLOPs; these prompts are others than the table's below."
-    )
-    table = Table(["schedule", "cost", label("psnr")], rows)
-    return [Folded("The oracle against every way of choosing the steps", [Text(note), table])]
-
-
 def _kind(picture: Picture) -> str:
     """Where in the report a figure stands, by its file's name."""
     name = picture.path.rsplit("/", 1)[-1]
@@ -208,11 +196,13 @@ def _realised(results: Results) -> list[Block]:
         speed = results.speed(row)
         if speed is None or row["flop_ratio"] <= 1.01:
             continue
+        seconds = (results.timed(row["method"]) or {}).get("seconds", {})
         rows.append(
             [
                 row["method"],
                 f"{row['flop_ratio']:.2f}",
                 show(speed, "x"),
+                " / ".join(f"{seconds[k]:.3f}" for k in ("p50", "p95") if k in seconds),
                 f"{100 * speed.value / row['flop_ratio']:.0f} %",
                 show(
                     read(((results.timed(row["method"]) or {}).get("speedups") or {}).get("end_to_end")), "x"
@@ -221,7 +211,9 @@ def _realised(results: Results) -> list[Block]:
         )
     if not rows:
         return [Text("No timed method saves FLOPs.")]
-    return [Table(["method", "FLOPs ÷", "speed-up", "share reached", "end-to-end speed-up"], rows)]
+    return [
+        Table(["method", "FLOPs ÷", "speed-up", "p50 / p95 s", "share reached", "end-to-end speed-up"], rows)
+    ]
 
 
 def _differences(results: Results) -> Table:
@@ -249,7 +241,8 @@ def _damage(results: Results) -> list[Block]:
     note = (
         f"Known damage to the {results.reference['n']} pictures of {results.reference['method']}. Seen: the "
         "95 % interval of the paired loss lies above zero; blind: it holds zero; fooled: the damage looks "
-        "like a gain. A metric can be blind because too few pictures ask for what it reads."
+        "like a gain. A metric can be blind because too few pictures ask for what it reads. Metrics of "
+        f"videos are tried on moving scenes of the captioned world. {stats.note_of_many(len(rows)) or ''}"
     )
     table = [[label(m), *(by.get(d, "–") for d in damages)] for m, by in cells.items()]
     return [Text(note), Table(["metric", *damages], table)]

@@ -31,7 +31,6 @@ def controls(results: Results, verdict: Verdict) -> list[Block]:
         f"measured on both sides. Speed-ups within a factor of {EQUAL_TIME:g} count as equal time; "
         "otherwise a comparison decides only if the better one is not slower."
     )
-    budget = compare_all(results, [r for r in results.rows if results.family(r) == "budget"])
     standings = ", ".join(f"{kind}: {standing}" for kind, standing in verdict.standings.items())
     statements = Bullets(over_under(verdict.comparisons))
     blocks: list[Block] = [
@@ -41,8 +40,10 @@ def controls(results: Results, verdict: Verdict) -> list[Block]:
         Folded("In words", [statements]),
         comparisons_table(verdict.comparisons),
     ]
-    if budget:
-        blocks.append(Folded("The budget rule (no part of the verdict)", [Bullets(over_under(budget))]))
+    for family in ("budget", "calibrated"):
+        ours = compare_all(results, [r for r in results.rows if results.family(r) == family])
+        if ours:
+            blocks.append(Folded(f"The {family} rule (no part of the verdict)", [Bullets(over_under(ours))]))
     return blocks
 
 

@@ -49,10 +49,10 @@ def _all(results: Results, records: dict[str, list[Json]]) -> Iterator[tuple[str
             "Distillation error by timestep",
             figures.distillation_error(results.distillation),
         )
-    if results.study and (figure := study(results.study)):
+    if results.study and (figure := study(results.study, results.oracle)):
         yield "study", f"Pareto front of the study {results.study['study']}", figure
     for row in results.rows:
-        if results.family(row) in ("DDiT", "budget") and row["method"] in results.traces:
+        if results.family(row) in ("DDiT", "budget", "calibrated") and row["method"] in results.traces:
             yield from trace_figures(row, results.traces[row["method"]])
     if scales := (results.timing or {}).get("scales"):
         bars = [figures.Bar(*(row[k] for k in ("scale", "p50", "p95", "bound", "limit"))) for row in scales]
@@ -122,8 +122,9 @@ def trace_figures(row: Json, trace: Json) -> Iterator[tuple[str, str, Figure]]:
         yield f"signal-{method}", f"Signal of {method} at candidate scale {scale}", signal
 
 
-def study(data: Json) -> Figure | None:
-    """The Pareto front, and its points on held-out prompts; None where no trial finished."""
+def study(data: Json, oracle: Json | None = None) -> Figure | None:
+    """The Pareto front, its points on held-out prompts, and the oracle's where both measure the same (FLOPs
+    and PSNR); None where no trial finished."""
     trials = []
     for trial in data["trials"]:
         stopped = trial["state"] == "PRUNED"
@@ -146,8 +147,16 @@ def study(data: Json) -> Figure | None:
         if c["heldout"]["quality"]["value"] is not None
     ]
     names = [o["name"] if isinstance(o, dict) else str(o) for o in data["objectives"]]
+    bound = _oracle_curve(oracle) if oracle and names[:2] == ["relative_flops", "psnr"] else []
     cost, quality = (label(n.replace("relative_", "relative ").replace("flops", "FLOPs")) for n in names[:2])
-    return figures.pareto_front(trials, names=(cost, quality), confirmed=confirmed)
+    return figures.pareto_front(trials, names=(cost, quality), confirmed=confirmed, oracle=bound)
+
+
+def _oracle_curve(oracle: Json) -> list[tuple[float, tuple[float, float, float]]]:
+    """(cost, PSNR with its interval) of the oracle's schedules."""
+    rows = [r for r in oracle["rows"] if r["family"] == "oracle" and r["psnr"]["value"] is not None]
+    curve = [(float(r["cost"]), _interval(r["psnr"])) for r in rows]
+    return sorted(point for point in curve if all(map(math.isfinite, point[1])))
 
 
 def _interval(data: Json) -> tuple[float, float, float]:
@@ -156,7 +165,7 @@ def _interval(data: Json) -> tuple[float, float, float]:
 
 def chosen(results: Results, most: int = 8) -> list[str]:
     """The methods worth a look side by side: the base, then of each family the rows that save most."""
-    families = ("fewer steps", "static coarse", "random", "budget", "DDiT")
+    families = ("fewer steps", "static coarse", "random", "budget", "calibrated", "DDiT")
     rows = [r for r in results.rows if coarse_share(r) > 0 or results.family(r) == "fewer steps"]
     rows.sort(key=lambda row: -row["flop_ratio"])
     by_family = {f: [r for r in rows if results.family(r) == f] for f in families}

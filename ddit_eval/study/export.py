@@ -46,7 +46,7 @@ def export(study: optuna.Study, space: Study) -> dict[str, Any]:
 
 
 def row(slot: int, trial: FrozenTrial, pareto: bool) -> dict[str, Any]:
-    """A trial as plain data."""
+    """A trial as plain data; `schedules`: the scales of the steps, a line a prompt."""
     scores = scores_from_json(trial.user_attrs)
     content: dict[str, Any] = {
         "number": slot,
@@ -56,11 +56,13 @@ def row(slot: int, trial: FrozenTrial, pareto: bool) -> dict[str, Any]:
         "constraints": list(trial.system_attrs.get("constraints", ())),
         "state": trial.state.name,
         "pareto": pareto,
+        "schedules": trial.user_attrs["schedules"],
     }
     if "tau" in trial.user_attrs:
         content["tau"] = trial.user_attrs["tau"]
     if is_complete(trial):
         content["values"] = list(trial.values)
+        content["intervals"] = _intervals(scores)
     else:
         content["partial"] = [stats.number_to_json(value) for value in scores.mean()]
     return content

@@ -17,6 +17,7 @@ from ddit_eval.config import Experiment, Study
 from ddit_eval.errors import DditError
 from ddit_eval.files import canonical, check_writable, write_json
 from ddit_eval.generate import describe_weights
+from ddit_eval.prompts import prompts_hash
 from ddit_eval.records import PICTURE_CODE, code_hash
 from ddit_eval.study import latency, worker
 from ddit_eval.study.export import export
@@ -50,7 +51,7 @@ def run_study(
     check_writable(result.parent)
     check_writable(state)
     check_scales(space, adapter_scales(experiment))
-    prompt_sets(experiment)
+    tuning, _ = prompt_sets(experiment)
     metric = metrics.get(space.quality)
     if why := metric.missing():
         raise DditError(why)
@@ -70,6 +71,7 @@ def run_study(
         table = shared_table(place, table)
     open_lab = partial(_open_lab, experiment, table, pipe)
     exported = export(worker.run(place, space, open_lab, workers, progress), space)
+    exported["prompts_hash"] = prompts_hash(tuning)
     if space.cost == "latency" and table:
         exported["latency"] = table.to_json()
     if space.memory is not None:

@@ -38,6 +38,7 @@ def run_trial(
     scores = scores_of(readings)
     for name, value in scores_to_json(scores).items():
         trial.set_user_attr(name, value)
+    trial.set_user_attr("schedules", [" ".join(map(str, reading.scales)) for reading in readings])
     cost, quality = scores.mean()
     if not stopped:
         if math.isnan(quality):

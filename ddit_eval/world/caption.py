@@ -17,8 +17,8 @@ from ddit_eval.world.scene import (
     Thing,
 )
 
-_RELATION_WORDS = {"above": "above", "below": "below", "left": "left of", "right": "right of"}
-_PLACE_WORDS = {
+RELATION_WORDS = {"above": "above", "below": "below", "left": "left of", "right": "right of"}
+PLACE_WORDS = {
     "left": "on the left",
     "right": "on the right",
     "top": "at the top",
@@ -47,14 +47,16 @@ class Prompt:
     background: tuple[str, tuple[str, ...]] | None
 
 
-def _thing_words(thing: Thing) -> str:
+def thing_words(thing: Thing) -> str:
+    """An object with its article: "a small striped red star"."""
     words = [thing.size] if thing.size != "medium" else []
     words += [thing.texture] if thing.texture != "solid" else []
     words += [thing.colour, thing.shape]
     return " ".join(["an" if words[0] == "orange" else "a", *words])
 
 
-def _background_words(scene: Scene) -> str:
+def background_words(scene: Scene) -> str:
+    """The backdrop: "over checkered white and navy"."""
     kind, (one, two) = scene.background.kind, scene.background.colours
     if kind == "plain":
         return f"over plain {one}"
@@ -65,15 +67,15 @@ def caption(scene: Scene, rng: np.random.Generator | None = None) -> str:
     """The scene in words. With `rng`, now and then the place or the background is left unsaid."""
     say_place = rng is None or rng.random() > 0.1
     say_background = rng is None or rng.random() > 0.1
-    words = [_thing_words(scene.things[0])]
+    words = [thing_words(scene.things[0])]
     if scene.relation:
-        words += [_RELATION_WORDS[scene.relation], _thing_words(scene.things[1])]
+        words += [RELATION_WORDS[scene.relation], thing_words(scene.things[1])]
     if len(scene.things) == 3:
-        words += ["and", _thing_words(scene.things[2])]
+        words += ["and", thing_words(scene.things[2])]
     if scene.place and (say_place or len(scene.things) == 3):
-        words.append(_PLACE_WORDS[scene.place])
+        words.append(PLACE_WORDS[scene.place])
     if say_background:
-        words.append(_background_words(scene))
+        words.append(background_words(scene))
     return " ".join(words)
 
 
@@ -81,24 +83,29 @@ _ANY = {
     "shape": "|".join(SHAPES),
     "colour": "|".join(COLOURS),
     "texture": "|".join(TEXTURES),
-    "place": "|".join(_PLACE_WORDS.values()),
-    "relation": "|".join(_RELATION_WORDS.values()),
+    "place": "|".join(PLACE_WORDS.values()),
+    "relation": "|".join(RELATION_WORDS.values()),
     "background": "|".join(BACKGROUNDS),
     "backdrop": "|".join(BACKGROUND_COLOURS),
 }
-_THING = re.compile(r"\ban? (?:(small|large) )?(?:({texture}) )?({colour}) ({shape})\b".format(**_ANY))
+THING = re.compile(r"\ban? (?:(small|large) )?(?:({texture}) )?({colour}) ({shape})\b".format(**_ANY))
 _RELATION = re.compile(r"\b({relation})\b".format(**_ANY))
 _PLACE = re.compile(r"\b({place})\b".format(**_ANY))
 _BACKGROUND = re.compile(r"\bover ({background}) ({backdrop})(?: and ({backdrop}))?".format(**_ANY))
 
 
+def normalise(text: str) -> str:
+    """Lower-case words, one blank between them."""
+    return " ".join(re.findall(r"[a-z]+", text.lower()))
+
+
 def parse(text: str) -> Prompt:
     """Read a caption of the world's grammar; parts that it does not have come back empty."""
-    text = " ".join(re.findall(r"[a-z]+", text.lower()))
-    things = tuple(ThingWords(m[4], m[3], m[2] or "solid", m[1]) for m in _THING.finditer(text))
+    text = normalise(text)
+    things = tuple(ThingWords(m[4], m[3], m[2] or "solid", m[1]) for m in THING.finditer(text))
     relation, place, background = (p.search(text) for p in (_RELATION, _PLACE, _BACKGROUND))
-    to_relation = {words: name for name, words in _RELATION_WORDS.items()}
-    to_place = {words: name for name, words in _PLACE_WORDS.items()}
+    to_relation = {words: name for name, words in RELATION_WORDS.items()}
+    to_place = {words: name for name, words in PLACE_WORDS.items()}
     return Prompt(
         things,
         to_relation[relation[1]] if relation and len(things) > 1 else None,
@@ -117,8 +124,8 @@ def vocabulary() -> tuple[str, ...]:
             *TEXTURES,
             *BACKGROUNDS,
             *BACKGROUND_COLOURS,
-            *_RELATION_WORDS.values(),
-            *_PLACE_WORDS.values(),
+            *RELATION_WORDS.values(),
+            *PLACE_WORDS.values(),
         ]
     )
     return tuple(dict.fromkeys(words.split()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,6 +80,11 @@ def _dots(x: Array, y: Array, period: float, pixel: float) -> Array:
     return _coverage((np.hypot(u, v) - 0.32) * period, pixel)
 
 
+def _cell(at: Array, pixel: float, per_side: int) -> NDArray[np.int64]:
+    """Which of `per_side` cells a pixel begins in; the quarter pixel keeps rounding off the edges."""
+    return np.floor((at - pixel / 2) * per_side + pixel / 4).astype(np.int64)
+
+
 def _paint_background(background: Background, x: Array, y: Array, pixel: float) -> Array:
     rng = np.random.default_rng(background.seed)
     one, two = (_rgb(c)[:, None, None] for c in background.colours)
@@ -96,9 +102,9 @@ def _paint_background(background: Background, x: Array, y: Array, pixel: float) 
         mix = a * b + (1 - a) * (1 - b)
     else:
         cells = rng.random((_NOISE_CELLS, _NOISE_CELLS), np.float32)
-        side = x.shape[0]
-        at = (np.arange(side) * _NOISE_CELLS) // side
-        mix = cells[np.ix_(at, at)] if side >= _NOISE_CELLS else cells[:side, :side]
+        per_side = min(_NOISE_CELLS, len(x))
+        rows, columns = (_cell(c, pixel, per_side) % _NOISE_CELLS for c in (y[:, 0], x[0]))
+        mix = cells[np.ix_(rows, columns)]
     return one + (two - one) * mix
 
 
@@ -128,23 +134,40 @@ def _window(thing: Thing, side: int) -> tuple[slice, slice]:
     return slice(low[0], high[0]), slice(low[1], high[1])
 
 
+@lru_cache(maxsize=8)
 def _grid(side: int) -> tuple[Array, Array]:
     centres = ((np.arange(side) + 0.5) / side).astype(np.float32)
     y, x = np.meshgrid(centres, centres, indexing="ij")
+    x.flags.writeable = y.flags.writeable = False
     return x, y
+
+
+def backdrop(background: Background, side: int, pan: tuple[float, float] = (0.0, 0.0)) -> Array:
+    """The background alone, (3, side, side), as a camera sees it that stands `pan` (x, y) off.
+
+    Patterns go on for ever; a gradient follows the camera.
+    """
+    x, y = _grid(side)
+    return _paint_background(background, x + np.float32(pan[0]), y + np.float32(pan[1]), 1 / side)
+
+
+def draw_things(picture: Array, things: Sequence[Thing]) -> None:
+    """Draw `things` over `picture` (3, side, side) in place, the last on top."""
+    side = picture.shape[-1]
+    x, y = _grid(side)
+    for thing in things:
+        at = _window(thing, side)
+        colour, alpha = _thing_layer(thing, x[at], y[at], 1 / side)
+        patch = picture[:, *at]
+        patch += (colour - patch) * alpha
 
 
 def render(scenes: Sequence[Scene], side: int) -> Array:
     """Draw scenes as float32 RGB in [0, 1], shape (N, 3, side, side)."""
-    x, y = _grid(side)
     out = np.empty((len(scenes), 3, side, side), np.float32)
     for picture, scene in zip(out, scenes, strict=True):
-        picture[:] = _paint_background(scene.background, x, y, 1 / side)
-        for thing in scene.things:
-            at = _window(thing, side)
-            colour, alpha = _thing_layer(thing, x[at], y[at], 1 / side)
-            patch = picture[:, *at]
-            patch += (colour - patch) * alpha
+        picture[:] = backdrop(scene.background, side)
+        draw_things(picture, scene.things)
     return out
 
 

@@ -71,7 +71,9 @@ _HELD_OUT = [(s, c, t) for s in SHAPES for c in COLOURS for t in TEXTURES if is_
 _SEEN = [(s, c, t) for s in SHAPES for c in COLOURS for t in TEXTURES if not is_held_out(s, c, t)]
 
 
-def _looks(rng: np.random.Generator, count: int, split: Split, textured: float) -> list[tuple[str, str, str]]:
+def sample_looks(
+    rng: np.random.Generator, count: int, split: Split, textured: float
+) -> list[tuple[str, str, str]]:
     """Draw `count` different (shape, colour) looks; in the held-out split one is unseen."""
     looks: list[tuple[str, str, str]] = []
     if split == "heldout":
@@ -117,12 +119,24 @@ def _centres(
     return pair
 
 
+def sample_background(rng: np.random.Generator, busy: float) -> Background:
+    """Draw a backdrop; `busy` from 0 (plain or a gradient) to 1 (mostly patterns)."""
+    calm = [0.6, 0.4, 0.0, 0.0, 0.0]
+    wild = [0.05, 0.1, 0.3, 0.3, 0.25]
+    kind = str(
+        rng.choice(BACKGROUNDS, p=[(1 - busy) * c + busy * w for c, w in zip(calm, wild, strict=True)])
+    )
+    one, two = rng.choice(len(BACKGROUND_COLOURS), 2, replace=False)
+    colours = (BACKGROUND_COLOURS[one], BACKGROUND_COLOURS[two])
+    return Background(kind, colours, int(rng.integers(2**31)))
+
+
 def sample_scene(rng: np.random.Generator, split: Split = "train") -> Scene:
     """Draw one scene. `split="heldout"` forces a combination that training never shows."""
     count = int(rng.choice([1, 2, 3], p=[0.35, 0.4, 0.25]))
     # Busyness ties textures to backgrounds, so that prompts range from very simple to very busy.
     busy = rng.random()
-    looks = _looks(rng, count, split, textured=0.15 + 0.6 * busy)
+    looks = sample_looks(rng, count, split, textured=0.15 + 0.6 * busy)
     sizes = [str(rng.choice(SIZES)) for _ in range(count)]
     shrink = 0.9 if count == 3 else 1.0
     radii = [RADIUS[s] * shrink * float(rng.uniform(0.96, 1.04)) for s in sizes]
@@ -139,14 +153,7 @@ def sample_scene(rng: np.random.Generator, split: Split = "train") -> Scene:
         Thing(shape, colour, texture, size, x, y, radius, float(rng.uniform(-0.2, 0.2)))
         for (shape, colour, texture), size, radius, (x, y) in zip(looks, sizes, radii, centres, strict=True)
     )
-    calm = [0.6, 0.4, 0.0, 0.0, 0.0]
-    wild = [0.05, 0.1, 0.3, 0.3, 0.25]
-    kind = str(
-        rng.choice(BACKGROUNDS, p=[(1 - busy) * c + busy * w for c, w in zip(calm, wild, strict=True)])
-    )
-    one, two = rng.choice(len(BACKGROUND_COLOURS), 2, replace=False)
-    colours = (BACKGROUND_COLOURS[one], BACKGROUND_COLOURS[two])
-    return Scene(things, Background(kind, colours, int(rng.integers(2**31))), place, relation)
+    return Scene(things, sample_background(rng, busy), place, relation)
 
 
 def sample_scenes(seed: int, start: int, count: int, split: Split = "train") -> list[Scene]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from ddit_eval.errors import DditError
 from ddit_eval.metrics.sets.comparison import FAMILIES, KINDS, Against, Family, measure_of, metric_name
 from ddit_eval.metrics.sets.frechet import statistics
 from ddit_eval.metrics.sets.networks import Network, features
@@ -47,6 +48,8 @@ class SetMetric(Metric):
 
     def compute(self) -> dict[str, float]:
         """Every value over all pictures so far."""
+        if not len(self.features):
+            raise DditError("nothing was measured yet: call update before compute")
         seen = self.features if isinstance(self.features, Tensor) else torch.cat(self.features)
         whole = torch.ones(1, len(seen), dtype=torch.float64)
         out: dict[str, float] = {}

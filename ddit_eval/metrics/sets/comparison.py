@@ -67,6 +67,7 @@ KINDS: Mapping[Family, tuple[Kind, ...]] = {
         Kind("coverage", "higher", 0.0, 1.0, _PRDC),
     ),
 }
+INFINITY = Kind("frechet-infinity", "lower", None, None, "Chong and Forsyth 2020 (arXiv 1911.07023)")
 
 
 @dataclass(frozen=True)
@@ -246,8 +247,7 @@ def infinity(
     assert against.statistics is not None
     x = cached_features(pictures, chosen, cache, device=device).to(device)
     found = frechet_infinity(x, against.statistics, level=level, seed=seed)
-    kind = Kind("frechet-infinity", "lower", None, None, "Chong and Forsyth 2020 (arXiv 1911.07023)")
-    return _row(kind, "frechet", found.interval, pictures, reference, chosen)
+    return _row(INFINITY, "frechet", found.interval, pictures, reference, chosen)
 
 
 @dataclass(frozen=True, eq=False)

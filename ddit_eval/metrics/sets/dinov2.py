@@ -27,9 +27,11 @@ def dinov2_network(checkpoint: str | Path = DINOV2, sha256: str | None = None) -
     name = name if name.startswith("dinov2") else f"dinov2-{name}"
     dimension = int(read_json(config)["hidden_size"]) if config else 1024
 
+    size = " (1.1 GiB, no published hash)" if str(checkpoint) == DINOV2 else ""
+    needed = f"config.json and model.safetensors{size} of {Path(checkpoint).name}"
+
     def missing() -> str | None:
         if config is None or weights is None:
-            size = " (1.1 GiB, no published hash)" if str(checkpoint) == DINOV2 else ""
             return (
                 f"{name}: config.json and model.safetensors{size} of {checkpoint} are neither in a folder of "
                 f"that name nor in the local Hugging Face cache; `hf download {checkpoint}` puts them there, "
@@ -56,6 +58,7 @@ def dinov2_network(checkpoint: str | Path = DINOV2, sha256: str | None = None) -
         f"crop; ImageNet mean and deviation; {hash_of(weights)}",
         extract,
         missing,
+        weights=needed,
     )
 
 

@@ -29,12 +29,14 @@ def inception_network(weights: Path | None = None, sha256: str = INCEPTION_SHA25
     path = weights or Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_FILE
     published = sha256.startswith(INCEPTION_SHA256)
 
+    weights_said = f"{INCEPTION_FILE} (91 MiB, SHA-256 {INCEPTION_SHA256}...)"
+
     def missing() -> str | None:
         if not path.is_file():
             return (
-                f"inception: torch-fidelity's weights {INCEPTION_FILE} (91 MiB, SHA-256 "
-                f"{INCEPTION_SHA256}...) belong at {path} and are not there; copy them from a machine that "
-                "has them, or measure with the network `reader`, the shipped stand-in"
+                f"inception: torch-fidelity's weights {weights_said} belong at {path} and are not there; "
+                "copy them from a machine that has them, or measure with the network `reader`, the shipped "
+                "stand-in"
             )
         return wrong_hash("inception", path, sha256)
 
@@ -51,6 +53,7 @@ def inception_network(weights: Path | None = None, sha256: str = INCEPTION_SHA25
         extract,
         missing,
         frozenset({"fid", "kid"}) if published else frozenset(),
+        weights_said if published else f"{path.name} (SHA-256 {sha256[:8]}...)",
     )
 
 

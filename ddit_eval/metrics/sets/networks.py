@@ -24,8 +24,8 @@ class Network:
     `extract`: float (N, 3, H, W) of whole levels / 255 to (N, dimension), on the pictures' device, each
     picture for itself; call it through `features`. `preset`: all that decides the numbers: resizing,
     antialiasing, normalisation, layer, the weights' hash. `missing()`: None, or what is missing and where
-    it belongs. `plain`: the published metrics ("fid", "kid", "cmmd") that are defined on this very network;
-    every other metric bears the network's name.
+    it belongs. `weights`: the files that it needs, with size and hash. `plain`: the published metrics
+    ("fid", "kid", "cmmd") that are defined on this very network; every other metric bears the network's name.
     """
 
     name: str
@@ -34,6 +34,7 @@ class Network:
     extract: Callable[[Tensor], Tensor] = field(repr=False)
     missing: Callable[[], str | None] = field(repr=False, default=lambda: None)
     plain: frozenset[str] = frozenset()
+    weights: str | None = None
 
 
 @torch.no_grad()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from importlib import resources
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from ddit_eval.errors import DditError
 from ddit_eval.files import read_json
 from ddit_eval.metrics.sets.networks import Network
-from ddit_eval.metrics.weights import ABSENT, hash_of
+from ddit_eval.metrics.weights import ABSENT, SHIPPED, hash_of, shipped
 
 if TYPE_CHECKING:
     from ddit_eval.metrics.clip import ClipSource
@@ -51,6 +51,7 @@ def _clip(source: ClipSource) -> Network:
         extract,
         lambda: clip.missing(source),
         frozenset({"cmmd"}) if published else frozenset(),
+        shipped(weights) if SHIPPED in weights.parents else f"{weights.name} ({hash_of(weights)})",
     )
 
 
@@ -86,13 +87,19 @@ def chosen_clip_network(environment: Mapping[str, str] = os.environ) -> Network:
     def refuse(pictures: Tensor) -> Tensor:
         raise DditError(why)
 
-    return Network("clip", 768, f"{PUBLISHED_CLIP[0]} (open_clip); {ABSENT}", refuse, lambda: why)
+    return Network(
+        "clip",
+        768,
+        f"{PUBLISHED_CLIP[0]} (open_clip); {ABSENT}",
+        refuse,
+        lambda: why,
+        frozenset({"cmmd"}),
+        f"what {CHECKPOINT} names ({PUBLISHED_CLIP[0]}: 1.6 GiB, no published hash)",
+    )
 
 
 def clip_world_network() -> Network:
     """The small CLIP of the captioned world that ships, called "clip-world"."""
     from ddit_eval.metrics import clip
 
-    source = clip.ClipSource(Path(str(resources.files("ddit_eval"))) / "weights" / "clip")
-    plain = _clip(source)
-    return Network("clip-world", plain.dimension, plain.preset, plain.extract, plain.missing)
+    return replace(_clip(clip.ClipSource(SHIPPED / "clip")), name="clip-world")

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from importlib import resources
-from pathlib import Path
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ddit_eval.metrics.sets.networks import Network
-from ddit_eval.metrics.weights import hash_of
+from ddit_eval.metrics.weights import READER, hash_of, shipped
 
 
 def reader_network() -> Network:
@@ -20,14 +17,14 @@ def reader_network() -> Network:
     """
     from ddit_eval.metrics.reader_lpips import missing
 
-    path = Path(str(resources.files("ddit_eval"))) / "weights" / "reader" / "reader.safetensors"
     return Network(
         "reader",
         2 * (48 + 64 + 96),
         "world reader, mean and deviation over space at three depths; 8 bits; bilinear to 64 x 64, "
-        f"antialias; 2 x - 1; {hash_of(path if path.is_file() else None)}",
+        f"antialias; 2 x - 1; {hash_of(READER)}",
         _read,
         missing,
+        weights=shipped(READER),
     )
 
 

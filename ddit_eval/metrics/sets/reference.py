@@ -12,7 +12,7 @@ import json
 import re
 import struct
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -97,10 +97,15 @@ def folder_set(folder: str | Path, files: Sequence[str] | None = None) -> Pictur
         paths = [root / name for name in files]
     if not paths:
         raise DditError(f"{root} holds no pictures ({', '.join(SUFFIXES)})")
+    return PictureSet(str(root), hash_of_files(paths), len(paths), lambda: _batches(paths))
+
+
+def hash_of_files(paths: Iterable[Path]) -> str:
+    """SHA-256 of the files' own hashes, in order: known by content, whatever the files are called."""
     digest = hashlib.sha256()
     for path in paths:
         digest.update(_file_digest(path))
-    return PictureSet(str(root), digest.hexdigest(), len(paths), lambda: _batches(paths))
+    return digest.hexdigest()
 
 
 def _file_digest(path: Path) -> bytes:

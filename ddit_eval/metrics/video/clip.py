@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from importlib import resources
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ddit_eval.metrics.weights import SHIPPED, shipped
+
 if TYPE_CHECKING:
     from ddit_eval.metrics.clip import Clip, ClipSource
     from ddit_eval.metrics.video.weights import Weights
 
 SIDE = 224
+WORLD_FILE = shipped(SHIPPED / "clip" / "open_clip_model.safetensors")
 _MEAN = (0.48145466, 0.4578275, 0.40821073)
 _DEVIATION = (0.26862954, 0.26130258, 0.27577711)
 
@@ -50,7 +51,7 @@ def world() -> ClipSource:
     """Where the small CLIP of the captioned world ships."""
     from ddit_eval.metrics.clip import ClipSource
 
-    return ClipSource(Path(str(resources.files("ddit_eval"))) / "weights" / "clip")
+    return ClipSource(SHIPPED / "clip")
 
 
 def no_world() -> str | None:

@@ -15,6 +15,7 @@ from ddit_eval.metrics.video import clip
 from ddit_eval.metrics.video.frames import Video
 from ddit_eval.metrics.video.metric import NETWORKS, VBENCH, VideoMetric, name_of
 from ddit_eval.metrics.video.weights import CLIP_B32, DINO, Weights
+from ddit_eval.metrics.weights import READER, shipped
 
 if TYPE_CHECKING:
     from torch import nn
@@ -50,6 +51,7 @@ def consistency_metric(
     *,
     note: str | None = None,
     weights: tuple[Weights, ...] = (),
+    files: str | None = None,
     lacks: Callable[[], str | None] = lambda: None,
 ) -> VideoMetric:
     """subject_consistency or background_consistency with features of your own network.
@@ -62,7 +64,7 @@ def consistency_metric(
         return consistency(encode(video.frames))
 
     name = name_of(dimension, network, label)
-    return VideoMetric(name, measure, SOURCE, network, note=note, weights=weights, lacks=lacks)
+    return VideoMetric(name, measure, SOURCE, network, note=note, weights=weights, files=files, lacks=lacks)
 
 
 # Networks.
@@ -155,6 +157,7 @@ SUBJECT_READER = consistency_metric(
     "world reader (shipped), shares of shapes, colours and textures",
     "reader",
     note="a stand-in for DINO, of the captioned world alone; not comparable with published figures",
+    files=shipped(READER),
     lacks=_no_reader,
 )
 BACKGROUND_WORLD = consistency_metric(
@@ -163,5 +166,6 @@ BACKGROUND_WORLD = consistency_metric(
     "CLIP of the captioned world (shipped)",
     "clip-world",
     note="a stand-in for OpenAI's CLIP, of the captioned world alone; not comparable with published figures",
+    files=clip.WORLD_FILE,
     lacks=clip.no_world,
 )

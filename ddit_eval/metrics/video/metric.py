@@ -39,7 +39,8 @@ def _nothing() -> str | None:
 class VideoMetric:
     """A metric of videos; higher is better in all of them, and values are raw: `score` normalises.
 
-    `least`: frames that it needs; `weights`: files that it needs; `lacks()`: what else it lacks here.
+    `least`: frames that it needs; `weights`: files that it looks for; `files`: what else it needs, as text;
+    `lacks()`: what else it lacks here.
     """
 
     name: str
@@ -52,6 +53,7 @@ class VideoMetric:
     least: int = 2  # frames
     note: str | None = None
     weights: tuple[Weights, ...] = ()
+    files: str | None = None
     lacks: Callable[[], str | None] = _nothing
 
     direction: ClassVar[Literal["higher"]] = "higher"
@@ -93,6 +95,7 @@ class VideoMetric:
             "range": [self.low, self.high],
             "network": self.network,
             "weights": {one.file: one.found() for one in self.weights},
+            "files": self.files,
             "n_note": self.note,
             "source": self.source,
         }

@@ -46,6 +46,7 @@ def overall_consistency_metric(
     label: str | None = None,
     *,
     note: str | None = None,
+    files: str | None = None,
     lacks: Callable[[], str | None] = lambda: None,
 ) -> VideoMetric:
     """The metric with a network of your own; `network` says which, `label` names the stand-in."""
@@ -54,23 +55,29 @@ def overall_consistency_metric(
         return overall_consistency(video.frames, prompt, similarity)
 
     name = name_of("overall_consistency", network, label)
-    return VideoMetric(name, measure, SOURCE, network, low=-1.0, needs_prompt=True, note=note, lacks=lacks)
+    return VideoMetric(
+        name, measure, SOURCE, network, low=-1.0, needs_prompt=True, note=note, files=files, lacks=lacks
+    )
 
 
 def _no_viclip(frames: Tensor, prompt: str) -> float:
     raise DditError(_MISSING)
 
 
+_FILES = "ViClip-InternVid-10M-FLT.pth (1.7 GB, no published hash)"
 _MISSING = (
-    "overall_consistency: ViCLIP (ViClip-InternVid-10M-FLT.pth, 1.7 GB, no published hash) has no packaged "
-    "implementation to load it; pass one to `overall_consistency_metric(similarity, "
+    f"overall_consistency: ViCLIP, {_FILES}, has no packaged implementation to load it; pass "
+    "one to `overall_consistency_metric(similarity, "
     "network='ViCLIP (InternVid-10M-FLT)')` and register it, or measure `overall_consistency-clip-world`"
 )
-METRIC = overall_consistency_metric(_no_viclip, str(NETWORKS["overall_consistency"]), lacks=lambda: _MISSING)
+METRIC = overall_consistency_metric(
+    _no_viclip, str(NETWORKS["overall_consistency"]), files=_FILES, lacks=lambda: _MISSING
+)
 WORLD = overall_consistency_metric(
     clip.world_similarity,
     "CLIP of the captioned world (shipped), mean of the frames' features",
     "clip-world",
     note="a stand-in for ViCLIP that sees no motion; not comparable with published figures",
+    files=clip.WORLD_FILE,
     lacks=clip.no_world,
 )

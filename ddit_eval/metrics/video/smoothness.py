@@ -39,6 +39,7 @@ def motion_smoothness_metric(
     label: str | None = None,
     *,
     note: str | None = None,
+    files: str | None = None,
     lacks: Callable[[], str | None] = lambda: None,
 ) -> VideoMetric:
     """The metric with an interpolator of your own; `network` says which, `label` names the stand-in."""
@@ -47,7 +48,7 @@ def motion_smoothness_metric(
         return motion_smoothness(video.frames, interpolate)
 
     name = name_of("motion_smoothness", network, label)
-    return VideoMetric(name, measure, SOURCE, network, least=3, note=note, lacks=lacks)
+    return VideoMetric(name, measure, SOURCE, network, least=3, note=note, files=files, lacks=lacks)
 
 
 def _classical(before: Tensor, after: Tensor) -> Tensor:
@@ -60,12 +61,15 @@ def _no_amt(before: Tensor, after: Tensor) -> Tensor:
     raise DditError(_MISSING)
 
 
+_FILES = "amt-s.pth (12 MB, no published hash)"
 _MISSING = (
-    "motion_smoothness: AMT-S (amt-s.pth, 12 MB, no published hash) has no packaged implementation to load "
+    f"motion_smoothness: AMT-S, {_FILES}, has no packaged implementation to load "
     "it; pass an interpolator to `motion_smoothness_metric(interpolate, network='AMT-S')` and register it, "
     "or measure `motion_smoothness-classical`"
 )
-METRIC = motion_smoothness_metric(_no_amt, str(NETWORKS["motion_smoothness"]), lacks=lambda: _MISSING)
+METRIC = motion_smoothness_metric(
+    _no_amt, str(NETWORKS["motion_smoothness"]), files=_FILES, lacks=lambda: _MISSING
+)
 CLASSICAL = motion_smoothness_metric(
     _classical,
     "none: symmetric pyramidal Lucas-Kanade and warping",

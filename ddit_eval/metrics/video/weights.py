@@ -27,6 +27,10 @@ class Weights:
     sha256: str | None
     instead: str
 
+    def __str__(self) -> str:
+        known = f"SHA-256 {self.sha256}..." if self.sha256 else "no published hash"
+        return f"{self.file} ({self.size}, {self.origin}, {known})"
+
     def path(self) -> Path:
         import torch
 
@@ -38,12 +42,8 @@ class Weights:
     def missing(self, metric: str) -> str | None:
         """Why `metric` cannot use these weights here, or None."""
         path = self.path()
-        known = f"SHA-256 {self.sha256}..." if self.sha256 else "no published hash"
         if not path.is_file():
-            return (
-                f"{metric}: {self.file} ({self.size}, {self.origin}, {known}) belongs at {path} and is "
-                f"not there; put it there, or {self.instead}"
-            )
+            return f"{metric}: {self} belongs at {path} and is not there; put it there, or {self.instead}"
         return wrong_hash(metric, path, self.sha256)
 
     def found(self) -> str | None:
@@ -87,7 +87,7 @@ CLIP_B32 = Weights(
     "0.6 GB",
     "open_clip_model.safetensors of timm/vit_base_patch32_clip_224.openai",
     None,
-    "leave the dimension out",
+    "measure `background_consistency-clip-world`",
 )
 CLIP_L14 = Weights(
     "ViT-L-14-openai.safetensors",

@@ -1,0 +1,232 @@
+"""Training mini-wan on moving scenes by flow matching.
+
+    torchrun --nproc-per-node 2 -m ddit_eval.mini.wan_train PLAN --vae VAE --out OUT
+
+PLAN is experiments/train/mini-wan.yaml or one like it. A stage shows whole clips or their first frame
+alone, which has a third of the tokens. The text encoder is taught the grammar before the first stage and
+learns on with the transformer. Some captions are left empty, for guidance with two calls.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+import yaml
+from diffusers import AutoencoderKLWan
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
+from torch import Tensor, nn
+
+from ddit_eval.errors import DditError
+from ddit_eval.families.video import normalised, patchify
+from ddit_eval.mini.labels import token_labels, token_offsets
+from ddit_eval.mini.lessons import ANSWERS, GROUPS, Said, label_loss, measures, velocity_loss
+from ddit_eval.mini.loop import Loop, sample_timesteps
+from ddit_eval.mini.pipeline import TEXT_TOKENS
+from ddit_eval.mini.wan_pipeline import (
+    FLOW_SHIFT,
+    FRAMES,
+    SIDE,
+    TOKEN_SIDE,
+    build_wan_pipeline,
+    latent_frames,
+)
+from ddit_eval.mini.wan_words import ClipHead, teach_clips
+from ddit_eval.mini.words import PLACE_WEIGHT, at_shapes, shape_ids
+from ddit_eval.world import MovingScene, caption_clip, render_clip, sample_moving_scenes
+
+MIDDLE = 2  # block whose tokens the auxiliary head reads
+
+
+class Stage(BaseModel):
+    """One stretch of training."""
+
+    model_config = ConfigDict(extra="forbid")
+    clips: NonNegativeInt
+    batch: int = Field(ge=1)
+    lr: float
+    side: int = SIDE  # pixels
+    whole: bool = True  # False: the clip's first frame alone
+    decay: float = 0.3  # share of the stage over which the learning rate falls to zero
+    drop: float = 0.1  # share of captions that are left empty
+    auxiliary: float = 0.3  # weight of what is asked of tokens and words
+    object_weight: float = 1.0  # weight of the tokens that objects cover, beside the background's 1
+
+    @property
+    def samples(self) -> int:
+        return self.clips
+
+
+class Plan(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    stages: list[Stage]
+    captions: NonNegativeInt = 0  # read by the text encoder before the first stage
+    ema: float = 0.995
+    seed: int = 0
+
+
+def load_plan(path: Path) -> Plan:
+    """Read a YAML file; a wrong key or value is one `DditError` that names it."""
+    try:
+        return Plan.model_validate(yaml.safe_load(path.read_text()))
+    except (OSError, yaml.YAMLError) as error:
+        raise DditError(f"cannot read the plan {path}: {error}; give a YAML file with `stages`") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(p) for p in first["loc"])
+        raise DditError(f"{path}: {where}: {first['msg']} (got {first['input']!r}); correct it") from error
+
+
+@dataclass
+class Batch:
+    latents: Tensor  # (B, C, F, H, W) normalised
+    captions: list[str]
+    labels: Tensor  # (B, N, 3) shape, colour, texture; 0 for none
+    offsets: Tensor  # (B, N, 2) from the object's centre, in radii
+    clips: list[MovingScene]
+
+
+def lessons_of(clips: list[MovingScene], side: int, moments: list[float]) -> tuple[Tensor, Tensor]:
+    """What each base token shows at `moments` (0..1), one a latent frame, `side` tokens a side.
+
+    Labels (B, N, 3) and offsets (B, N, 2), as `token_labels` and `token_offsets` give them.
+    """
+    scenes = [clip.at(moment) for clip in clips for moment in moments]
+    parts = token_labels(scenes, side), token_offsets(scenes, side)
+    labels, offsets = (part.unflatten(0, (len(clips), len(moments))).flatten(1, 2) for part in parts)
+    return labels, offsets
+
+
+class Student(nn.Module):
+    """Text encoder and transformer as one module that maps noise and captions to velocity."""
+
+    def __init__(self, pipe: Any):
+        super().__init__()
+        self.encoder, self.transformer = pipe.text_encoder, pipe.transformer
+        config = self.transformer.config
+        self.labels = nn.Linear(config.num_attention_heads * config.attention_head_dim, ANSWERS)
+        self.words = ClipHead(self.encoder.config.d_model)
+
+    def forward(self, x: Tensor, t: Tensor, ids: Tensor, mask: Tensor) -> Said:
+        """x (B, C, F, H, W) at times t (B,) in 0..1; ids and mask (B, T). The velocity in base tokens."""
+        text = self.encoder(ids, attention_mask=mask).last_hidden_state
+        held: list[Tensor] = []
+        middle = self.transformer.blocks[MIDDLE]
+        handle = middle.register_forward_hook(lambda _m, _a, out: held.append(out))
+        try:
+            # As in WanPipeline, the text is zero where the prompt has ended.
+            told = text * mask[..., None]
+            v = self.transformer(x, t * 1000, told, return_dict=False)[0]
+        finally:
+            handle.remove()
+        labels, offsets = self.labels(held[0]).float().split((sum(GROUPS), 2), -1)
+        return Said(patchify(v), labels, offsets, text)
+
+
+class Trainer(Loop[Student]):
+    """The run that trains mini-wan."""
+
+    def __init__(self, plan: Plan, vae_path: Path, out: Path):
+        self.vae = AutoencoderKLWan.from_pretrained(vae_path, torch_dtype=torch.float32).eval()
+        self.pipe = build_wan_pipeline(self.vae, plan.seed)
+        super().__init__(plan, out, Student(self.pipe))
+        # Not `self.student.to(...)` alone: the average and the VAE have to follow.
+        for module in (self.student, self.average, self.vae):
+            module.to(self.accelerator.device)
+        self.shape_ids = shape_ids(self.pipe.tokenizer).to(self.accelerator.device)
+
+    def teach(self) -> None:
+        """The grammar before the first clip, for a fresh run; every process learns the same."""
+        if not self.plan.captions:
+            return
+        encoder = self.student.encoder.cpu()
+        rms = teach_clips(encoder, self.pipe.tokenizer, self.plan.captions, 48, 3e-3, self.plan.seed + 41)
+        encoder.to(self.accelerator.device)
+        self.average.encoder.load_state_dict(encoder.state_dict())
+        print({"taught": self.plan.captions, "place_rms": rms}, flush=True)
+
+    def ids(self, captions: list[str]) -> tuple[Tensor, Tensor]:
+        tokens = self.pipe.tokenizer(
+            captions, padding="max_length", max_length=TEXT_TOKENS, truncation=True, return_tensors="pt"
+        ).to(self.accelerator.device)
+        return tokens.input_ids, tokens.attention_mask
+
+    @torch.no_grad()
+    def batch(self, stage: Stage, seed: int, start: int, count: int) -> Batch:
+        """Clips `start` to `start + count` of the sequence `seed`."""
+        words = np.random.default_rng([seed, 9, start])
+        clips = sample_moving_scenes(seed, start, count)
+        frames = FRAMES if stage.whole else 1
+        pictures = render_clip(clips, stage.side, FRAMES)[:, :frames]
+        x = torch.from_numpy(pictures).transpose(1, 2).to(self.accelerator.device) * 2 - 1
+        z = normalised(self.vae, self.vae.encode(x).latent_dist.mode())
+        captions = ["" if words.random() < stage.drop else caption_clip(c, words) for c in clips]
+        moments = [frame / (FRAMES - 1) for frame in latent_frames(frames)]
+        labels, offsets = lessons_of(clips, stage.side // TOKEN_SIDE, moments)
+        return Batch(z, captions, labels.to(z.device), offsets.to(z.device), clips)
+
+    def losses(self, stage: Stage, first: int) -> tuple[Tensor, Tensor]:
+        share = stage.batch // self.processes
+        batch = self.batch(stage, self.plan.seed, first + self.rank * share, share)
+        noise = torch.randn(batch.latents.shape).to(batch.latents.device)
+        t = sample_timesteps(share, FLOW_SHIFT).to(noise.device)
+        ids, mask = self.ids(batch.captions)
+        said = self.student(flow(batch.latents, noise, t), t, ids, mask)
+        target = patchify(noise - batch.latents)
+        error = velocity_loss(said, target, batch.labels, stage.object_weight)
+        second = label_loss(said, batch.labels, batch.offsets) + self.word_loss(said, ids, batch)
+        return error + stage.auxiliary * second, error
+
+    def word_loss(self, said: Said, ids: Tensor, batch: Batch) -> Tensor:
+        """The grammar that was taught must not be forgotten."""
+        found = at_shapes(said.text, ids, batch.clips, self.shape_ids)
+        if found is None:
+            return said.text.sum() * 0
+        places, looks = self.student.words.loss(*found)
+        return PLACE_WEIGHT * places + looks
+
+    @torch.no_grad()
+    def validate(self, stage: Stage, count: int = 32) -> dict[str, float]:
+        """The averaged model on unseen clips, at fixed noise."""
+        torch.manual_seed(1)
+        fixed = stage.model_copy(update={"drop": 0.0})
+        batch = self.batch(fixed, 10_007, 0, count)
+        noise = torch.randn(batch.latents.shape).to(batch.latents.device)
+        t = torch.linspace(0.02, 1, count, device=noise.device)
+        said = self.average(flow(batch.latents, noise, t), t, *self.ids(batch.captions))
+        return measures(said, patchify(noise - batch.latents), batch.labels)
+
+    def export(self) -> None:
+        """Write the averaged model as a WanPipeline folder in bfloat16."""
+        pipe = build_wan_pipeline(copy.deepcopy(self.vae), self.plan.seed)
+        pipe.text_encoder.load_state_dict(self.average.encoder.state_dict())
+        pipe.transformer.load_state_dict(self.average.transformer.state_dict())
+        pipe.to(torch.bfloat16).save_pretrained(self.out / "pipeline")
+
+
+def flow(latents: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+    """(1 - t) latents + t noise; t (B,), the others (B, C, F, H, W)."""
+    mix = t[:, None, None, None, None]
+    return (1 - mix) * latents + mix * noise
+
+
+def main(
+    plan: Annotated[Path, typer.Argument(help="YAML with the stages.")],
+    vae: Annotated[Path, typer.Option(help="The trained VAE's folder.")],
+    out: Annotated[Path, typer.Option(help="Folder for checkpoint, log and pipeline.")],
+) -> None:
+    """Train mini-wan; a second call goes on where the first was stopped."""
+    out.mkdir(parents=True, exist_ok=True)
+    trainer = Trainer(load_plan(plan), vae, out)
+    if not trainer.resume():
+        trainer.teach()
+    trainer.run()
+
+
+if __name__ == "__main__":
+    typer.run(main)

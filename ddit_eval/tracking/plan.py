@@ -1,0 +1,204 @@
+"""What is to be shown in MLflow, as plain data: one planned run a method, a trial and a row of the oracle's.
+
+Names mean the same in every run, so that one chart holds all of them: `relative_flops` (a share of the
+base's), `psnr` and the other metrics, each with its interval as `_low` and `_high`; `step_...` by denoising
+step. Of the tags `study` and `method` say what belongs together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ddit_eval.errors import DditError
+from ddit_eval.files import canonical
+from ddit_eval.report.results import Json, Results, coarse_share
+from ddit_eval.report.study_rows import rule_of
+
+FORMAT = 3  # raised when runs are logged differently, so that they are logged anew
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A run to be logged. `series[name]`: one value a step, None where there is none."""
+
+    name: str
+    tags: dict[str, str]
+    params: dict[str, str]
+    metrics: dict[str, float]
+    series: dict[str, Sequence[float | None]] = field(default_factory=dict)
+    method: str | None = None  # its figures and pictures are logged, too
+    scales: Sequence[Sequence[int]] = ()  # of each prompt's steps, for a heatmap, where there is no method
+    identity: Any = None  # what else the run shows, for its hash
+    prompts: tuple[str, int] | None = None  # hash and number of the prompts, shown as the run's dataset
+
+    @property
+    def hash(self) -> str:
+        shown = [FORMAT, self.name, self.params, self.metrics, {k: list(v) for k, v in self.series.items()}]
+        kept = {k: v for k, v in self.tags.items() if k in ("model", "profile", "study", "kind", "method")}
+        shown += [kept, self.identity, self.scales]
+        return hashlib.sha256(canonical(shown).encode()).hexdigest()[:20]
+
+
+def methods(results: Results, records: Mapping[str, list[Json]]) -> Iterator[Planned]:
+    quality = results.quality
+    for row in results.rows:
+        name, timed = row["method"], results.timed(row["method"])
+        metrics: dict[str, float] = {"token_ratio": row["token_ratio"], "flop_ratio": row["flop_ratio"]}
+        metrics |= {"coarse_share": coarse_share(row), "relative_flops": 1 / row["flop_ratio"]}
+        for metric, value in row["quality"].items():
+            metrics |= _interval(metric, value)
+        if timed:
+            metrics |= _interval("speedup", timed["speedup"])
+            metrics |= {f"seconds_{k}": float(v) for k, v in timed["seconds"].items() if v is not None}
+        same = records.get(name, [])
+        params = {
+            "model": quality["model"],
+            "steps": row["steps"],
+            "n": row["n"],
+            "policy": row["policy"]["kind"],
+        }
+        params |= {k: v for k, v in row["policy"].items() if k != "kind"}
+        yield Planned(
+            name=name,
+            tags={
+                "kind": "method", "model": quality["model"], "method": name, "profile": quality["profile"],
+                "study": quality["profile"],
+                "family": results.family(row), "verdict": row.get("verdict") or "",
+            },
+            params=_plain(params),
+            metrics=metrics,
+            series=_series(results.traces.get(name), same),
+            method=name,
+            identity=[results.traces.get(name), [r["key"] for r in same]],
+            prompts=(quality["prompts_hash"], quality["n"]),
+        )  # fmt: skip
+
+
+def _series(trace: Json | None, records: Sequence[Json]) -> dict[str, Sequence[float | None]]:
+    """Means over prompts by step: scale, signal per candidate scale, tokens, seconds."""
+    series: dict[str, Sequence[float | None]] = {}
+    if trace:
+        series["step_scale"] = _mean(trace["scales"])
+        for scale, rows in sorted((trace.get("signals") or {}).items()):
+            series[f"step_signal_{scale}"] = _mean(rows)
+    for key in ("tokens", "seconds"):
+        if records:
+            series[f"step_{key}"] = _mean([[step[key] for step in record["trace"]] for record in records])
+    return series
+
+
+def _mean(rows: Sequence[Sequence[float | None]]) -> list[float | None]:
+    """Column means of rows that may differ in length or have gaps."""
+    means: list[float | None] = []
+    for step in range(max((len(row) for row in rows), default=0)):
+        values = [v for row in rows if len(row) > step and (v := row[step]) is not None and math.isfinite(v)]
+        means.append(float(np.mean(values)) if values else None)
+    return means
+
+
+def trials(results: Results) -> Iterator[Planned]:
+    study = results.study
+    if not study:
+        return
+    names = [o["name"] if isinstance(o, dict) else str(o) for o in study["objectives"]]
+    for trial in study["trials"]:
+        metrics = dict(zip(names, (float(v) for v in trial["values"] or ()), strict=False))
+        for name, key in zip(names, ("cost", "quality"), strict=False):
+            if trial.get("intervals"):
+                metrics |= _interval(name, trial["intervals"][key])
+        params = trial["params"] | {k: trial[k] for k in ("tau", "prompts") if k in trial}
+        digest = study.get("prompts_hash")
+        yield Planned(
+            name=f"trial-{trial['number']:03d}",
+            tags={
+                "kind": "trial", "study": study["study"], "model": results.quality["model"],
+                "method": rule_of(trial), "profile": results.quality["profile"],
+                "pareto": str(bool(trial["pareto"])).lower(), "state": trial["state"],
+                "feasible": str(not any(c > 0 for c in trial.get("constraints") or ())).lower(),
+            },
+            params=_plain(params),
+            metrics=metrics | _held_out(study, trial["number"], names),
+            scales=[[int(s) for s in row.split()] for row in trial.get("schedules", ())],
+            prompts=(digest, study["prompts"]) if digest else None,
+        )  # fmt: skip
+
+
+def bounds(results: Results) -> Iterator[Planned]:
+    """The rows of the oracle's table: every way of choosing the steps, at equal cost."""
+    oracle = results.oracle
+    if not oracle:
+        return
+    for row in oracle["rows"]:
+        metrics = {"relative_flops": float(row["cost"])} | _interval("psnr", row["psnr"])
+        for item in oracle.get("gap", ()):
+            if item["name"] == row["name"] and item["share"] is not None:
+                metrics |= _interval(f"gap_closed_{item['fixed'].replace(' ', '-')}", item["share"])
+        scales = row.get("schedule")
+        yield Planned(
+            name=f"{row['name']} at equal cost",
+            tags={
+                "kind": "oracle", "study": f"{results.quality['profile']}-oracle",
+                "model": results.quality["model"], "method": row["family"],
+                "profile": results.quality["profile"],
+            },
+            params=_plain({"policy": row["family"], "steps": row["steps"], "n": oracle["n"]}),
+            metrics=metrics,
+            series={"step_scale": [float(s) for s in scales]} if scales else {},
+            scales=[scales] if scales else (),
+            identity=oracle.get("calibration"),
+        )  # fmt: skip
+
+
+def _plain(params: Mapping[str, Any]) -> dict[str, str]:
+    """Parameters as text."""
+    return {k: v if isinstance(v, str) else canonical(v) for k, v in params.items()}
+
+
+def _held_out(study: Json, number: int, names: Sequence[str]) -> dict[str, float]:
+    """What a trial is worth on the held-out prompts, if it was measured there."""
+    found: dict[str, float] = {}
+    for point in study.get("confirmed", ()):
+        if point["number"] == number:
+            for name, key in zip(names, ("cost", "quality"), strict=False):
+                found |= _interval(f"{name}_heldout", point["heldout"][key])
+    return found
+
+
+def _interval(name: str, data: Json) -> dict[str, float]:
+    """A value and its two ends as three metrics; infinities stay (MLflow holds them), absent ones are left
+    out."""
+    parts = {name: data["value"], f"{name}_low": data["low"], f"{name}_high": data["high"]}
+    return {k: float(v) for k, v in parts.items() if v is not None}
+
+
+def training(folder: Path) -> Planned:
+    """The run of a distillation whose errors.json is in `folder`."""
+    path = folder / "errors.json"
+    try:
+        record = json.loads(path.read_text())
+        config = record["config"]
+        metrics = {
+            f"error_{row['scale']}p_{row['stage']}_t{time:g}": value
+            for row in record["rows"]
+            for time, value in zip(record["timesteps"], row["error"], strict=True)
+        }
+        series: dict[str, Sequence[float | None]] = {
+            f"error_{s}p": [row[f"error_{s}p"] for row in record["log"]] for s in config["scales"]
+        }
+    except (OSError, ValueError, KeyError) as error:
+        raise DditError(f"{path} is missing or broken ({error!r}); run `ddit-eval train` again") from error
+    return Planned(
+        name=f"distil-{folder.name}",
+        tags={"kind": "training", "model": config["model"]},
+        params=_plain(config),
+        metrics=metrics | {"seconds": record["seconds"]},
+        series=series,
+    )

@@ -1,0 +1,261 @@
+"""How mini-wan is built and trained; on the tiny pipeline where the size does not matter."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import WanPipeline
+
+from ddit_eval.errors import DditError
+from ddit_eval.families.video import normalised, patchify
+from ddit_eval.mini.labels import token_labels
+from ddit_eval.mini.pipeline import build_t5_tokenizer
+from ddit_eval.mini.wan_pipeline import (
+    FRAMES,
+    SIDE,
+    TOKEN_SIDE,
+    build_umt5,
+    build_wan_pipeline,
+    build_wan_vae,
+    latent_frames,
+)
+from ddit_eval.mini.wan_train import Plan, Stage, Trainer, flow, lessons_of, load_plan
+from ddit_eval.mini.wan_vae import clips, decode_raw, finish, measure, step_loss, train
+from ddit_eval.mini.wan_words import ClipHead, moving_captions, teach_clips
+from ddit_eval.mini.words import shape_ids
+from ddit_eval.world import caption_clip, sample_moving_scenes, video_vocabulary
+from tests.tiny_wan import tiny_wan_transformer, tiny_wan_vae
+
+PLAN = Path(__file__).parents[1] / "experiments" / "train" / "mini-wan.yaml"
+
+
+@pytest.fixture
+def trainer(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "ddit_eval.mini.wan_pipeline.build_wan_transformer", lambda channels: tiny_wan_transformer(text=96)
+    )
+    monkeypatch.setattr("ddit_eval.mini.wan_train.MIDDLE", 1)
+    tiny_wan_vae().save_pretrained(tmp_path / "vae")
+    plan = Plan(
+        captions=96,
+        stages=[
+            Stage(side=32, clips=12, batch=4, lr=1e-3, whole=False),
+            Stage(side=32, clips=8, batch=4, lr=1e-3, drop=0.5),
+        ],
+    )
+
+    def make(out: str) -> Trainer:
+        (tmp_path / out).mkdir(exist_ok=True)
+        return Trainer(plan, tmp_path / "vae", tmp_path / out)
+
+    return make
+
+
+# The pipeline.
+
+
+def test_mini_wan_is_a_small_plain_pipeline(tmp_path):
+    build_wan_pipeline(build_wan_vae()).to(torch.bfloat16).save_pretrained(tmp_path)
+    assert sum(p.stat().st_size for p in tmp_path.rglob("*.safetensors")) <= 20e6
+    pipe = WanPipeline.from_pretrained(tmp_path, torch_dtype=torch.float32)
+    assert type(pipe) is WanPipeline
+    pipe.set_progress_bar_config(disable=True)
+    call = {"height": SIDE, "width": SIDE, "num_frames": FRAMES, "max_sequence_length": 32}
+    video = pipe("a red star moves right", num_inference_steps=1, guidance_scale=1.0, **call).frames
+    assert video.shape == (1, FRAMES, SIDE, SIDE, 3)
+    config = pipe.transformer.config
+    # The hidden size is well above what a 4p patch emits.
+    assert config.num_attention_heads * config.attention_head_dim > 1.4 * 8 * 8 * config.out_channels
+    ids = pipe.tokenizer("a red star moves right").input_ids
+    assert pipe.tokenizer.convert_ids_to_tokens(ids[:-1]) == [
+        "\u2581" + w for w in ["a", "red", "star", "moves", "right"]
+    ]
+
+
+def test_a_clip_has_three_latent_frames_of_64_base_tokens():
+    z = build_wan_vae().encode(clips(0, 0, 1, SIDE)).latent_dist.mean
+    assert z.shape == (1, 4, 3, 16, 16)
+    assert patchify(z).shape[1] == 3 * (SIDE // TOKEN_SIDE) ** 2 == 192
+
+
+def test_latent_frames_lie_in_the_middle_of_what_they_cover():
+    assert latent_frames(1) == [0]
+    assert latent_frames(9) == [0, 2.5, 6.5]  # frame 0, frames 1 to 4, frames 5 to 8
+
+
+def test_tokenizers_of_clips_know_the_words_of_still_scenes_by_the_same_ids():
+    still, moving = build_t5_tokenizer(), build_t5_tokenizer(video_vocabulary())
+    ids = moving.get_vocab()
+    assert all(ids[piece] == i for piece, i in still.get_vocab().items())
+    longest = max((caption_clip(c) for c in sample_moving_scenes(0, 0, 2000)), key=lambda t: len(t.split()))
+    encoded = moving(longest).input_ids
+    assert len(encoded) <= 32
+    assert moving.unk_token_id not in encoded
+
+
+# The VAE.
+
+
+def test_the_raw_decoding_is_what_the_vae_clamps():
+    vae = tiny_wan_vae()
+    z = 5 * torch.randn(2, 3, 3, 4, 4)
+    raw = decode_raw(vae, z)
+    assert raw.shape == (2, 3, 9, 16, 16)
+    torch.testing.assert_close(raw.clamp(-1, 1), vae.decode(z).sample)
+    assert not vae.decoder._forward_hooks
+
+
+def test_a_vae_learns_resumes_and_notes_its_statistics(tmp_path):
+    torch.manual_seed(0)
+    vae = tiny_wan_vae()
+    x = clips(0, 0, 4, 32)
+    before = float(step_loss(vae, x)[0].detach())
+    train(vae, tmp_path, 4 * 25, 4, 5e-3, 16, 10.0)
+    assert float(step_loss(vae, x)[0].detach()) < 0.8 * before
+    quality = finish(vae, tmp_path, [])
+    again = type(vae).from_pretrained(tmp_path, torch_dtype=torch.float32)
+    psnr, z = measure(again, 64)
+    assert psnr == pytest.approx(quality, abs=0.2)
+    n = normalised(again, z)
+    assert n.mean((0, 2, 3, 4)).abs().max() < 0.1
+    assert (n.std((0, 2, 3, 4)) - 1).abs().max() < 0.1
+
+
+# The words.
+
+
+def test_a_text_encoder_learns_where_things_go():
+    tokenizer = build_t5_tokenizer(video_vocabulary())
+    torch.manual_seed(0)
+    encoder = build_umt5(len(tokenizer))
+    early = teach_clips(encoder, tokenizer, 24 * 10, 24, 3e-3, 0)
+    assert teach_clips(encoder, tokenizer, 24 * 60, 24, 3e-3, 0) < 0.7 * early
+
+
+def test_the_head_is_asked_for_both_ends_of_the_clip():
+    found, _ = moving_captions(0, 0, 40)
+    head = ClipHead(8)
+    for part in head.parameters():
+        torch.nn.init.zeros_(part)
+    things = sum(len(c.things) for c in found)
+    places, _ = head.loss(torch.zeros(things, 8), found)
+    ends = [[(t.x, t.y, t.radius) for c in found for t in c.at(time).things] for time in (0, 1)]
+    turns = torch.tensor([m.turn for c in found for m in c.motions])
+    expected = torch.tensor(ends).square().mean() + turns.square().mean() / 20
+    torch.testing.assert_close(places.detach(), expected)
+
+
+# The transformer.
+
+
+def test_lessons_follow_the_things_from_latent_frame_to_latent_frame():
+    found = sample_moving_scenes(0, 0, 6)
+    moments = [0.0, 2.5 / 8, 6.5 / 8]
+    labels, offsets = lessons_of(found, 8, moments)
+    assert labels.shape == (6, 192, 3)
+    assert offsets.shape == (6, 192, 2)
+    for clip, rows in zip(found, labels.view(6, 3, 64, 3), strict=True):
+        for moment, row in zip(moments, rows, strict=True):
+            assert torch.equal(row, token_labels([clip.at(moment)], 8)[0])
+    assert not torch.equal(labels[:, :64], labels[:, 128:])
+
+
+def test_the_students_text_is_the_pipelines(trainer):
+    """WanPipeline cuts the prompt's features off at its end and fills up with zeros; so must training."""
+    run = trainer("run")
+    told: list[torch.Tensor] = []
+    hook = run.student.transformer.register_forward_pre_hook(lambda m, args: told.append(args[2]))
+    texts = ["a red star moves right", ""]
+    with torch.no_grad():
+        run.student(torch.randn(2, 3, 3, 8, 8), torch.rand(2), *run.ids(texts))
+        expected, _ = run.pipe.encode_prompt(texts, do_classifier_free_guidance=False, max_sequence_length=32)
+    hook.remove()
+    torch.testing.assert_close(told[0], expected)
+
+
+def test_training_writes_a_wan_pipeline(trainer, tmp_path):
+    run = trainer("run")
+    run.teach()
+    torch.testing.assert_close(run.average.encoder.state_dict(), run.student.encoder.state_dict())
+    run.run(every=0)
+    pipe = WanPipeline.from_pretrained(tmp_path / "run" / "pipeline", torch_dtype=torch.float32)
+    pipe.set_progress_bar_config(disable=True)
+    call = {"height": 32, "width": 32, "num_frames": 9, "max_sequence_length": 32}
+    video = pipe("a red star moves right", num_inference_steps=2, guidance_scale=2.0, **call).frames
+    assert video.shape == (1, 9, 32, 32, 3)
+    rows = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [(r["stage"], r["step"]) for r in rows] == [(0, 1), (0, 2), (0, 3), (1, 1), (1, 2)]
+    assert all(0 <= r["shape_named"] <= 1 and r["validation_objects"] > 0 for r in rows)
+
+
+def test_training_resumes_to_the_step(trainer):
+    whole, killed = trainer("whole"), trainer("killed")
+    stage = whole.plan.stages[1]
+    for run in (whole, killed):
+        run.train_step(stage, 3, 0)
+        run.step = 1
+    killed.save()
+    again = trainer("killed")
+    assert again.resume()
+    assert again.step == 1
+    assert whole.train_step(stage, 3, 0) == pytest.approx(again.train_step(stage, 3, 0), rel=1e-5)
+
+
+def test_training_lowers_the_error(trainer):
+    run = trainer("run")
+    stage = Stage(side=32, clips=4 * 60, batch=4, lr=5e-3, drop=0, auxiliary=0, whole=False)
+    run.plan.ema = 0.9
+    before = run.validate(stage)["validation"]
+    for run.step in range(60):
+        run.train_step(stage, 60, 0)
+    assert run.validate(stage)["validation"] < 0.9 * before
+
+
+def test_the_first_frame_alone_is_the_clips_first_latent_frame(trainer):
+    run = trainer("run")
+    whole, first = (
+        run.batch(Stage(side=32, clips=4, batch=4, lr=0, whole=w), 0, 0, 4) for w in (True, False)
+    )
+    torch.testing.assert_close(whole.latents[:, :, :1], first.latents)
+    assert whole.captions == first.captions
+    assert torch.equal(whole.labels[:, :16], first.labels)
+
+
+def test_the_flow_runs_from_data_to_noise():
+    z, noise = torch.randn(2, 3, 3, 4, 4), torch.randn(2, 3, 3, 4, 4)
+    mixed = flow(z, noise, torch.tensor([0.0, 1.0]))
+    assert torch.equal(mixed[0], z[0])
+    assert torch.equal(mixed[1], noise[1])
+
+
+# The plan.
+
+
+def test_the_plan_is_read():
+    plan = load_plan(PLAN)
+    assert not plan.stages[0].whole
+    assert plan.stages[-1].whole
+    assert plan.stages[-1].object_weight == 1  # the last stage goes back to the true velocity
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("stages: [{clips: 4, batch: 0, lr: 1}]\n", r"stages\.0\.batch"),
+        ("stages: [{clips: 4, batch: 1, lr: 1, sid: 3}]\n", r"stages\.0\.sid"),
+        ("stages: [\n", "cannot read"),
+    ],
+)
+def test_a_bad_plan_is_named(tmp_path, text, named):
+    path = tmp_path / "plan.yaml"
+    path.write_text(text)
+    with pytest.raises(DditError, match=named):
+        load_plan(path)
+
+
+def test_shapes_have_one_piece_each():
+    tokenizer = build_t5_tokenizer(video_vocabulary())
+    assert tokenizer.unk_token_id not in shape_ids(tokenizer)

@@ -1,0 +1,75 @@
+"""dvc.yaml as DVC sees it: everything that a stage names is there or is another stage's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ddit_eval.config import load_experiment
+
+ROOT = Path(__file__).parent.parent
+STAGES: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+
+
+def outs(stage: str) -> set[str]:
+    found = [*STAGES[stage].get("outs", ()), *STAGES[stage].get("metrics", ())]
+    return {name for entry in found for name in (entry if isinstance(entry, dict) else [entry])}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_dependency_is_there_or_made_by_another_stage(stage: str) -> None:
+    made = set().union(*(outs(other) for other in STAGES if other != stage))
+    lacking = [dep for dep in STAGES[stage].get("deps", ()) if dep not in made and not (ROOT / dep).exists()]
+    assert lacking == []
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_parameter_stands_in_its_file(stage: str) -> None:
+    for entry in STAGES[stage].get("params", ()):
+        for name, keys in entry.items():
+            raw = yaml.safe_load((ROOT / name).read_text())
+            assert [key for key in keys if key not in raw] == []  # DVC refuses to run a stage without them
+
+
+def test_every_part_of_the_experiment_is_watched_by_a_stage() -> None:
+    raw = yaml.safe_load((ROOT / "experiments/quick.yaml").read_text())
+    watched = {k for s in STAGES.values() for e in s.get("params", ()) for ks in e.values() for k in ks}
+    assert set(raw) <= watched
+
+
+def test_results_that_are_read_are_dependencies() -> None:
+    read = {"quality.json", "samples.csv", "study.json", "timing.json", "traces.json", "oracle.json"}
+    for stage in ("track", "report"):
+        assert {f"results/quick/{name}" for name in read} <= set(STAGES[stage]["deps"])
+
+
+def test_the_oracle_reads_the_calibration_of_its_own_pipeline() -> None:
+    experiment = load_experiment(ROOT / "experiments/quick.yaml")
+    (made,) = outs("calibrate")
+    assert experiment.oracle.calibration == made
+    assert made in STAGES["oracle"]["deps"]
+    assert experiment.oracle.prompts <= experiment.prompts.count
+
+
+def test_small_results_are_in_git_and_large_ones_in_the_cache() -> None:
+    cached = {
+        name
+        for stage in STAGES.values()
+        for entry in (*stage.get("outs", ()), *stage.get("metrics", ()))
+        for name, options in (entry.items() if isinstance(entry, dict) else [(entry, {})])
+        if options.get("cache", True)
+    }
+    assert cached == {"runs/quick"}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "experiments").glob("*.yaml")), ids=lambda path: path.stem)
+def test_dvc_can_read_every_parameter(path: Path) -> None:
+    """`dvc params diff` and `dvc exp show` stumble over whole numbers as keys inside a list."""
+    from dvc.dependency.param import read_param_file
+    from dvc.fs import LocalFileSystem
+
+    raw = yaml.safe_load(path.read_text())
+    assert read_param_file(LocalFileSystem(), str(path), list(raw)) == raw
