@@ -40,7 +40,7 @@ class WorldPrompts(Strict):
 
 
 class FilePrompts(Strict):
-    """Prompts of a file: text (one a line, # for comments) or .jsonl with "prompt"."""
+    """Prompts of a .txt (one a line), .jsonl, .json, .csv or .tsv file, see `ddit_eval.prompts`."""
 
     source: Literal["file"]
     path: Path

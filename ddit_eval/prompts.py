@@ -1,12 +1,14 @@
-"""Prompt sets: a text file, a jsonl file, or captions of the world."""
+"""Prompt sets: captions of the world, and the file formats that benchmarks come in."""
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ddit_eval.config import FilePrompts, WorldPrompts
 from ddit_eval.errors import DditError
@@ -57,41 +59,78 @@ def prompts_hash(prompts: Sequence[Prompt]) -> str:
     return hashlib.sha256(canonical(rows).encode()).hexdigest()[:12]
 
 
-def read_file(path: Path) -> list[str]:
-    """Prompts of a text file (one a line) or a .jsonl file (one object a line, with "prompt").
+# What the prompt is called by GenEval and PartiPrompts, DrawBench, and VBench, in any case.
+FIELDS = ("prompt", "prompts", "prompt_en")
 
-    Lines that start with # are comments. Raises `DditError` naming the line that is empty or malformed.
+
+def read_file(path: Path) -> list[str]:
+    """Prompts of a file, in its order; the format is told by the ending.
+
+    .txt   one a line; lines that start with # are comments
+    .jsonl one object a line (GenEval)
+    .json  a list of objects or of texts (VBench)
+    .csv   a table with a heading (DrawBench); .tsv the same with tabs (PartiPrompts)
+
+    Objects and tables hold the prompt under one of `FIELDS`. Raises `DditError` naming what is empty or
+    malformed, and where.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise DditError(f"cannot read the prompt file {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise DditError(f"the prompt file {path} is not UTF-8 text: {error}") from error
-    read = _jsonl if path.suffix == ".jsonl" else _text
-    prompts = list(read(path, lines))
+    prompts = list(_READERS.get(path.suffix.lower(), _text)(path, text))
     if not prompts:
         raise DditError(f"the prompt file {path} holds no prompt; write one a line")
     return prompts
 
 
-def _text(path: Path, lines: Sequence[str]) -> Iterator[str]:
-    for number, line in enumerate(lines, 1):
+def _text(path: Path, text: str) -> Iterator[str]:
+    for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             raise DditError(f"{path}, line {number} is empty; delete it or write a prompt")
         if not line.startswith("#"):
             yield line.strip()
 
 
-def _jsonl(path: Path, lines: Sequence[str]) -> Iterator[str]:
-    for number, line in enumerate(lines, 1):
-        if line.startswith("#"):
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DditError(f"{path}, line {number} is not JSON: {error}") from error
-        prompt = row.get("prompt") if isinstance(row, dict) else None
-        if not isinstance(prompt, str) or not prompt.strip():
-            raise DditError(f'{path}, line {number} has no text under "prompt": {line[:80]}')
-        yield prompt.strip()
+def _jsonl(path: Path, text: str) -> Iterator[str]:
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.startswith("#"):
+            yield _field(_parse(line, f"{path}, line {number}"), f"{path}, line {number}")
+
+
+def _json(path: Path, text: str) -> Iterator[str]:
+    rows = _parse(text, str(path))
+    if not isinstance(rows, list):
+        raise DditError(f"{path} holds {type(rows).__name__}; a list of prompts is needed")
+    for number, row in enumerate(rows, 1):
+        yield _field({"prompt": row} if isinstance(row, str) else row, f"{path}, item {number}")
+
+
+def _table(delimiter: str) -> Callable[[Path, str], Iterator[str]]:
+    def rows(path: Path, text: str) -> Iterator[str]:
+        table = csv.DictReader(text.splitlines(keepends=True), delimiter=delimiter)
+        for row in table:
+            yield _field(row, f"{path}, line {table.line_num}")
+
+    return rows
+
+
+def _parse(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise DditError(f"{where} is not JSON: {error}") from error
+
+
+def _field(row: Any, where: str) -> str:
+    """The prompt of one object or row of a table."""
+    named = {str(k).strip().casefold(): v for k, v in row.items()} if isinstance(row, Mapping) else {}
+    prompt = next((named[name] for name in FIELDS if name in named), None)
+    if not isinstance(prompt, str) or not prompt.strip():
+        raise DditError(f"{where} has no text under {' or '.join(FIELDS)}: {str(row)[:80]}")
+    return prompt.strip()
+
+
+_READERS = {".jsonl": _jsonl, ".json": _json, ".csv": _table(","), ".tsv": _table("\t")}

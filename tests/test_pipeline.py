@@ -9,6 +9,8 @@ import pytest
 import yaml
 
 from ddit_eval.config import load_experiment
+from ddit_eval.generate import describe_weights
+from ddit_eval.harm.calibration import load
 
 ROOT = Path(__file__).parent.parent
 STAGES: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
@@ -46,11 +48,12 @@ def test_results_that_are_read_are_dependencies() -> None:
         assert {f"results/quick/{name}" for name in read} <= set(STAGES[stage]["deps"])
 
 
-def test_the_oracle_reads_the_calibration_of_its_own_pipeline() -> None:
+def test_the_calibration_that_ships_is_of_the_weights_that_ship() -> None:
     experiment = load_experiment(ROOT / "experiments/quick.yaml")
-    (made,) = outs("calibrate")
-    assert experiment.oracle.calibration == made
-    assert made in STAGES["oracle"]["deps"]
+    assert experiment.adapter is not None
+    made, weights = load(experiment.adapter).made, describe_weights(experiment)
+    assert (made["model_hash"], made["adapter_hash"]) == (weights.model_hash, weights.adapter_hash)
+    assert experiment.oracle.calibration is None  # the adapter's own
     assert experiment.oracle.prompts <= experiment.prompts.count
 
 

@@ -46,6 +46,25 @@ def test_jsonl_files_hold_prompts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        (
+            "geneval.jsonl",
+            '{"tag": "colors", "include": [], "prompt": "a red star"}\n{"prompt": "one, two"}\n',
+        ),
+        ("VBench.json", '[{"prompt_en": "a red star", "dimension": ["color"]}, {"prompt_en": "one, two"}]'),
+        ("texts.json", '["a red star", "one, two"]'),
+        ("DrawBench.csv", 'Prompts,Category\na red star,Colors\n"one, two",Counting\n'),
+        ("PartiPrompts.tsv", "Prompt\tCategory\tChallenge\tNote\na red star\tx\ty\t\none, two\tx\ty\tz\n"),
+    ],
+)
+def test_the_formats_of_benchmarks(tmp_path: Path, name: str, content: str) -> None:
+    path = tmp_path / name
+    path.write_text("\ufeff" + content)  # with the mark that some editors put first
+    assert read_file(path) == ["a red star", "one, two"]
+
+
+@pytest.mark.parametrize(
     ("name", "content", "words"),
     [
         ("a.txt", "", "no prompt"),
@@ -55,6 +74,10 @@ def test_jsonl_files_hold_prompts(tmp_path: Path) -> None:
         ("a.jsonl", '{"text": "x"}\n', "line 1 has no text"),
         ("a.jsonl", '{"prompt": " "}\n', "line 1 has no text"),
         ("a.jsonl", "", "no prompt"),
+        ("a.json", '{"prompt": "x"}', "holds dict; a list"),
+        ("a.json", '["x", 3]', "item 2 has no text"),
+        ("a.csv", "Category\nColors\n", "line 2 has no text"),
+        ("a.tsv", "Prompt\tCategory\nx\ty\n\ty\n", "line 3 has no text"),
     ],
 )
 def test_bad_files_are_named_with_the_line(tmp_path: Path, name: str, content: str, words: str) -> None:

@@ -12,6 +12,6 @@ AdapterName = Annotated[
     str | None, typer.Option(help="Name or folder of the adapter; the model's own by default.")
 ]
 PromptFile = Annotated[
-    Path | None, typer.Option(help="Prompts from a file instead: text, one a line, or .jsonl.")
+    Path | None, typer.Option(help="Prompts from a file instead: .txt, .jsonl, .json, .csv or .tsv.")
 ]
 Side = Annotated[int | None, typer.Option(help="Height and width in pixels; the model's own by default.")]

@@ -86,10 +86,16 @@ def _sets(quality: Json) -> list[Block]:
             text += f"; difference {show(read(row['difference']), row['metric'], plus=True)}"
         cells.setdefault(row["method"], {})[row["metric"]] = text
     first = rows[0]
+    networks = " and ".join(dict.fromkeys(row["network"] for row in rows))
+    better = {
+        way: ", ".join(dict.fromkeys(row["metric"] for row in rows if row["direction"] == way))
+        for way in ("lower", "higher")
+    }
+    ways = "; ".join(f"{way} is better for {which}" for way, which in better.items() if which)
     note = (
         f"{first['n']} pictures a method against {first['n_reference']} of {first['reference']} (hash "
-        f"{first['reference_hash']}), network {first['network']}; lower is better. Differences are paired "
-        f"with {quality['reference']}."
+        f"{first['reference_hash']}), network {networks}; {ways}. Differences are paired with "
+        f"{quality['reference']}."
     )
     warnings = list(dict.fromkeys(w for row in rows for w in row["warnings"]))
     table = [[method, *(by.get(name, "–") for name in names)] for method, by in cells.items()]
