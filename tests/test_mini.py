@@ -7,6 +7,7 @@ import math
 from importlib import resources
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from diffusers import FluxPipeline
@@ -17,7 +18,7 @@ from ddit_eval.mini.pipeline import build_t5, build_t5_tokenizer
 from ddit_eval.mini.reader import accuracy
 from ddit_eval.mini.train import Cut, Plan, Stage, Trainer, image_ids, pack
 from ddit_eval.mini.vae import build_vae, pictures, psnr
-from ddit_eval.mini.window import nearest_scenes, window_index
+from ddit_eval.mini.window import nearest_scenes, place_window, window_index
 from ddit_eval.mini.words import at_shapes, shape_ids, teach
 from ddit_eval.world import caption, render, sample_scenes
 from ddit_eval.world.reader import Found, load_reader, objects, read
@@ -105,6 +106,21 @@ def test_a_window_is_cut_out_of_the_whole_picture():
     chosen = nearest_scenes(scenes, (4, 4), 16, 8, 3)
     off = lambda s: min(math.hypot(t.x - 0.5, t.y - 0.5) for t in s.things)  # noqa: E731
     assert [off(s) for s in chosen] == sorted(map(off, scenes))[:3]
+
+
+def test_favoured_shapes_are_cut_out_more_often():
+    def stars(favour):
+        count = 0
+        for i in range(20):
+            pool = sample_scenes(5, 24 * i, 24)
+            corner = place_window(pool[0], 16, 8, np.random.default_rng(i), favour)
+            y, x = ((c + 4) / 16 for c in corner)
+            for scene in nearest_scenes(pool, corner, 16, 8, 4, favour):
+                middle = min(scene.things, key=lambda t: np.hypot(t.x - x, t.y - y))
+                count += middle.shape == "star"
+        return count
+
+    assert stars({"star": 3.0}) > 1.3 * stars({})
 
 
 def test_packing_is_the_pipelines_own():
