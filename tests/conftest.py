@@ -53,3 +53,11 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyFolders:
     pipe.save_pretrained(root / "model")
     Adapter.from_base(pipe, rank=4).save_pretrained(root / "adapter")
     return TinyFolders(root / "model", root / "adapter")
+
+
+@pytest.fixture
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables that are not wrapped, whatever width the console found when it was made."""
+    from ddit_eval.cli.show import stdout
+
+    monkeypatch.setattr(stdout, "width", 300)

@@ -118,13 +118,13 @@ def test_a_set_of_the_world_is_a_reference_too(folders):
         compare(folders[0], "world:heldout:24:seed1:64px", only=["psnr"])
 
 
-def test_the_command_prints_and_writes(folders, tmp_path):
+def test_the_command_prints_and_writes(folders, tmp_path, wide):
     words = ["evaluate", *map(str, folders), "--metric", "psnr", "--out", str(tmp_path / "x.json")]
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 0, result.exception
     assert "8 of" in result.output
     assert compare(*folders, only=["psnr"])["pictures_hash"][:12] in result.output
-    result = CliRunner().invoke(app, ["evaluate", *map(str, folders)], env={"COLUMNS": "200"})
+    result = CliRunner().invoke(app, ["evaluate", *map(str, folders)])
     assert result.exit_code == 0, result.exception
     assert "intervals of 95% each, not corrected" in result.output
     assert "within 0.05" in result.output

@@ -43,8 +43,8 @@ def test_every_row_says_what_it_needs() -> None:
     assert by_name["frechet-reader"].missing is None
 
 
-def test_the_command_lists_them_all() -> None:
-    result = CliRunner().invoke(app, ["metrics"], env={"COLUMNS": "300"})
+def test_the_command_lists_them_all(wide: None) -> None:
+    result = CliRunner().invoke(app, ["metrics"])
     assert result.exit_code == 0, result.exception
     assert all(row.name in result.output for row in rows())
     assert "reader.safetensors" in result.output

@@ -133,8 +133,10 @@ def opened(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
 def test_it_loads_without_errors_and_without_requests(opened: Any) -> None:
     messages = [json.loads(entry["message"])["message"] for entry in opened.get_log("performance")]
     sent = [m["params"] for m in messages if m["method"] == "Network.requestWillBeSent"]
-    # The browser's own first tab is no part of the page; its chrome: pages are built into it.
-    asked = [s["request"]["url"] for s in sent if not s["documentURL"].startswith("chrome:")]
+    # The browser's own first tab is no part of the page; its pages are built into it.
+    asked = [
+        s["request"]["url"] for s in sent if not s["documentURL"].startswith(("chrome:", "chrome-untrusted:"))
+    ]
     assert any(url.startswith("file://") and url.endswith("report.html") for url in asked)
     assert [url[:80] for url in asked if not url.startswith(("file:", "data:"))] == []
     assert sum(url.startswith("file:") for url in asked) == 1  # the page, and no file beside it
