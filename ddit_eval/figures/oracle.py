@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from ddit_eval.errors import DditError
 from ddit_eval.figures.style import (
@@ -69,13 +69,15 @@ def oracle_figure(content: Mapping[str, Any], *, width: float = PAGE, height: fl
 
 def _harm(axes: Axes, harm: Mapping[str, Any]) -> None:
     low, high = harm["quartiles"]
+    worst = max(mean[0] for mean in harm["mean"])
     for scale, mean, below, above in zip(harm["scales"], harm["mean"], low, high, strict=True):
         at = np.arange(1, len(mean) + 1)
         colour = scale_colour(scale)
         axes.fill_between(at, below, above, color=colour, alpha=0.2, linewidth=0)
         axes.plot(at, mean, color=colour, marker="o" if scale == 2 else "s", markersize=2.5)
         axes.annotate(
-            f"scale {scale}", (at[0], mean[0]), xytext=(3, 4), textcoords="offset points", fontsize=7.0,
+            f"scale {scale}", (at[0], mean[0]), xytext=(3, 4 if mean[0] == worst else -9),
+            textcoords="offset points", fontsize=7.0,
             color=darker(str(colour)) if isinstance(colour, str) else colour,
         )  # fmt: skip
     axes.set_yscale("log")
@@ -87,7 +89,7 @@ def _harm(axes: Axes, harm: Mapping[str, Any]) -> None:
     axes.grid(True, axis="y")
     twin = axes.secondary_yaxis("right", functions=(_decibels, _mse))
     twin.yaxis.set_major_locator(MaxNLocator(6, integer=True))
-    twin.yaxis.set_minor_locator(MaxNLocator(1))
+    twin.yaxis.set_minor_locator(NullLocator())
     twin.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     twin.set_ylabel("dB", rotation=0, labelpad=4)
 

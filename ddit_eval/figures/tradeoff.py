@@ -165,7 +165,8 @@ def _legend(figure: Figure, points: Sequence[Point], null: Interval | None) -> N
     ]
     if null is not None:
         handles.append(Patch(facecolor="#e4e4e4", label="no effect (base again)"))
-    columns = len(handles) if figure.get_figwidth() > 5 else 3
+    # One row of eight names and more is wider than the figure.
+    columns = math.ceil(len(handles) / (1 if len(handles) < 8 else 2)) if figure.get_figwidth() > 5 else 3
     figure.legend(
         handles=handles, loc="outside lower center", ncols=columns, columnspacing=1.1, handletextpad=0.5
     )
