@@ -11,6 +11,7 @@ from ddit_eval.errors import DditError
 from ddit_eval.metrics.metric import Column, Metric
 
 WINDOW = 11
+CHUNK = 2**17  # pixels that are compared at a time
 
 
 def ssim(pictures: Tensor, reference: Tensor) -> Tensor:
@@ -20,11 +21,14 @@ def ssim(pictures: Tensor, reference: Tensor) -> Tensor:
     if min(pictures.shape[-2:]) < WINDOW:
         size = tuple(pictures.shape[-2:])
         raise DditError(f"SSIM has a window of {WINDOW} px; a picture of {size} is too small")
-    value = structural_similarity_index_measure(
-        pictures.cpu().double(), reference.cpu().double(), data_range=1.0, reduction="none"
-    )
-    assert isinstance(value, torch.Tensor)
-    return value.reshape(-1)  # one picture comes back without its dimension
+    # The convolution unfolds its windows: some 5 KB a pixel.
+    chunk = max(1, CHUNK // (pictures.shape[-1] * pictures.shape[-2]))
+    parts = []
+    for a, b in zip(pictures.cpu().split(chunk), reference.cpu().split(chunk), strict=True):
+        value = structural_similarity_index_measure(a.double(), b.double(), data_range=1.0, reduction="none")
+        assert isinstance(value, torch.Tensor)
+        parts.append(value.reshape(-1))  # one picture comes back without its dimension
+    return torch.cat(parts)
 
 
 def _measure(pictures: Tensor, reference: Tensor | None, prompts: Sequence[str]) -> dict[str, list[float]]:
