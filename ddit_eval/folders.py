@@ -7,7 +7,7 @@ cannot run here, or that nothing was given for, are skipped with the reason.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -150,21 +150,16 @@ def compare(
         if theirs and metric.needs != "reference":
             for k, v in metric(theirs.stack, None, texts or ()).items():
                 columns[k] |= against_theirs(k, values[k], v, about[k]["direction"])
-    sets: list[dict[str, Any]] = []
-    if families and reference is None:
-        if only:
-            raise DditError(f"{families[0]}: needs a reference set")
-        skipped["set metrics"] = "need a reference set"
-    elif families:
+
+    def measured(wanted: Sequence[Family], given: str) -> list[dict[str, Any]]:
         from ddit_eval.metrics.sets import picture_set
 
-        try:
-            against = as_set(theirs) if theirs else picture_set(reference or "")
-            sets = distances(as_set(ours), against, network, families, cache)
-        except DditError as error:
-            if only:
-                raise
-            skipped["set metrics"] = str(error)
+        against = as_set(theirs) if theirs else picture_set(given)
+        return distances(as_set(ours), against, network, wanted, cache)
+
+    sets = sets_or_reason(
+        families, None if reference is None else str(reference), measured, bool(only), skipped
+    )
     return {
         "pictures": str(pictures),
         "reference": None if reference is None else str(reference),
@@ -188,6 +183,31 @@ def against_theirs(
     if (within := margin(name)) is not None:
         out["equivalence"] = stats.equivalence(ours, theirs, within, direction).to_json()
     return out
+
+
+def sets_or_reason(
+    families: Sequence[Family],
+    reference: str | None,
+    measured: Callable[[Sequence[Family], str], list[dict[str, Any]]],
+    asked: bool,
+    skipped: dict[str, str],
+) -> list[dict[str, Any]]:
+    """The set metrics of `families`; where there can be none, the reason goes into `skipped`. Metrics that
+    were `asked` for by name raise it as a `DditError` instead."""
+    if not families:
+        return []
+    if reference is None:
+        if asked:
+            raise DditError(f"{families[0]}: needs a reference set")
+        skipped["set metrics"] = "need a reference set"
+        return []
+    try:
+        return measured(families, reference)
+    except DditError as error:
+        if asked:
+            raise
+        skipped["set metrics"] = str(error)
+        return []
 
 
 def distances(

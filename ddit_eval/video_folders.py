@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from ddit_eval import metrics, stats
 from ddit_eval.errors import DditError
-from ddit_eval.folders import distances, prompts_of
+from ddit_eval.folders import distances, prompts_of, sets_or_reason
 from ddit_eval.metrics import video
 from ddit_eval.metrics.metric import Metric
 
 if TYPE_CHECKING:
     from ddit_eval.metrics.sets import PictureSet
+    from ddit_eval.metrics.sets.comparison import Family
 
 
 def videos_of(folder: Path) -> dict[str, Path]:
@@ -107,22 +108,17 @@ def compare_videos(
     columns = {k: stats.mean(v).to_json() | about[k] for k, v in values.items()}
     for name, theirs_values in base.items():
         columns[name]["difference"] = stats.paired_difference(values[name], theirs_values).to_json()
-    sets: list[dict[str, Any]] = []
-    if families and reference is None:
-        if only:
-            raise DditError(f"{families[0]}: needs a reference set")
-        skipped["set metrics"] = "need a reference set"
-    elif families:
+
+    def measured(wanted: Sequence[Family], given: str) -> list[dict[str, Any]]:
         from ddit_eval.metrics.sets import picture_set
 
-        try:
-            pool, films = frame_set(ours, str(folder))
-            against = frame_set(others, str(reference))[0] if others else picture_set(str(reference))
-            sets = distances(pool, against, network, families, cache, films)
-        except DditError as error:
-            if only:
-                raise
-            skipped["set metrics"] = str(error)
+        pool, films = frame_set(ours, str(folder))
+        against = frame_set(others, given)[0] if others else picture_set(given)
+        return distances(pool, against, network, wanted, cache, films)
+
+    sets = sets_or_reason(
+        families, None if reference is None else str(reference), measured, bool(only), skipped
+    )
     return {
         "pictures": str(folder),
         "reference": None if reference is None else str(reference),
