@@ -23,6 +23,7 @@ from ddit_eval.errors import DditError
 from ddit_eval.files import write_json
 from ddit_eval.models import known, load_pipeline
 from ddit_eval.patching.adapter import Adapter
+from ddit_eval.precision import fast_matmul
 
 Row = dict[str, float]
 LOG_EVERY = 20  # steps that a row of the kept log averages
@@ -153,7 +154,8 @@ def distil(config: DistilConfig, pipe: Any | None = None) -> Iterator[Row]:
         saved = time.monotonic()
         while run.step < run.steps:
             began = time.monotonic()
-            row = run.train_step(handle)
+            with fast_matmul():
+                row = run.train_step(handle)
             run.seconds += time.monotonic() - began
             recent.append(row)
             if len(recent) == LOG_EVERY:

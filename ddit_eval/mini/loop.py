@@ -18,6 +18,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from ddit_eval import checkpoint
+from ddit_eval.precision import fast_matmul
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -101,9 +102,10 @@ class Loop(Generic[Model]):
         for group in self.optimizer.param_groups:
             group["lr"] = rate(stage, self.step, steps)
         torch.manual_seed((self.plan.seed * 7_919 + self.stage * 1_000_003 + self.step) * 64 + self.rank)
-        loss, shown = self.losses(stage, start + self.step * stage.batch)
-        self.optimizer.zero_grad()
-        loss.backward()
+        with fast_matmul():
+            loss, shown = self.losses(stage, start + self.step * stage.batch)
+            self.optimizer.zero_grad()
+            loss.backward()
         self.average_gradients()
         nn.utils.clip_grad_norm_(self.student.parameters(), 1.0)
         self.optimizer.step()
