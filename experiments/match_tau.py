@@ -24,13 +24,15 @@ from ddit_eval.policies import Threshold
 from ddit_eval.world import caption, sample_scenes
 
 
-def flop_ratio(pipe: Any, handle: Any, prompts: list[str], steps: int, table: dict[int, int]) -> float:
+def flop_ratio(
+    pipe: Any, handle: Any, prompts: list[str], call: dict[str, Any], table: dict[int, int]
+) -> float:
     """FLOPs of the base over those of the attached policy, over all prompts."""
     base = run = 0
     for index, prompt in enumerate(prompts):
         generator = torch.Generator().manual_seed(index)
-        pipe(prompt, num_inference_steps=steps, generator=generator, output_type="latent")
-        base += steps * table[1]
+        pipe(prompt, **call, generator=generator, output_type="latent")
+        base += call["num_inference_steps"] * table[1]
         run += flops.of_run((t.scale for t in handle.trace), table)
     return base / run
 
@@ -44,13 +46,15 @@ def main(
     orders: str = "1,2,3",
     prompts: int = 8,
     steps: int = 24,
+    side: Annotated[int | None, typer.Option(help="Pixels (default: the model's own).")] = None,
 ) -> None:
     """Bisect tau for each order; prints one JSON line an order."""
     pipe = ddit_eval.load_pipeline(model)
     pipe.set_progress_bar_config(disable=True)
     texts = [caption(s) for s in sample_scenes(501, 0, prompts)]
     candidates = tuple(int(s) for s in scales.split(","))
-    side = default_side(pipe)
+    side = side or default_side(pipe)
+    call = {"height": side, "width": side, "num_inference_steps": steps}
     table = flop_table(model, adapter, side, side)
     with ddit_eval.attach(pipe, adapter=adapter) as handle:
         for order in (int(o) for o in orders.split(",")):
@@ -59,7 +63,7 @@ def main(
             for _ in range(9):
                 tau = math.exp((low + high) / 2)
                 handle.policy = Threshold(tau=tau, order=order, scales=candidates, **json.loads(rule))
-                found = flop_ratio(pipe, handle, texts, steps, table)
+                found = flop_ratio(pipe, handle, texts, call, table)
                 tried.append((abs(math.log(found / ratio)), tau))
                 if found < ratio:
                     low = math.log(tau)
@@ -73,7 +77,7 @@ def main(
                     {
                         "order": order,
                         "tau": tau,
-                        "ratio": flop_ratio(pipe, handle, texts, steps, table),
+                        "ratio": flop_ratio(pipe, handle, texts, call, table),
                         "last": scales_run,
                     }
                 )

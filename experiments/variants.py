@@ -27,6 +27,7 @@ VARIANTS = {
     "analytic": DetailConfig(kind="analytic"),
     "conv-48x2": DetailConfig(kind="conv", width=48, depth=2, features=8),
     "conv-96x3": DetailConfig(kind="conv", width=96, depth=3, features=16),
+    "conv-128x3": DetailConfig(kind="conv", width=128, depth=3, features=48),
 }
 
 

@@ -53,6 +53,15 @@ def test_it_learns_and_reports_the_error_by_timestep(tmp_path):
     assert not track_training(tmp_path / "a", uri)  # logged once
 
 
+def test_it_learns_with_the_papers_optimizer(tmp_path):
+    settings = config(tmp_path, pictures=240, optimizer="prodigy", lr=1.0)
+    list(distil(settings, tiny_flux()))
+    record = json.loads((tmp_path / "errors.json").read_text())
+    mean = {(r["scale"], r["stage"]): sum(r["error"]) for r in record["rows"]}
+    for scale in (2, 4):
+        assert mean[scale, "trained"] < 0.9 * mean[scale, "start"]
+
+
 def test_a_killed_run_ends_like_an_uninterrupted_one(tmp_path):
     list(distil(config(tmp_path / "whole"), tiny_flux()))
     killed = distil(config(tmp_path / "killed"), tiny_flux())
@@ -80,6 +89,16 @@ def test_a_run_can_begin_with_the_adapter_of_an_earlier_base(tmp_path):
     assert old.state_dict().keys() < weights.keys()
     for name, value in old.state_dict().items():
         torch.testing.assert_close(value, weights[name], rtol=1e-2, atol=1e-4)
+    block = DetailConfig(width=12, depth=1, features=3)
+    other = config(tmp_path / "block", pictures=4, lr=1e-9, detail=block, begin=str(tmp_path / "old"))
+    list(distil(other, tiny_flux(seed=1)))
+    weights = Adapter.from_pretrained(tmp_path / "block").state_dict()
+    kept = [n for n, v in old.state_dict().items() if v.shape == weights[n].shape]
+    assert any("lora" in n for n in kept)
+    assert any(n.endswith("embed.weight") for n in kept)
+    for name in kept:
+        torch.testing.assert_close(old.state_dict()[name], weights[name], rtol=1e-2, atol=1e-4)
+    assert weights["branches.2.conv.leave.weight"].abs().max() < 1e-6  # at its start value
     with pytest.raises(DditError, match=r"rank 2 and this run 3"):
         list(distil(config(tmp_path / "other", rank=3, begin=str(tmp_path / "old")), tiny_flux()))
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from torch import Tensor
 
 from ddit_eval import checkpoint
 from ddit_eval.attachment import attach
@@ -44,6 +45,10 @@ def _rate(config: DistilConfig, step: int, steps: int) -> float:
     return config.lr * min(1.0, (step + 1) / 50, max(fall, 0.01))
 
 
+def _fits(ours: Tensor | None, theirs: Tensor) -> bool:
+    return ours is not None and ours.shape == theirs.shape
+
+
 class Distiller:
     """State of one run: pipeline, adapter, optimizer, step."""
 
@@ -71,13 +76,14 @@ class Distiller:
 
     def begin(self) -> None:
         """Take over the weights of `config.begin`: when a base is trained further, its adapter need not
-        start from nothing. Layers that had no LoRA begin at zero. Raises `DditError` where its shape is
-        another one."""
+        start from nothing. Layers that had no LoRA begin at zero, and a residual block of another shape
+        (with the de-embedding that feeds it) at its start values. Raises `DditError` where anything else
+        has another shape."""
         if self.config.begin is None:
             return
         earlier = Adapter.from_pretrained(self.config.begin)
-        ours = self.adapter.config.model_dump(exclude={"base"})
-        theirs = earlier.config.model_dump(exclude={"base"})
+        ours = self.adapter.config.model_dump(exclude={"base", "detail"})
+        theirs = earlier.config.model_dump(exclude={"base", "detail"})
         if theirs["layers"].items() <= ours["layers"].items():
             theirs["layers"] = ours["layers"]
         differing = [name for name in ours if ours[name] != theirs[name]]
@@ -87,8 +93,9 @@ class Distiller:
                 f"begin: the adapter {self.config.begin} has {name} {theirs[name]} and this run "
                 f"{ours[name]}; make them equal, or leave `begin` out"
             )
+        start = self.adapter.state_dict()
         weights = {k: v.float() for k, v in earlier.state_dict().items()}
-        self.adapter.load_state_dict(self.adapter.state_dict() | weights)
+        self.adapter.load_state_dict(start | {k: w for k, w in weights.items() if _fits(start.get(k), w)})
 
     def train_step(self, handle: Any) -> Row:
         """One optimizer step; a pure function of (weights, step)."""
