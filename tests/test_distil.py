@@ -53,6 +53,21 @@ def test_it_learns_and_reports_the_error_by_timestep(tmp_path):
     assert not track_training(tmp_path / "a", uri)  # logged once
 
 
+def test_each_side_has_its_own_rows(tmp_path):
+    settings = config(tmp_path, pictures=12, source=Source(side=[32, 64, 32]), probe_pictures=8)
+    list(distil(settings, tiny_flux()))
+    rows = json.loads((tmp_path / "errors.json").read_text())["rows"]
+    found = {(r["stage"], r["side"], r["scale"]): r["n"] for r in rows}
+    assert found == {
+        (stage, side, scale): n
+        for stage in ("start", "trained")
+        for side, n in ((32, 8), (64, 2))
+        for scale in (2, 4)
+    }
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    assert track_training(tmp_path, uri)
+
+
 def test_it_learns_with_the_papers_optimizer(tmp_path):
     settings = config(tmp_path, pictures=240, optimizer="prodigy", lr=1.0)
     list(distil(settings, tiny_flux()))

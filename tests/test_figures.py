@@ -128,6 +128,17 @@ def test_distillation_error_draws_each_row_and_the_targets() -> None:
     assert axes.get_yscale() == "log"
 
 
+def test_distillation_error_draws_a_panel_a_side() -> None:
+    data = fake_results.distillation()
+    rows = [row | {"side": side} for side in (128, 64) for row in data["rows"]]
+    rows[0]["error"] = [0.9] * 8
+    small, large = figures.distillation_error({**data, "rows": rows}).axes
+    assert (small.get_title(), large.get_title()) == ("64 px", "128 px")
+    drawn = [[list(line.get_ydata()) for line in axes.lines] for axes in (small, large)]
+    assert [0.9] * 8 not in drawn[0]
+    assert [0.9] * 8 in drawn[1]
+
+
 def test_distillation_error_names_the_row_that_is_short() -> None:
     data = fake_results.distillation()
     data["rows"][1]["error"].pop()

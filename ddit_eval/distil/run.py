@@ -131,12 +131,20 @@ class Distiller:
         self.step += 1
         return row
 
-    def table(self, handle: Any) -> dict[str, list[float]]:
-        """Error by timestep on pictures that training never draws, at the first of the sides."""
-        side = self.config.source.sides[0]
-        pictures, prompts = self.draw(10_000_000, self.config.probe_pictures, side)
-        rows = error_table(self.pipe, handle, pictures, prompts, self.text_tokens)
-        return {str(s): values for s, values in rows.items()}
+    def table(self, handle: Any, stage: str) -> list[dict[str, Any]]:
+        """Error by timestep on pictures that training never draws, a row a side and scale; a larger side
+        has fewer pictures, as many as make up the same number of tokens."""
+        rows = []
+        for side in sorted(set(self.config.source.sides)):
+            share = (min(self.config.source.sides) / side) ** 2
+            count = max(2, round(self.config.probe_pictures * share))
+            pictures, prompts = self.draw(10_000_000, count, side)
+            errors = error_table(self.pipe, handle, pictures, prompts, self.text_tokens)
+            rows += [
+                {"scale": scale, "side": side, "n": count, "stage": stage, "error": values}
+                for scale, values in errors.items()
+            ]
+        return rows
 
 
 def distil(config: DistilConfig, pipe: Any | None = None) -> Iterator[Row]:
@@ -156,7 +164,7 @@ def distil(config: DistilConfig, pipe: Any | None = None) -> Iterator[Row]:
         if meta:
             run.step, run.seconds, start = meta["step"], meta["seconds"], meta["start"]
         else:
-            start = run.table(handle)
+            start = run.table(handle, "start")
             run.begin()
         saved = time.monotonic()
         while run.step < run.steps:
@@ -177,14 +185,9 @@ def distil(config: DistilConfig, pipe: Any | None = None) -> Iterator[Row]:
             yield row | {"step": run.step, "of": run.steps, "seconds": run.seconds}
         if main:
             run.adapter.save_pretrained(config.out, dtype=torch.bfloat16)
-            rows = [
-                {"scale": int(s), "stage": stage, "error": values}
-                for stage, table in (("start", start), ("trained", run.table(handle)))
-                for s, values in table.items()
-            ]
             record = {
                 "timesteps": TIMESTEPS,
-                "rows": rows,
+                "rows": start + run.table(handle, "trained"),
                 "seconds": run.seconds,
                 "n": config.probe_pictures,
                 "log": log,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullFormatter
@@ -22,10 +23,10 @@ TARGETS: Targets = {2: ((0.0, 0.5, 0.15), (0.5, 1.0, 0.05)), 4: ((0.0, 0.5, 0.30
 def distillation_error(
     data: Mapping[str, Any], *, targets: Targets = TARGETS, width: float = COLUMN, height: float | None = None
 ) -> Figure:
-    """MSE of the velocity over its variance against t (1 = noise), on a logarithmic axis.
+    """MSE of the velocity over its variance against t (1 = noise), on a logarithmic axis; a panel a side.
 
     `data`: {"timesteps": [...] in 0..1 or 0..1000, "rows": [{"scale", "stage": "start"|"trained", "error":
-    [...]}]}.
+    [...]}]}, in each row perhaps "side" (px).
     """
     times = [float(t) for t in data["timesteps"]]
     if max(times, default=0.0) > 1.5:
@@ -36,46 +37,17 @@ def distillation_error(
                 f"distillation error of scale {row['scale']} ({row['stage']}) has {len(row['error'])} values "
                 f"for {len(times)} timesteps; write one error per timestep"
             )
-    figure = new_figure(width, height or 0.75 * width)
-    axes = figure.subplots()
+    sides = sorted({row.get("side", 0) for row in data["rows"]})
     scales = sorted({int(row["scale"]) for row in data["rows"]})
-    colours = {scale: scale_colour(scale) for scale in scales}  # as in the schedule heatmap
+    figure = new_figure(width * min(len(sides), 2), height or 0.75 * width)
+    panels = figure.subplots(1, len(sides), squeeze=False, sharey=True)[0]
+    for axes, side in zip(panels, sides, strict=True):
+        rows = [row for row in data["rows"] if row.get("side", 0) == side]
+        _panel(axes, times, rows, scales, targets)
+        axes.set_title(f"{side} px" if len(sides) > 1 else "")
+    panels[0].set_ylabel("error / variance of velocity")
+    colours = {scale: scale_colour(scale) for scale in scales}
     markers = {scale: MARKERS[i % len(MARKERS)] for i, scale in enumerate(scales)}
-    for scale in scales:
-        for start, stop, error in targets.get(scale, ()):
-            axes.plot(
-                [start, stop],
-                [error, error],
-                color=colours[scale],
-                linewidth=2.6,
-                alpha=0.25,
-                solid_capstyle="butt",
-                zorder=1,
-            )
-    for row in data["rows"]:
-        trained = row["stage"] == "trained"
-        axes.plot(
-            times,
-            row["error"],
-            color=colours[int(row["scale"])],
-            marker=markers[int(row["scale"])],
-            markersize=3,
-            markerfacecolor=None if trained else "white",
-            markeredgewidth=0.8,
-            linestyle="-" if trained else (0, (3, 2)),
-            linewidth=1.2 if trained else 0.9,
-            label=f"{row['scale']}/{row['stage']}",
-            zorder=3,
-        )
-    axes.set_yscale("log")
-    low, high = axes.get_ylim()
-    axes.set_yticks([v for v in (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5) if low <= v <= high])
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
-    axes.grid(True, zorder=-2)
-    axes.set_xlim(-0.03, 1.03)
-    axes.set_xlabel("t (0 = picture, 1 = noise)")
-    axes.set_ylabel("error / variance of velocity")
     handles = [
         Line2D([], [], color=colours[s], linewidth=1.4, marker=markers[s], markersize=3, label=f"{s}p")
         for s in scales
@@ -91,3 +63,45 @@ def distillation_error(
         handles=handles, loc="outside lower center", ncols=len(handles), columnspacing=0.9, handletextpad=0.4
     )
     return figure
+
+
+def _panel(
+    axes: Axes, times: list[float], rows: Sequence[Mapping[str, Any]], scales: list[int], targets: Targets
+) -> None:
+    for place, scale in enumerate(scales):
+        colour = scale_colour(scale)  # as in the schedule heatmap
+        for start, stop, error in targets.get(scale, ()):
+            axes.plot(
+                [start, stop],
+                [error, error],
+                color=colour,
+                linewidth=2.6,
+                alpha=0.25,
+                solid_capstyle="butt",
+                zorder=1,
+            )
+        for row in rows:
+            if int(row["scale"]) != scale:
+                continue
+            trained = row["stage"] == "trained"
+            axes.plot(
+                times,
+                row["error"],
+                color=colour,
+                marker=MARKERS[place % len(MARKERS)],
+                markersize=3,
+                markerfacecolor=None if trained else "white",
+                markeredgewidth=0.8,
+                linestyle="-" if trained else (0, (3, 2)),
+                linewidth=1.2 if trained else 0.9,
+                label=f"{scale}/{row['stage']}",
+                zorder=3,
+            )
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    axes.set_yticks([v for v in (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5) if low <= v <= high])
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.grid(True, zorder=-2)
+    axes.set_xlim(-0.03, 1.03)
+    axes.set_xlabel("t (0 = picture, 1 = noise)")

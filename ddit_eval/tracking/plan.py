@@ -185,8 +185,10 @@ def training(folder: Path) -> Planned:
     try:
         record = json.loads(path.read_text())
         config = record["config"]
+        first = record["rows"][0].get("side")
         metrics = {
-            f"error_{row['scale']}p_{row['stage']}_t{time:g}": value
+            f"error_{row['scale']}p_{row['stage']}_t{time:g}"
+            + ("" if row.get("side") == first else f"_{row['side']}px"): value
             for row in record["rows"]
             for time, value in zip(record["timesteps"], row["error"], strict=True)
         }
