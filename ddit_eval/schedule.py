@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ddit_eval.errors import DditError
@@ -59,20 +58,15 @@ def patch_std(difference: Tensor, grid: Grid, scales: Sequence[int]) -> list[Ten
     batch, tokens, _ = difference.shape
     if tokens != frames * height * width:
         raise DditError(f"{tokens} tokens do not fill a grid of {frames} x {height} x {width}")
-    x = _upcast(difference)
-    mean = x.mean(-1, keepdim=True)
-    inside = (x - mean).square().mean(-1, keepdim=True)
-    # A common shift changes no deviation, and E[m^2] - E[m]^2 below loses less to rounding.
-    mean = mean - mean.mean(1, keepdim=True)
-    moments = torch.cat([inside + mean.square(), mean], -1).view(batch * frames, height, width, 2)
-    moments = moments.permute(0, 3, 1, 2)
+    x = _upcast(difference).view(batch * frames, height, width, -1)
     result = []
     for s in scales:
         if s > min(height, width):
             raise DditError(f"scale {s} does not fit into a grid of {height} x {width} base tokens")
-        second, first = F.avg_pool2d(moments, s).unbind(1)
-        variance = (second - first.square()).clamp_min(0)
-        result.append(variance.sqrt().reshape(batch, -1))
+        rows, columns = height // s, width // s
+        patches = x[:, : rows * s, : columns * s].view(-1, rows, s, columns, s, x.shape[-1])
+        # Two passes over the values: a patch that moves as a whole loses nothing to rounding.
+        result.append(patches.var((2, 4, 5), correction=0).sqrt().view(batch, -1))
     return result
 
 
