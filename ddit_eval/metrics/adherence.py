@@ -94,7 +94,7 @@ def score(prompt: Prompt, found: Sequence[Found]) -> Adherence:
         return sum(right) / len(things)
 
     return Adherence(
-        object=share(_is(thing, one) for thing, one in pairs),
+        object=share(is_prompted(thing, one) for thing, one in pairs),
         shape=share(one is not None and one.shape == thing.shape for thing, one in pairs),
         colour=share(one is not None and one.colour == thing.colour for thing, one in pairs),
         texture=share(one is not None and one.texture == thing.texture for thing, one in pairs),
@@ -123,7 +123,7 @@ def is_at(place: str, one: Found) -> bool:
 def object_accuracy(prompts: Sequence[Prompt], found: Sequence[Sequence[Found]]) -> float:
     """Right objects over all prompted things (each thing weighs the same, whatever its picture)."""
     right = sum(
-        _is(thing, one)
+        is_prompted(thing, one)
         for prompt, objects in zip(prompts, found, strict=True)
         for thing, one in zip(prompt.things, match(prompt.things, objects), strict=True)
     )
@@ -131,7 +131,8 @@ def object_accuracy(prompts: Sequence[Prompt], found: Sequence[Sequence[Found]])
     return right / total if total else math.nan
 
 
-def _is(thing: ThingWords, one: Found | None) -> bool:
+def is_prompted(thing: ThingWords, one: Found | None) -> bool:
+    """Whether an object has the prompted shape and colour."""
     return one is not None and one.shape == thing.shape and one.colour == thing.colour
 
 
