@@ -39,6 +39,17 @@ class WorldPrompts(Strict):
     start: int = Field(0, ge=0)
 
 
+class MovingPrompts(Strict):
+    """Captions of the world in motion: clips `start` to `start + count` of the sequence that belongs to
+    `seed`."""
+
+    source: Literal["moving-world"]
+    split: Literal["train", "heldout"] = "heldout"
+    count: PositiveInt = 16
+    seed: int = 0
+    start: int = Field(0, ge=0)
+
+
 class FilePrompts(Strict):
     """Prompts of a .txt (one a line), .jsonl, .json, .csv or .tsv file, see `ddit_eval.prompts`."""
 
@@ -48,7 +59,7 @@ class FilePrompts(Strict):
     count: PositiveInt | None = None  # the first ones only
 
 
-PromptSource = Annotated[WorldPrompts | FilePrompts, Field(discriminator="source")]
+PromptSource = Annotated[WorldPrompts | MovingPrompts | FilePrompts, Field(discriminator="source")]
 
 
 def _policy(value: Any) -> BaseModel:
@@ -183,6 +194,8 @@ class Experiment(Strict):
     side: PositiveInt | None = None  # height and width in pixels; the model's own where not given
     height: PositiveInt | None = None
     width: PositiveInt | None = None
+    frames: PositiveInt | None = None  # of a clip; the model's own where not given, 1 for a picture
+    fps: PositiveInt | None = None  # frames a second that clips are played at; the model's own, or 8
     steps: PositiveInt = 24
     guidance_scale: float = 3.5
     true_cfg_scale: float = 1.0

@@ -5,14 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ddit_eval import flops
 from ddit_eval.errors import DditError
 from ddit_eval.models import locate, text_tokens
 
+if TYPE_CHECKING:
+    from ddit_eval.config import Experiment
 
-def flop_table(model: str | Path, adapter: str | Path | None, height: int, width: int) -> dict[int, int]:
+
+def flop_table(
+    model: str | Path, adapter: str | Path | None, height: int, width: int, frames: int = 1
+) -> dict[int, int]:
     """FLOPs of one transformer call on one sample by scale; reads configurations, loads no base weights.
 
     height, width: pixels. Raises `DditError` where the model or the adapter is not here.
@@ -23,18 +28,38 @@ def flop_table(model: str | Path, adapter: str | Path | None, height: int, width
     from ddit_eval.families import family_of
     from ddit_eval.patching.adapter import Adapter
 
-    folder = locate(model)
-    try:
-        settings = json.loads((folder / "transformer" / "config.json").read_text())
-        blocks = json.loads((folder / "vae" / "config.json").read_text())["block_out_channels"]
-    except (OSError, KeyError, json.JSONDecodeError) as error:
-        raise DditError(f"{folder} is no complete pipeline: {error}") from error
+    settings = _settings(model, "transformer")
+    space, time = _vae_factors(_settings(model, "vae"))
     with torch.device("meta"):
         transformer = getattr(diffusers, settings["_class_name"]).from_config(settings)
-    side = 2 ** (len(blocks) - 1) * family_of(transformer).patch
+    side = space * family_of(transformer).patch
+    grid = ((frames - 1) // time + 1, height // side, width // side)
     loaded = Adapter.from_pretrained(adapter) if adapter else None
     scales = loaded.scales if loaded else ()
-    return flops.by_scale(transformer, (1, height // side, width // side), text_tokens(model), scales, loaded)
+    return flops.by_scale(transformer, grid, text_tokens(model), scales, loaded)
+
+
+def calls_a_step(experiment: Experiment) -> int:
+    """Transformer calls of a denoising step: 2 under guidance that calls with and without the prompt."""
+    from ddit_eval.families import family_named
+
+    family = family_named(_settings(experiment.model, "transformer")["_class_name"])
+    return 2 if getattr(experiment, family.guided_by) > 1 else 1
+
+
+def _settings(model: str | Path, part: str) -> dict[str, Any]:
+    folder = locate(model)
+    try:
+        return dict(json.loads((folder / part / "config.json").read_text()))
+    except (OSError, json.JSONDecodeError) as error:
+        raise DditError(f"{folder} is no complete pipeline: {error}") from error
+
+
+def _vae_factors(settings: Mapping[str, Any]) -> tuple[int, int]:
+    """Pixels a latent pixel, and frames a latent frame after the first."""
+    if "block_out_channels" in settings:
+        return 2 ** (len(settings["block_out_channels"]) - 1), 1
+    return settings.get("scale_factor_spatial", 8), settings.get("scale_factor_temporal", 4)
 
 
 def tokens_of(trace: Sequence[Mapping[str, Any]]) -> int:

@@ -15,9 +15,12 @@ import numpy as np
 
 from ddit_eval import metrics, stats
 from ddit_eval.config import Experiment
-from ddit_eval.cost import flops_of, tokens_of
+from ddit_eval.cost import calls_a_step, flops_of, tokens_of
+from ddit_eval.errors import DditError
 from ddit_eval.files import check_writable, read_json, write_json, write_text
-from ddit_eval.generate import records_of
+from ddit_eval.generate import records_of, size_of
+from ddit_eval.metrics import clips
+from ddit_eval.metrics.metric import Metric
 from ddit_eval.policies import parse_policy, verdict
 from ddit_eval.prompts import load_prompts, prompts_hash
 from ddit_eval.records import Store
@@ -44,19 +47,41 @@ class Measured:
 
 
 def pictures_of(store: Store, records: Sequence[Record]) -> Tensor:
-    """(N, 3, H, W) float32 in [0, 1], from 8-bit pictures."""
+    """(N, 3, H, W) float32 in [0, 1], or of clips (N, F, 3, H, W), from 8-bit pictures."""
     import torch
 
-    stack = np.stack([np.asarray(store.image(record)) for record in records])
-    return torch.from_numpy(stack).permute(0, 3, 1, 2).float() / 255
+    stack = np.stack([[np.asarray(frame) for frame in store.frames(record)] for record in records])
+    pixels = torch.from_numpy(stack).movedim(-1, 2).float() / 255
+    return pixels[:, 0] if pixels.shape[1] == 1 else pixels
 
 
 def measure(names: Sequence[str], pictures: Tensor, reference: Tensor, prompts: Sequence[str]) -> Columns:
-    """Every column of the named metrics, one value a picture."""
+    """Every column of the named metrics, one value a picture or clip.
+
+    A metric of pictures is the mean over a clip's frames; one of clips is taken from its own registry.
+    """
     columns: Columns = {}
     for name in names:
-        columns |= metrics.get(name)(pictures, reference, prompts)
+        if pictures.ndim == 4:
+            columns |= metrics.get(name)(pictures, reference, prompts)
+        elif isinstance(metric := metric_of(name, True), Metric):
+            texts = [text for text in prompts for _ in range(pictures.shape[1])]
+            found = metric(pictures.flatten(0, 1), reference.flatten(0, 1), texts)
+            means = {k: np.reshape(v, pictures.shape[:2]).mean(1) for k, v in found.items()}
+            columns |= {k: [float(x) for x in v] for k, v in means.items()}
+        else:
+            columns |= metric(pictures, prompts)
     return columns
+
+
+def metric_of(name: str, moving: bool) -> Metric | clips.ClipMetric:
+    """The metric called `name`: of pictures, or where samples are `moving` of clips as well.
+
+    Raises `DditError` for an unknown one.
+    """
+    if moving and name in clips.names():
+        return clips.get(name)
+    return metrics.get(name)
 
 
 def row(method: str, records: Sequence[Record], ours: Measured, base: Measured) -> dict[str, Any]:
@@ -93,6 +118,8 @@ def damage(experiment: Experiment, pictures: Tensor, prompts: Sequence[str]) -> 
 
     if len(pictures) < 2:
         return []
+    if pictures.ndim == 5:
+        return [one.to_json() for one in video_damage()]
     found = sightings([metrics.get(name) for name in experiment.metrics], pictures, prompts)
     if asked := experiment.sets:
         from ddit_eval.metrics.sets import picture_set
@@ -180,12 +207,15 @@ def evaluate(
     """
     from ddit_eval.metrics.sets import tensor_set
 
-    chosen = [metrics.get(name) for name in experiment.metrics]
+    moving = len(size_of(experiment)) == 3
+    chosen = [metric_of(name, moving) for name in experiment.metrics]
+    if moving and experiment.sets:
+        raise DditError("sets: set metrics compare pictures, and this experiment makes clips; leave it out")
     check_writable(results)
     store = Store(runs / "records")
     records = records_of(experiment, runs)
     table = {int(scale): n for scale, n in read_json(runs / "index.json")["flops"].items()}
-    calls = 2 if experiment.true_cfg_scale > 1 else 1
+    calls = calls_a_step(experiment)
     prompts = load_prompts(experiment.prompts)
     texts = [prompt.text for prompt in prompts]
     reference = pictures_of(store, records[experiment.reference])
@@ -207,7 +237,7 @@ def evaluate(
         "n": len(prompts),
         "prompts_hash": prompts_hash(prompts),
         "reference": experiment.reference,
-        "reference_hash": tensor_set(reference).hash,
+        "reference_hash": tensor_set(reference.flatten(0, -4)).hash,
         "rows": [row(name, records[name], m, base) for name, m in measured.items()],
         "metrics": {k: v for metric in chosen for k, v in metric.describe().items()},
         "damage": damage(experiment, reference, texts),

@@ -49,7 +49,23 @@ def flux(config: Any, layout: Layout, text_tokens: int) -> dict[str, int]:
     return {part: 2 * count for part, count in macs.items()}
 
 
-_FAMILIES: dict[str, Callable[[Any, Layout, int], dict[str, int]]] = {"flux": flux}
+def wan(config: Any, layout: Layout, text_tokens: int) -> dict[str, int]:
+    """FLOPs by part of diffusers' WanTransformer3DModel (text to video), without an adapter."""
+    d = config.num_attention_heads * config.attention_head_dim
+    n, words, blocks = layout.tokens, text_tokens, config.num_layers
+    cells = prod(config.patch_size)
+    macs = {
+        "embed": layout.base_tokens * config.in_channels * cells * d + words * (config.text_dim + d) * d,
+        "modulation": (config.freq_dim + d + 6 * d) * d,
+        # q, k, v, out of the image and q, out towards the text; k, v of the text
+        "blocks": blocks * (6 * n * d * d + 2 * words * d * d + 2 * n * d * config.ffn_dim),
+        "attention": blocks * 2 * n * (n + words) * d,
+        "head": n * d * cells * config.out_channels,
+    }
+    return {part: 2 * count for part, count in macs.items()}
+
+
+_FAMILIES: dict[str, Callable[[Any, Layout, int], dict[str, int]]] = {"flux": flux, "wan": wan}
 
 
 def parts(
@@ -81,7 +97,7 @@ def by_scale(
     scales: Iterable[int],
     adapter: Adapter | None = None,
 ) -> dict[int, int]:
-    """FLOPs of one forward pass by scale, for uniform layouts of `grid` (1, rows, columns), 1 included."""
+    """FLOPs of one forward pass by scale (1 included) on uniform layouts of `grid`: frames, rows, columns."""
     from ddit_eval.patching.layout import uniform
 
     return {

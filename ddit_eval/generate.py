@@ -21,6 +21,7 @@ from ddit_eval.records import Job, Store, Weights, code_hash
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+FPS = 8  # of clips whose model and experiment name none
 # (samples done, samples to do, what is being made)
 Progress = Callable[[int, int, str], None]
 
@@ -66,6 +67,7 @@ class Generator:
             "generator": [torch.Generator("cpu").manual_seed(job.prompt.seed) for job in jobs],
             "height": first.height,
             "width": first.width,
+            "num_frames": first.frames,
             "num_inference_steps": first.steps,
             "guidance_scale": first.guidance_scale,
             "true_cfg_scale": first.true_cfg_scale,
@@ -76,8 +78,8 @@ class Generator:
             wanted["negative_prompt"] = [""] * len(jobs)
         return {name: value for name, value in wanted.items() if name in self.accepts}
 
-    def sample(self, jobs: Sequence[Job]) -> tuple[list[Image], list[dict[str, Any]]]:
-        """Pictures of `jobs` and their common trace in JSON form.
+    def sample(self, jobs: Sequence[Job]) -> tuple[list[list[Image]], list[dict[str, Any]]]:
+        """The frames of each of `jobs` (a picture has one), and their common trace in JSON form.
 
         Raises `DditError` where a picture holds NaN or has not the size that was asked for.
         """
@@ -87,19 +89,28 @@ class Generator:
         first = jobs[0]
         self.handle.policy = parse_policy(first.policy)
         self.handle.seed = first.prompt.seed
-        pictures = self.pipe(**self.arguments(jobs)).images
+        output = self.pipe(**self.arguments(jobs))
+        # (N, F, H, W, 3)
+        pictures = output.frames if hasattr(output, "frames") else output.images[:, None]
         what = f"{first.method!r} on prompt {first.prompt.index} ({first.prompt.text!r})"
         if not np.isfinite(pictures).all():
             raise DditError(
                 f"the picture of {what} holds NaN; try dtype float32, fewer coarse steps or another adapter"
             )
-        if pictures.shape[1:3] != (first.height, first.width):
+        frames, height, width = pictures.shape[1:4]
+        if (height, width) != (first.height, first.width):
             raise DditError(
                 f"{first.height} x {first.width} px cannot be made by this model: it gave "
-                f"{pictures.shape[1]} x {pictures.shape[2]}; choose a size that it can divide into patches"
+                f"{height} x {width}; choose a size that it can divide into patches"
             )
-        images = [Image.fromarray(p) for p in (pictures * 255).round().astype("uint8")]
-        return images, [step.to_json() for step in self.handle.trace]
+        if frames != first.frames:
+            raise DditError(
+                f"frames: {first.frames} cannot be made by this model, it gave {frames}; ask for {frames}"
+            )
+        levels = (pictures * 255).round().astype("uint8")
+        return [[Image.fromarray(frame) for frame in clip] for clip in levels], [
+            step.to_json() for step in self.handle.trace
+        ]
 
 
 def alone(policy: Any) -> bool:
@@ -128,22 +139,26 @@ def describe_weights(experiment: Experiment) -> Weights:
     )
 
 
-def size_of(experiment: Experiment) -> tuple[int, int]:
-    """Height and width in pixels; raises `DditError` where neither experiment nor model says."""
-    side = experiment.side
-    if side is None and (model := known(experiment.model)):
-        side = model.side
-    height, width = experiment.height or side, experiment.width or side
+def size_of(experiment: Experiment) -> tuple[int, ...]:
+    """Height and width in pixels, and of a clip the number of frames; raises `DditError` where neither
+    experiment nor model says."""
+    model = known(experiment.model)
+    side, wide = experiment.side, experiment.side
+    if side is None and model:
+        side, wide = model.side, model.width or model.side
+    height, width = experiment.height or side, experiment.width or wide
     if height is None or width is None:
         raise DditError(
             f"the size of {experiment.model}'s pictures is not known; add `side: PIXELS` to the experiment"
         )
-    return height, width
+    frames = experiment.frames or (model.frames if model else 1)
+    return (height, width, frames) if frames > 1 else (height, width)
 
 
 def job_of(experiment: Experiment, weights: Weights, method: Method, prompt: Prompt, repeat: int = 0) -> Job:
     """The sample of one method on one prompt."""
-    height, width = size_of(experiment)
+    height, width, *frames = size_of(experiment)
+    model = known(experiment.model)
     return Job(
         weights=weights,
         method=method.name,
@@ -156,6 +171,8 @@ def job_of(experiment: Experiment, weights: Weights, method: Method, prompt: Pro
         prompt=prompt,
         repeat=repeat,
         code=code_hash(),
+        frames=frames[0] if frames else 1,
+        fps=experiment.fps or (model.fps if model and model.fps else FPS),
     )
 
 
@@ -217,9 +234,9 @@ def generate(
             total = sum(map(len, mine))
             for batch in mine:
                 progress(made, total, batch[0].method)
-                images, trace = generator.sample(batch)
-                for job, image in zip(batch, images, strict=True):
-                    store.save(job, image, trace)
+                samples, trace = generator.sample(batch)
+                for job, frames in zip(batch, samples, strict=True):
+                    store.save(job, frames, trace)
                 made += len(batch)
             progress(made, total, "done")
     state.wait_for_everyone()

@@ -17,13 +17,21 @@ _WHOLE_FILE = 64 * 2**20  # bytes; of a larger file only both ends are hashed
 
 @dataclass(frozen=True)
 class Model:
-    """A model that the package knows by name. `side` in pixels; `hub` is None where it ships with us."""
+    """A model that the package knows by name. `hub` is None where it ships with us.
+
+    side    pixels, of a square picture; the height, where there is a `width`
+    frames  of a clip; 1 for a picture
+    fps     frames a second that a clip is played at
+    """
 
     name: str
     what: str
     side: int
     text_tokens: int
     hub: str | None = None
+    width: int | None = None
+    frames: int = 1
+    fps: int = 0
 
     @property
     def get(self) -> str:
@@ -39,6 +47,19 @@ MODELS = {
         Model("mini-flux", "10 M parameter FLUX of the captioned world", 64, 32),
         Model("FLUX.1-dev", "12 B, guidance-distilled", 1024, 512, "black-forest-labs/FLUX.1-dev"),
         Model("FLUX.1-schnell", "12 B, 1 to 4 steps", 1024, 256, "black-forest-labs/FLUX.1-schnell"),
+        Model(
+            "Wan2.1-T2V-1.3B",
+            "1.3 B, text to video",
+            480,
+            512,
+            "Wan-AI/Wan2.1-T2V-1.3B-Diffusers",
+            832,
+            81,
+            16,
+        ),
+        Model(
+            "Wan2.1-T2V-14B", "14 B, text to video", 480, 512, "Wan-AI/Wan2.1-T2V-14B-Diffusers", 832, 81, 16
+        ),
     )
 }
 
@@ -130,11 +151,12 @@ def _fit_world(pipe: Any) -> None:
     """
     from ddit_eval.mini.tokenizer import as_world, is_world
 
-    if not is_world(getattr(pipe, "tokenizer_2", None)):
-        return
-    pipe.default_sample_size = 64 // pipe.vae_scale_factor
-    # Not through the pipeline's own __setattr__: it would write our class into model_index.json.
-    object.__setattr__(pipe, "tokenizer_2", as_world(pipe.tokenizer_2))
+    for name in ("tokenizer", "tokenizer_2"):
+        if is_world(getattr(pipe, name, None)):
+            # Not through the pipeline's own __setattr__: it would write our class into model_index.json.
+            object.__setattr__(pipe, name, as_world(getattr(pipe, name)))
+            if hasattr(pipe, "default_sample_size"):  # WanPipeline has none: its calls name the size
+                pipe.default_sample_size = 64 // pipe.vae_scale_factor
 
 
 def default_side(pipe: Any) -> int:
@@ -143,14 +165,15 @@ def default_side(pipe: Any) -> int:
 
 
 def text_tokens(name_or_path: str | Path) -> int:
-    """How many tokens of text a model was made for; its second tokenizer's limit if not registered."""
+    """How many tokens of text a model was made for; its last tokenizer's limit if not registered."""
     if model := known(str(name_or_path)):
         return model.text_tokens
-    try:
-        settings = json.loads((locate(name_or_path) / "tokenizer_2" / "tokenizer_config.json").read_text())
-    except OSError:
-        return 512
-    return min(int(settings.get("model_max_length", 512)), 512)
+    folder = locate(name_or_path)
+    for name in ("tokenizer_2", "tokenizer"):
+        file = folder / name / "tokenizer_config.json"
+        if file.is_file():
+            return min(int(json.loads(file.read_text()).get("model_max_length", 512)), 512)
+    return 512
 
 
 def fingerprint(folder: Path) -> str:

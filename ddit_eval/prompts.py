@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ddit_eval.config import FilePrompts, WorldPrompts
+from ddit_eval.config import FilePrompts, PromptSource
 from ddit_eval.errors import DditError
 from ddit_eval.files import canonical
-from ddit_eval.world import caption, sample_scenes
+from ddit_eval.world import caption, caption_clip, sample_moving_scenes, sample_scenes
 
 
 @dataclass(frozen=True)
@@ -35,15 +35,19 @@ def prompts_of(texts: Sequence[str], seed: int, start: int = 0) -> list[Prompt]:
     return [Prompt(i, text, _seed(seed, i, text)) for i, text in enumerate(texts, start)]
 
 
-def load_prompts(source: WorldPrompts | FilePrompts) -> list[Prompt]:
+def load_prompts(source: PromptSource) -> list[Prompt]:
     """The prompts of a set, always the same for the same set."""
     if isinstance(source, FilePrompts):
         return prompts_of(read_file(source.path)[: source.count], source.seed)
-    scenes = sample_scenes(source.seed, source.start, source.count, source.split)
-    return prompts_of([caption(scene) for scene in scenes], source.seed, source.start)
+    drawn = (source.seed, source.start, source.count, source.split)
+    if source.source == "moving-world":
+        texts = [caption_clip(clip) for clip in sample_moving_scenes(*drawn)]
+    else:
+        texts = [caption(scene) for scene in sample_scenes(*drawn)]
+    return prompts_of(texts, source.seed, source.start)
 
 
-def tuning_prompts(source: WorldPrompts | FilePrompts, count: int) -> list[Prompt]:
+def tuning_prompts(source: PromptSource, count: int) -> list[Prompt]:
     """Prompts to tune on: for the world those that follow the reported ones, so that none is used twice.
 
     A file has no others to give: there the first `count` are used.

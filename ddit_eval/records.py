@@ -1,7 +1,8 @@
 """One record a sample, named by a hash of everything that decides it.
 
-A record is `<key>.json` beside `<key>.png`. The picture is written first, so a record that can be
-read is complete; there is no index to keep in step, and any number of processes may write at once.
+A record is `<key>.json` beside `<key>.png`, an animated PNG where the sample is a clip. The picture is
+written first, so a record that can be read is complete; there is no index to keep in step, and any number
+of processes may write at once.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import ast
 import hashlib
 import json
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
@@ -60,6 +62,8 @@ class Job:
     prompt: Prompt
     repeat: int = 0  # tells null rows (the same method once more) apart
     code: str = ""
+    frames: int = 1  # of a clip; a picture has one
+    fps: int = 8  # that a clip is played at, which is no part of its key
 
     @property
     def key(self) -> str:
@@ -72,7 +76,7 @@ class Job:
             "dtype": self.weights.dtype,
             "policy": self.policy,
             "steps": self.steps,
-            "size": [self.height, self.width],
+            "size": [self.height, self.width] + ([self.frames] if self.frames > 1 else []),
             "guidance": [self.guidance_scale, self.true_cfg_scale],
             "prompt": self.prompt.text,
             "seed": self.prompt.seed,
@@ -104,7 +108,7 @@ class Job:
             "seed": self.prompt.seed,
             "repeat": self.repeat,
             "trace": trace,
-        }
+        } | ({"frames": self.frames, "fps": self.fps} if self.frames > 1 else {})
 
 
 @lru_cache(maxsize=8)
@@ -165,17 +169,38 @@ class Store:
         if not image.is_file() or image.read_bytes()[-8:-4] != b"IEND":
             raise ValueError(f"its picture {image.name} is missing or cut short")
 
-    def save(self, job: Job, image: Image, trace: list[dict[str, Any]]) -> dict[str, Any]:
-        """Write picture, then record; raises `DditError` where the folder cannot be written to."""
+    def save(self, job: Job, frames: Sequence[Image], trace: list[dict[str, Any]]) -> dict[str, Any]:
+        """Write picture (a clip's `frames`), then record; raises `DditError` where the folder cannot be
+        written to."""
         buffer = BytesIO()
-        image.save(buffer, format="PNG")
+        if len(frames) == 1:
+            frames[0].save(buffer, format="PNG")
+        else:
+            shown = round(1000 / job.fps)
+            frames[0].save(buffer, "PNG", save_all=True, append_images=list(frames[1:]), duration=shown)
         write_bytes(self.folder / f"{job.key}.png", buffer.getvalue())
         record = job.record(trace)
         write_json(self.folder / f"{job.key}.json", record)
         return record
 
+    def frames(self, record: dict[str, Any]) -> list[Image]:
+        """The frames of a record's clip, or its one picture; RGB."""
+        from PIL import Image, ImageSequence
+
+        found, times = [], []
+        with Image.open(self.folder / record["image"]) as film:
+            for frame in ImageSequence.Iterator(film):
+                found.append(frame.convert("RGB"))
+                times.append(float(frame.info.get("duration", 0)))
+        # The writer merges equal frames into one that lasts longer, or that alone is left.
+        count = int(record.get("frames", 1))
+        if len(found) == 1:
+            return found * count
+        shown = sum(times) / count
+        return [f for f, lasts in zip(found, times, strict=True) for _ in range(round(lasts / shown))]
+
     def image(self, record: dict[str, Any]) -> Image:
-        """The picture of a record, RGB."""
+        """The picture of a record (a clip's first frame), RGB."""
         from PIL import Image
 
         with Image.open(self.folder / record["image"]) as image:

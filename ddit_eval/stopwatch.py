@@ -6,6 +6,7 @@ also timed by device events; both are reported, so that one checks the other.
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from typing import Any
 import torch
 
 from ddit_eval import memory
+from ddit_eval.families import family_of
 
 Call = Mapping[str, Any]  # keyword arguments of the pipeline
 
@@ -25,6 +27,8 @@ class Stopwatch:
         self.pipe = pipe
         self.device = torch.device(pipe._execution_device)
         self._embedded: dict[Any, dict[str, Any]] = {}
+        self._guided_by = family_of(pipe.transformer).guided_by
+        self._two_encoders = "prompt_2" in inspect.signature(pipe.encode_prompt).parameters
 
     def denoise(self, call: Call) -> dict[str, float]:
         """Seconds of the denoising loop of `pipe(**call)`: text is embedded before, nothing is decoded.
@@ -83,14 +87,31 @@ class Stopwatch:
         call = dict(call)
         prompt, negative = call.pop("prompt"), call.pop("negative_prompt", None)
         length = {k: call[k] for k in ("max_sequence_length",) if k in call}
-        guided = call.get("true_cfg_scale", 1.0) > 1 and negative is not None
-        key = repr((prompt, negative if guided else None, length))
+        guided = call.get(self._guided_by, 1.0) > 1
+        key = repr((prompt, negative if guided else None, guided, length))
         if key not in self._embedded:
-            made = self._encode(prompt, length)
-            if guided:
-                made |= {f"negative_{k}": v for k, v in self._encode(negative, length).items()}
-            self._embedded[key] = made
+            embed = self._embed_two if self._two_encoders else self._embed_one
+            self._embedded[key] = embed(prompt, negative, guided, length)
         return call | self._embedded[key]
+
+    def _embed_one(self, prompt: Any, negative: Any, guided: bool, length: dict[str, Any]) -> dict[str, Any]:
+        """Of a pipeline whose `encode_prompt` returns the prompt's embedding and the negative one's (Wan)."""
+        embedded = self.pipe.encode_prompt(
+            prompt=prompt,
+            negative_prompt=negative,
+            do_classifier_free_guidance=guided,
+            device=self.device,
+            **length,
+        )
+        named = zip(("prompt_embeds", "negative_prompt_embeds"), embedded, strict=True)
+        return {name: value for name, value in named if value is not None}
+
+    def _embed_two(self, prompt: Any, negative: Any, guided: bool, length: dict[str, Any]) -> dict[str, Any]:
+        """Of a pipeline with two text encoders, of which the second gives a pooled embedding (FLUX)."""
+        made = self._encode(prompt, length)
+        if guided and negative is not None:
+            made |= {f"negative_{k}": v for k, v in self._encode(negative, length).items()}
+        return made
 
     def _encode(self, prompt: Any, length: dict[str, Any]) -> dict[str, torch.Tensor]:
         embedded = self.pipe.encode_prompt(prompt=prompt, prompt_2=None, device=self.device, **length)

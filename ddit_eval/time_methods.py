@@ -11,7 +11,7 @@ from typing import Any
 from ddit_eval import flops, machine, roofline, timing
 from ddit_eval.compiling import CompiledBlocks, graphs
 from ddit_eval.config import Experiment, Method
-from ddit_eval.cost import flop_table
+from ddit_eval.cost import calls_a_step, flop_table
 from ddit_eval.files import check_writable, write_json
 from ddit_eval.generate import Generator, describe_weights, job_of, size_of
 from ddit_eval.policies import Fixed, choices
@@ -133,7 +133,7 @@ def time_experiment(
             content["compiled"] |= {"graphs": made[0], "recompiles": recompiles}
         about = machine.describe(bench.watch.device, transformer.dtype)
         table = flop_table(experiment.model, experiment.adapter, *size_of(experiment))
-        calls = plan.batch * (2 if experiment.true_cfg_scale > 1 else 1)
+        calls = plan.batch * calls_a_step(experiment)
         weights = sum(p.numel() * p.element_size() for p in transformer.parameters())
         work = {scale: calls * count for scale, count in table.items()}
         content |= {

@@ -43,6 +43,18 @@ class TinyFolders:
         }
 
 
+class TinyVideoFolders(TinyFolders):
+    """The same for clips."""
+
+    def data(self) -> dict[str, Any]:
+        return super().data() | {
+            "frames": 9,
+            "guidance_scale": 3.0,
+            "prompts": {"source": "moving-world", "count": 2},
+            "metrics": ["psnr", "adherence", "motion-adherence", "temporal_flickering"],
+        }
+
+
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyFolders:
     from ddit_eval.patching.adapter import Adapter
@@ -53,6 +65,18 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyFolders:
     pipe.save_pretrained(root / "model")
     Adapter.from_base(pipe, rank=4).save_pretrained(root / "adapter")
     return TinyFolders(root / "model", root / "adapter")
+
+
+@pytest.fixture(scope="session")
+def tiny_video(tmp_path_factory: pytest.TempPathFactory) -> TinyVideoFolders:
+    from ddit_eval.patching.adapter import Adapter
+    from tests.tiny_wan import tiny_wan
+
+    root = tmp_path_factory.mktemp("tiny-video")
+    pipe = tiny_wan()
+    pipe.save_pretrained(root / "model")
+    Adapter.from_base(pipe, rank=4, detail="analytic").save_pretrained(root / "adapter")
+    return TinyVideoFolders(root / "model", root / "adapter")
 
 
 @pytest.fixture

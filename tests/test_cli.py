@@ -152,4 +152,4 @@ def test_unknown_words_are_named_in_a_warning(
             monkeypatch, capsys, "generate", "a red elephant", "--out", str(tmp_path / "out"), *options
         )
     assert code == 0
-    assert "warning: mini-flux does not know 'elephant'" in err
+    assert "warning: the model does not know 'elephant'" in err

@@ -73,7 +73,7 @@ def test_a_sample_is_the_same_at_any_batch_size_and_order(tiny: Any, filled: Pat
     with Generator(experiment) as generator:
         images, _ = generator.sample([job])
     again = picture(Store(filled / "records"), alone["ddit"][2])
-    assert np.abs(np.asarray(images[0], np.int16) - again).max() <= 1
+    assert np.abs(np.asarray(images[0][0], np.int16) - again).max() <= 1
 
 
 def test_a_killed_run_goes_on_where_it_was(tiny: Any, tmp_path: Path, monkeypatch: Any) -> None:

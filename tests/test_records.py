@@ -26,7 +26,7 @@ STEP = {
 def test_a_record_comes_back_with_its_picture(tmp_path: Path) -> None:
     store = Store(tmp_path)
     assert store.load(JOB.key) is None
-    saved = store.save(JOB, PICTURE, [STEP])
+    saved = store.save(JOB, [PICTURE], [STEP])
     assert store.load(JOB.key) == saved
     assert store.image(saved).getpixel((3, 3)) == (10, 20, 30)
     assert sorted(p.name for p in tmp_path.iterdir()) == [f"{JOB.key}.json", f"{JOB.key}.png"]
@@ -66,7 +66,7 @@ def test_and_on_no_name(change: dict[str, Any]) -> None:
 )
 def test_a_corrupt_record_is_named_and_not_used(tmp_path: Path, damage: str) -> None:
     store = Store(tmp_path)
-    record = store.save(JOB, PICTURE, [STEP])
+    record = store.save(JOB, [PICTURE], [STEP])
     path, picture = tmp_path / f"{JOB.key}.json", tmp_path / f"{JOB.key}.png"
     if damage == "torn json":
         path.write_bytes(path.read_bytes()[:-40])
@@ -82,7 +82,7 @@ def test_a_corrupt_record_is_named_and_not_used(tmp_path: Path, damage: str) -> 
         path.write_text(json.dumps({k: v for k, v in record.items() if k != "trace"}))
     with pytest.warns(UserWarning, match=JOB.key):
         assert store.load(JOB.key) is None
-    store.save(JOB, PICTURE, [STEP])
+    store.save(JOB, [PICTURE], [STEP])
     assert store.load(JOB.key) == record
 
 
@@ -98,7 +98,7 @@ def test_a_kill_between_picture_and_record_leaves_no_record(
 
     monkeypatch.setattr(files.os, "replace", killed)
     with pytest.raises(KeyboardInterrupt):
-        store.save(JOB, PICTURE, [STEP])
+        store.save(JOB, [PICTURE], [STEP])
     assert (tmp_path / f"{JOB.key}.png").exists()
     assert store.load(JOB.key) is None
 
@@ -111,7 +111,7 @@ def test_a_full_disk_is_one_error_that_names_the_path(
 
     monkeypatch.setattr(files.os, "fsync", full)
     with pytest.raises(DditError, match="No space left") as caught:
-        Store(tmp_path).save(JOB, PICTURE, [STEP])
+        Store(tmp_path).save(JOB, [PICTURE], [STEP])
     assert str(tmp_path) in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 

@@ -33,11 +33,14 @@ def generate(
     ] = "threshold",
     steps: Annotated[int, typer.Option(help="Denoising steps.")] = 24,
     side: Side = None,
+    frames: Annotated[int | None, typer.Option(help="Of a clip; by default the model's own.", min=1)] = None,
+    guidance: Annotated[float, typer.Option(help="Guidance scale.")] = 3.5,
     seed: Annotated[int, typer.Option(help="Decides the noise, with the prompt and its number.")] = 0,
 ) -> None:
     """Draw a prompt twice, by the base model and with dynamic patches, and show the schedule.
 
-    Writes NUMBER.png, NUMBER-base.png and schedule.png (prompts x steps, the colour is the scale).
+    Writes NUMBER.png, NUMBER-base.png and schedule.png (prompts x steps, the colour is the scale); a video
+    model's clips are NUMBER.mp4 where PyAV is installed, else NUMBER.gif.
 
     Examples:
 
@@ -46,6 +49,8 @@ def generate(
         ddit-eval generate --file prompts.txt --policy "{kind: fixed, scale: 2}" --out coarse
 
         ddit-eval generate "a cat" --model FLUX.1-dev --adapter my-adapter --tau 0.001 --steps 50
+
+        ddit-eval generate "a cat runs" --model Wan2.1-T2V-1.3B --adapter my-wan-adapter --frames 33
     """
     from ddit_eval.config import parse_experiment
     from ddit_eval.prompts import prompts_of, read_file
@@ -60,7 +65,8 @@ def generate(
         chosen |= {"tau": tau, "rho": rho, "order": order}
     experiment = parse_experiment(
         {
-            "model": model, "adapter": adapter or model, "side": side, "steps": steps,
+            "model": model, "adapter": adapter or model, "side": side, "frames": frames, "steps": steps,
+            "guidance_scale": guidance,
             "methods": [{"name": "base"}, {"name": "ddit", "policy": chosen}],
         },
         "options",
@@ -72,6 +78,7 @@ def generate(
 def _draw(experiment: Any, prompts: list[Prompt], out: Path) -> None:
     from ddit_eval.figures import save, schedule_heatmap
     from ddit_eval.files import check_writable
+    from ddit_eval.films import write_sample
     from ddit_eval.generate import Generator, describe_weights, job_of
     from ddit_eval.policies import verdict
     from ddit_eval.trace import StepTrace
@@ -84,8 +91,9 @@ def _draw(experiment: Any, prompts: list[Prompt], out: Path) -> None:
         for number, prompt in enumerate(prompts):
             step(number, len(prompts), prompt.text[:60])
             for suffix, how in (("-base", base), ("", method)):
-                images, trace = generator.sample([job_of(experiment, weights, how, prompt)])
-                images[0].save(out / f"{number:03d}{suffix}.png")
+                job = job_of(experiment, weights, how, prompt)
+                samples, trace = generator.sample([job])
+                write_sample(samples[0], out / f"{number:03d}{suffix}", job.fps)
             schedules.append([StepTrace.from_json(row) for row in trace])
         step(len(prompts), len(prompts), "done")
     rows = [[s.scale for s in schedule] for schedule in schedules]
@@ -100,7 +108,8 @@ def _draw(experiment: Any, prompts: list[Prompt], out: Path) -> None:
         )
     if remark := verdict(method.policy, schedules):
         say(remark)
-    say(f"wrote {len(prompts)} pictures, the base model's beside them, and schedule.png to {out}")
+    what = "clips" if job.frames > 1 else "pictures"
+    say(f"wrote {len(prompts)} {what}, the base model's beside them, and schedule.png to {out}")
 
 
 def _flow(text: str) -> dict[str, Any]:

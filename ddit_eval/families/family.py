@@ -46,6 +46,7 @@ class Family:
     head: str
     channel_first: bool = True
     text_first: bool = True  # where a block runs over text and image tokens together
+    guided_by: str = "true_cfg_scale"  # the pipeline's argument that, above 1, asks for two calls a step
 
     def owns(self, transformer: nn.Module) -> bool:
         return any(cls.__name__ == self.class_name for cls in type(transformer).__mro__)

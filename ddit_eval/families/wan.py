@@ -29,6 +29,7 @@ class Wan(Family):
     embedding: str = "patch_embedding"
     position: str = "rope"
     head: str = "proj_out"
+    guided_by: str = "guidance_scale"
 
     def feed_forwards(self, transformer: Any) -> Iterator[tuple[str, nn.Module]]:
         """Text enters by cross-attention alone, so that only image tokens pass here."""

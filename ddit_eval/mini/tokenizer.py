@@ -1,9 +1,10 @@
-"""The second tokenizer of mini-flux, told what its vocabulary is."""
+"""The tokenizer of the small models' T5, told what its vocabulary is."""
 
 from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Collection
 from typing import Any
 
 from transformers import BatchEncoding, T5TokenizerFast  # type: ignore[attr-defined]
@@ -23,25 +24,30 @@ class WorldTokenizer(T5TokenizerFast):
             text = [one.lower() for one in texts] if isinstance(text, list) else text.lower()
             # FluxPipeline calls twice for one prompt; only the padded call speaks.
             if kwargs.get("padding") == "max_length":
-                warn_unknown(texts)
+                warn_unknown(texts, words_of(self))
         if kwargs.get("max_length"):
             kwargs["max_length"] = min(kwargs["max_length"], self.model_max_length)
         return super().__call__(text, *args, **kwargs)
 
 
-def unknown_words(texts: list[str]) -> list[str]:
-    """The words of `texts` that no caption of the world holds, each once, in order."""
-    known = set(vocabulary())
+def words_of(tokenizer: Any) -> list[str]:
+    """The whole words among a tokenizer's pieces."""
+    pieces = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    return [piece[1:] for piece, _ in pieces if piece.startswith("\u2581") and piece != "\u2581"]
+
+
+def unknown_words(texts: list[str], known: Collection[str]) -> list[str]:
+    """The words of `texts` that are not among `known`, each once, in order."""
     words = [word for text in texts for word in re.findall(r"[^\W_]+", text.lower())]
     return [word for word in dict.fromkeys(words) if word not in known]
 
 
-def warn_unknown(texts: list[str]) -> None:
-    """One warning naming every word that mini-flux has never seen."""
-    if words := unknown_words(texts):
+def warn_unknown(texts: list[str], known: Collection[str]) -> None:
+    """One warning naming every word that the model has never seen."""
+    if words := unknown_words(texts, known):
         warnings.warn(
-            f"mini-flux does not know {', '.join(map(repr, words))} and ignores it; it knows: "
-            + " ".join(vocabulary()),
+            f"the model does not know {', '.join(map(repr, words))} and ignores it; it knows: "
+            + " ".join(known),
             stacklevel=2,
         )
 

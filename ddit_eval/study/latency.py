@@ -71,7 +71,7 @@ def table_of(experiment: Experiment, state: Path, pipe: Any = None) -> Latency:
     weights = describe_weights(experiment)
     parts = [
         machine_key(), weights.model_hash, weights.adapter_hash, weights.dtype, size_of(experiment),
-        experiment.true_cfg_scale, code_hash(),
+        experiment.true_cfg_scale, experiment.guidance_scale, code_hash(),
     ]  # fmt: skip
     path = state / f"latency-{hashlib.sha256(canonical(parts).encode()).hexdigest()[:12]}.json"
     if not path.exists():

@@ -38,7 +38,7 @@ class Reading:
     cost: float
     quality: float
     scales: tuple[int, ...] = ()
-    picture: Image | None = None
+    picture: Image | None = None  # of a clip, its middle frame
     base: Image | None = None
 
 
@@ -103,7 +103,7 @@ class PictureLab:
         self.held_out_prompts = len(self.heldout)
         self.flops = flop_table(experiment.model, experiment.adapter, *size_of(experiment))
         self.generator = Generator(experiment, pipe)
-        self._base: dict[tuple[str, int], tuple[Image, float]] = {}
+        self._base: dict[tuple[str, int], tuple[list[Image], float]] = {}
 
     def measure(self, policy: Policy, steps: int, prompt: int) -> Reading:
         return self._read(policy, steps, self.tuning[prompt])
@@ -131,29 +131,31 @@ class PictureLab:
         seeds = [reseeded(prompt, i) for i in range(self.experiment.study.seeds)]
         runs = [self._run(policy, steps, p) for p in seeds]
         bases = [self._base_of(p) for p in seeds]
-        pictures, reference = (_stack(images) for images in ([r[0] for r in runs], [b[0] for b in bases]))
-        columns = self.metric(pictures, reference, [prompt.text] * len(seeds))
+        pictures, reference = (
+            _stack([frame for frames, _ in made for frame in frames]) for made in (runs, bases)
+        )
+        columns = self.metric(pictures, reference, [prompt.text] * len(pictures))
         values = np.minimum(next(iter(columns.values())), CAP)
         asked = values[~np.isnan(values)]
         return Reading(
             cost=sum(self._cost(trace) for _, trace in runs) / sum(cost for _, cost in bases),
             quality=float(asked.mean()) if asked.size else float("nan"),
             scales=tuple(step["scale"] for step in runs[0][1]),
-            picture=runs[0][0],
-            base=bases[0][0],
+            picture=_middle(runs[0][0]),
+            base=_middle(bases[0][0]),
         )
 
-    def _base_of(self, prompt: Prompt) -> tuple[Image, float]:
+    def _base_of(self, prompt: Prompt) -> tuple[list[Image], float]:
         key = (prompt.text, prompt.seed)
         if key not in self._base:
             image, trace = self._run(Base(), self.experiment.steps, prompt)
             self._base[key] = image, self._cost(trace)
         return self._base[key]
 
-    def _run(self, policy: Policy, steps: int, prompt: Prompt) -> tuple[Image, Trace]:
+    def _run(self, policy: Policy, steps: int, prompt: Prompt) -> tuple[list[Image], Trace]:
         method = Method(name="trial", policy=policy, steps=steps)
-        images, trace = self.generator.sample([job_of(self.experiment, self.weights, method, prompt)])
-        return images[0], trace
+        samples, trace = self.generator.sample([job_of(self.experiment, self.weights, method, prompt)])
+        return samples[0], trace
 
     def _cost(self, trace: Trace) -> float:
         if self.experiment.study.cost == "latency":
@@ -168,6 +170,10 @@ def reseeded(prompt: Prompt, index: int) -> Prompt:
         return prompt
     digest = hashlib.sha256(f"{prompt.seed}/{index}".encode()).digest()
     return replace(prompt, seed=int.from_bytes(digest[:4], "big") >> 1)
+
+
+def _middle(frames: Sequence[Image]) -> Image:
+    return frames[len(frames) // 2]
 
 
 def _stack(images: Sequence[Image]) -> Tensor:
