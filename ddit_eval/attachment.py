@@ -1,52 +1,59 @@
 """Attaching dynamic patches to a diffusers pipeline, without changing it.
 
-Native forward hooks carry the data: on the embedding (coarse tokens come out), the position module
-(centres of patches go in), the head (base tokens come out again) and the feed-forwards (LoRA). Around
-them everything runs as diffusers wrote it; at scale 1 no hook touches a tensor.
+A `Handle` decides at every denoising step which patches the step has; a `Binding` for each of the pipeline's
+transformers carries the decision out. At scale 1 everything runs as diffusers wrote it.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from ddit_eval.binding import Binding
 from ddit_eval.errors import DditError
 from ddit_eval.families import Call, family_of
 from ddit_eval.patching.adapter import Adapter
-from ddit_eval.patching.layout import Grid, Layout, uniform
+from ddit_eval.patching.layout import Layout
+from ddit_eval.patching.storage import find_parts
 from ddit_eval.policies import Base, Policy, StepView, choices
 from ddit_eval.schedule import Differences, signals
 from ddit_eval.steps import Mailbox, StepClock
 from ddit_eval.trace import StepTrace
 
 
-def attach(pipe: Any, adapter: Adapter | str | Path | None = None, policy: Policy | None = None) -> Handle:
+def attach(
+    pipe: Any,
+    adapter: Adapter | str | Path | None = None,
+    policy: Policy | None = None,
+    *,
+    adapter_2: Adapter | str | Path | None = None,
+) -> Handle:
     """Attach `adapter` and `policy` to a pipeline (or a bare transformer); use it on as before.
 
-    adapter: an Adapter, its folder, the name of one that ships, or None (then only scale 1 is possible).
-    policy: from `ddit_eval.policies`; default Base(). Raises DditError for an adapter of another base, a
-    policy that wants a scale which the adapter lacks, a transformer that is attached already, or a pipeline
-    with two of them.
+    adapter    an Adapter, its folder, the name of one that ships, or None (then only scale 1 is possible)
+    policy     from `ddit_eval.policies`; default Base()
+    adapter_2  of a second transformer, `transformer_2` (Wan 2.2); not needed where `adapter` is a folder
+               that holds both in `transformer` and `transformer_2`, or where it fits both. Without any,
+               the second transformer runs at scale 1, and a policy that wants more there is refused
+
+    Raises DditError for an adapter of another base, a policy that wants a scale which the adapter lacks, or
+    a transformer that is attached already.
     """
     if isinstance(adapter, (str, Path)):
-        adapter = Adapter.from_pretrained(adapter)
-    return Handle(pipe, adapter, policy or Base())
-
-
-@dataclass(frozen=True)
-class _Active:
-    """The coarse transformer call in progress."""
-
-    layout: Layout
-    call: Call
+        first, second = find_parts(adapter)
+        adapter = Adapter.from_pretrained(first)
+        if adapter_2 is None and getattr(pipe, "transformer_2", None) is not None:
+            adapter_2 = second
+    if isinstance(adapter_2, (str, Path)):
+        adapter_2 = Adapter.from_pretrained(adapter_2)
+    return Handle(pipe, adapter, policy or Base(), adapter_2)
 
 
 class Handle:
@@ -55,21 +62,10 @@ class Handle:
     `seed` is passed on to policies that draw at random. Also a context manager, which detaches at its end.
     """
 
-    def __init__(self, pipe: Any, adapter: Adapter | None, policy: Policy):
-        if getattr(pipe, "transformer_2", None) is not None:
-            raise DditError(
-                "this pipeline has a second transformer, transformer_2 (Wan 2.2), and an adapter serves one; "
-                "use a pipeline with one transformer (Wan 2.1), or build one with transformer_2=None"
-            )
+    def __init__(self, pipe: Any, adapter: Adapter | None, policy: Policy, adapter_2: Adapter | None = None):
         self.pipe = pipe
-        self.transformer: nn.Module = getattr(pipe, "transformer", pipe)
-        self.family = family_of(self.transformer)
-        self.adapter = adapter
+        self.bindings = _bindings(pipe, adapter, adapter_2)
         self.seed: int | None = None
-        if Mailbox.occupied(self.transformer):
-            raise DditError("this transformer has an attachment already; call detach() on its handle first")
-        if adapter is not None:
-            adapter.check(self.transformer)
         self.policy = policy
         self._clock = StepClock(pipe)
         self._timer = _Timer()
@@ -79,17 +75,27 @@ class Handle:
         self._differences: Differences | None = None
         self._layout: Layout | None = None
         self._forced: int | Layout | None = None
-        self._active: _Active | None = None
-        self._where: tuple[Any, Grid] | None = None
-        self._rotary: dict[tuple[Layout, int], tuple[Tensor | None, Any]] = {}
-        self._bound: dict[str, nn.Module] = {}
-        self._removers: list[Callable[[], None]] = []
-        self._clock.mailbox.enter(self.transformer)
-        self._root = [
-            self.transformer.register_forward_pre_hook(self._before, with_kwargs=True),
-            self.transformer.register_forward_hook(self._after, always_call=True),
-        ]
-        self._bind()
+        self._current = self.bindings[0]
+        self._root: list[Any] = []
+        for binding in self.bindings:
+            self._clock.mailbox.enter(binding.transformer)
+            self._root += [
+                binding.transformer.register_forward_pre_hook(
+                    partial(self._before, binding), with_kwargs=True
+                ),
+                binding.transformer.register_forward_hook(partial(self._after, binding), always_call=True),
+            ]
+            binding.bind_parts()
+
+    @property
+    def transformer(self) -> nn.Module:
+        """The first transformer, which most pipelines have alone."""
+        return self.bindings[0].transformer
+
+    @property
+    def adapter(self) -> Adapter | None:
+        """The first transformer's adapter."""
+        return self.bindings[0].adapter
 
     @property
     def policy(self) -> Policy:
@@ -97,13 +103,14 @@ class Handle:
 
     @policy.setter
     def policy(self, policy: Policy) -> None:
-        missing = sorted(choices(policy) - {1} - set(self.adapter.scales if self.adapter else ()))
-        if missing:
-            have = f"the adapter has {list(self.adapter.scales)}" if self.adapter else "there is no adapter"
-            raise DditError(
-                f"policy {policy.kind!r} may choose scale {', '.join(map(str, missing))}, but {have}; "
-                "attach an adapter with these scales or choose another policy"
-            )
+        wanted = choices(policy) - {1}
+        # What a signal will make of a step cannot be foreseen; what a static policy does is checked as the
+        # run begins.
+        foreseen = policy.order == 0 and any(wanted <= set(b.scales) for b in self.bindings)
+        for binding in self.bindings:
+            missing = sorted(wanted - set(binding.scales))
+            if missing and not foreseen:
+                raise self._lacks(policy, missing, binding)
         self._policy = policy
 
     @property
@@ -113,13 +120,13 @@ class Handle:
         return list(self._trace)
 
     def detach(self) -> None:
-        """Leave the transformer as it was found. Calling it again does nothing."""
-        self._unbind()
+        """Leave the transformers as they were found. Calling it again does nothing."""
         for hook in self._root:
             hook.remove()
         self._root = []
-        self._clock.mailbox.leave(self.transformer)
-        self._active = None
+        for binding in self.bindings:
+            binding.release()
+            self._clock.mailbox.leave(binding.transformer)
 
     def __enter__(self) -> Handle:
         return self
@@ -136,45 +143,48 @@ class Handle:
         """
         for s in [g.scale for g in scale.groups] if isinstance(scale, Layout) else [scale]:
             if s != 1:
-                if self.adapter is None:
-                    raise DditError(f"scale {s} needs an adapter, and there is none; pass one to attach()")
-                self.adapter.branch(s)
+                _require(self.bindings[0], s)
         before, self._forced = self._forced, scale
         try:
             yield
         finally:
-            self._forced, self._active = before, None
+            self._forced = before
+            for binding in self.bindings:
+                binding.stop()
 
     # The root hooks: what happens around a transformer call.
 
-    def _before(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        call = self.family.read(module, args, kwargs)
+    def _before(
+        self, binding: Binding, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        call = binding.read(args, kwargs)
         if self._forced is not None:
-            self._ready(call)
+            binding.ready(call)
             forced = self._forced
-            layout = forced if isinstance(forced, Layout) else uniform(self._grid(call), forced)
-            self._active = None if layout.is_base else _Active(layout, call)
+            binding.start(forced if isinstance(forced, Layout) else binding.tile(call, forced), call)
             return
-        self._active = None
+        binding.stop()
         started = time.perf_counter()
         tick = self._clock.tick(call.handed, call.timestep)
+        if tick == "new" or binding is not self._current:
+            # A later transformer goes on with the run of the one before.
+            self._current = binding
+            binding.ready(call)
         if tick == "new":
-            self._begin(call)
+            self._begin()
         if tick != "same":
             self._timer.start(len(self._trace), started, call.latents.device)
-            self._layout = self._decide(call)
-        self._bind_parts()
-        if self._layout is not None and not self._layout.is_base:
-            self._active = _Active(self._layout, call)
+            self._layout = self._decide(binding, call)
+        binding.bind_parts()
+        binding.start(self._layout, call)
 
-    def _after(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+    def _after(self, binding: Binding, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         if self._forced is None:
-            self._active = None
+            binding.stop()
             self._timer.stop(self._trace)
 
-    def _begin(self, call: Call) -> None:
+    def _begin(self) -> None:
         """The first step of a run."""
-        self._ready(call)
         self._trace, self._differences = [], None
         self._timer = _Timer()
         scheduler = getattr(self.pipe, "scheduler", None)
@@ -182,15 +192,29 @@ class Handle:
         # An image-to-image run starts further down the list.
         self._timesteps = [] if steps is None else steps.tolist()[self._clock.position or 0 :]
         self._total = len(self._timesteps)
+        self._foresee()
 
-    def _decide(self, call: Call) -> Layout | None:
+    def _foresee(self) -> None:
+        """Refuse, before anything is computed, a static policy that wants what a transformer lacks."""
+        if self.policy.order or len(self.bindings) == 1:
+            return
+        # As Wan 2.2's pipelines share the steps out.
+        boundary = self.pipe.config.boundary_ratio
+        limit = -1.0 if boundary is None else boundary * self.pipe.scheduler.config.num_train_timesteps
+        for index, timestep in enumerate(self._timesteps):
+            binding = self.bindings[0 if timestep >= limit else 1]
+            scale = self.policy.decide(StepView(index, self._total, None, [], self.seed))
+            if scale not in (1, *binding.scales):
+                raise self._lacks(self.policy, [scale], binding, f" at step {index}")
+
+    def _decide(self, binding: Binding, call: Call) -> Layout | None:
         """Measure, ask the policy, and note the step. None: the base path, with no grid known."""
         index, policy, base_tokens = len(self._trace), self.policy, call.latents.shape[1]
-        timestep = self._timestep(index, call)
-        values = self._measure(call, index, timestep)
+        timestep = self._timestep(binding, index, call)
+        values = self._measure(binding, call, index, timestep)
         view = StepView(index, max(self._total, index + 1), values, self._trace, self.seed)
         scale = policy.decide(view)
-        layout = None if scale == 1 else uniform(self._grid(call), scale)
+        layout = None if scale == 1 else binding.tile(call, scale)
         self._trace.append(
             StepTrace(
                 index=index,
@@ -203,7 +227,7 @@ class Handle:
         )
         return layout
 
-    def _measure(self, call: Call, index: int, timestep: float) -> dict[int, float] | None:
+    def _measure(self, binding: Binding, call: Call, index: int, timestep: float) -> dict[int, float] | None:
         policy, latents = self.policy, call.latents
         if not policy.order:
             # Looking would cost a synchronisation on other devices.
@@ -212,110 +236,74 @@ class Handle:
             return None
         if self._differences is None or self._differences.order != policy.order:
             self._differences = Differences(policy.order)
-        channels = self.adapter.config.out_channels if self.adapter else latents.shape[-1]
-        difference = self._differences.push(latents[..., :channels].detach())
+        difference = self._differences.push(binding.generated(call).detach())
         if difference is None:
             return None
         # One tensor, one synchronisation. Over a batch the largest signal counts: the finest scale wins.
-        values = signals(difference, self._grid(call), policy.scales, policy.rho).amax(0).tolist()
+        grid = binding.generated_grid(call)
+        times = binding.adapter.config.time if binding.adapter else {}
+        values = signals(difference, grid, policy.scales, policy.rho, times).amax(0).tolist()
         if not all(abs(v) < float("inf") for v in values):
             raise _not_finite(index, timestep)
         return dict(zip(policy.scales, values, strict=True))
 
-    def _timestep(self, index: int, call: Call) -> float:
+    def _timestep(self, binding: Binding, index: int, call: Call) -> float:
         if self._clock.position is not None and index < len(self._timesteps):
             return float(self._timesteps[index])
-        return float(call.timestep.flatten()[0]) * self.family.time_scale
+        return float(call.timestep.flatten()[0]) * binding.family.time_scale
 
-    def _grid(self, call: Call) -> Grid:
-        """The grid of base tokens, read once per tensor of positions, or once per shape."""
-        if self._where is None or not _same(self._where[0], call.where):
-            self._where = (call.where, self.family.grid(call))
-            self._rotary = {}
-        return self._where[1]
-
-    # The hooks on submodules: the data path of a coarse call.
-
-    def _embed(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
-        if self._active is None or self.adapter is None:
-            return None
-        active, family = self._active, self.family
-        return family.as_embedded(
-            self.adapter.embed(active.layout, active.call.latents, family.embedded(output))
+    def _lacks(self, policy: Policy, missing: list[int], binding: Binding, when: str = "") -> DditError:
+        """What a policy may choose and a transformer cannot do, in one sentence."""
+        one = len(self.bindings) == 1
+        where, whose = ("", "") if one else (f" in {binding.name}{when}", f" of {binding.name}")
+        have = f"the adapter{whose} has {list(binding.scales)}"
+        remedy = "attach an adapter with these scales or choose another policy"
+        if binding.adapter is None:
+            have = "there is no adapter" if one else f"{binding.name} has no adapter"
+            if not one:
+                remedy = f"attach one ({'adapter_2' if binding.name.endswith('_2') else 'adapter'}=...) " + (
+                    "or choose a policy that is fine there"
+                )
+        return DditError(
+            f"policy {policy.kind!r} may choose scale {', '.join(map(str, missing))}{where}, but {have}; "
+            + remedy
         )
 
-    def _skip_positions(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        return None if self._active is None else self.family.fewest_positions(args)
 
-    def _positions(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-        active = self._active
-        if active is None:
-            return None
-        key = (active.layout, id(active.call.text_ids))
-        if len(self._rotary) > 64:
-            self._rotary = {}
-        if key not in self._rotary:
-            # The ids are kept with the table, so that their id() stays theirs.
-            table = self.family.positions(module, active.call, active.layout)
-            self._rotary[key] = (active.call.text_ids, table)
-        return self._rotary[key][1]
+def _bindings(pipe: Any, adapter: Adapter | None, adapter_2: Adapter | None) -> list[Binding]:
+    """A binding for each transformer of the pipeline, none of them in effect yet."""
+    transformer = getattr(pipe, "transformer", pipe)
+    if getattr(pipe, "transformer_2", None) in (None, transformer):
+        if adapter_2 is not None:
+            raise DditError(
+                "adapter_2 is given, but this pipeline has no transformer_2; pass `adapter` alone"
+            )
+        pairs = [("transformer", transformer, adapter)]
+    else:
+        if adapter is not None and adapter_2 is None and adapter.fits(pipe.transformer_2):
+            adapter_2 = adapter
+        pairs = [
+            (name, getattr(pipe, name), own)
+            for name, own in (("transformer", adapter), ("transformer_2", adapter_2))
+            if getattr(pipe, name) is not None
+        ]
+    for name, module, own in pairs:
+        family_of(module)
+        if Mailbox.occupied(module):
+            raise DditError("this transformer has an attachment already; call detach() on its handle first")
+        if own is None:
+            continue
+        try:
+            own.check(module)
+        except DditError as error:
+            raise error if len(pairs) == 1 else DditError(f"{name}: {error}") from None
+    return [Binding(*pair) for pair in pairs]
 
-    def _lora(self, name: str, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
-        if self._active is None or self.adapter is None:
-            return None
-        return self.adapter.add_lora(self._active.layout, name, args[0], output, self.family.text_first)
 
-    def _head(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
-        active = self._active
-        if active is None or self.adapter is None:
-            return None
-        fine = self.family.velocity_in(output)
-        call = active.call
-        velocity = self.adapter.de_embed(active.layout, args[0], fine, call.latents, call.timestep)
-        return self.family.velocity_out(velocity)
-
-    # Keeping the hooks on the right modules: loading a LoRA replaces submodules.
-
-    def _parts(self) -> dict[str, nn.Module]:
-        names = (self.family.embedding, self.family.position, self.family.head)
-        return {name: getattr(self.transformer, name) for name in names}
-
-    def _bind_parts(self) -> None:
-        if any(self._bound.get(name) is not module for name, module in self._parts().items()):
-            self._bind()
-
-    def _ready(self, call: Call) -> None:
-        self._bind()
-        if self.adapter is not None:
-            self.adapter.prepare(call.latents.device, call.latents.dtype)
-
-    def _bind(self) -> None:
-        if self.adapter is None:
-            return
-        layers = {name: self.transformer.get_submodule(name) for name in self.adapter.config.layers}
-        current = self._parts() | layers
-        if all(self._bound.get(name) is module for name, module in current.items()):
-            return
-        self._unbind()
-        self._bound = current
-        for name, module in current.items():
-            if name == self.family.embedding:
-                hooks = [module.register_forward_hook(self._embed)]
-            elif name == self.family.head:
-                hooks = [module.register_forward_hook(self._head)]
-            elif name == self.family.position:
-                hooks = [
-                    module.register_forward_pre_hook(self._skip_positions),
-                    module.register_forward_hook(self._positions),
-                ]
-            else:
-                hooks = [module.register_forward_hook(partial(self._lora, name))]
-            self._removers += [hook.remove for hook in hooks]
-
-    def _unbind(self) -> None:
-        for remove in self._removers:
-            remove()
-        self._removers, self._bound = [], {}
+def _require(binding: Binding, scale: int) -> None:
+    if binding.adapter is None:
+        raise DditError(f"scale {scale} needs an adapter, and there is none; pass one to attach()")
+    binding.adapter.branch(scale)
 
 
 class _Timer:
@@ -349,11 +337,6 @@ class _Timer:
             end.synchronize()
             trace[index].seconds = start.elapsed_time(end) / 1000
         self._pending = {}
-
-
-def _same(one: Any, other: Any) -> bool:
-    """Tensors are told by identity: comparing their values would synchronise the device."""
-    return one is other or (isinstance(one, tuple) and one == other)
 
 
 def _not_finite(index: int, timestep: float) -> DditError:

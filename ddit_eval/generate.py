@@ -89,6 +89,8 @@ class Generator:
         first = jobs[0]
         self.handle.policy = parse_policy(first.policy)
         self.handle.seed = first.prompt.seed
+        if getattr(self.pipe, "guider", None) is not None:  # HunyuanVideo 1.5: no argument of the call
+            self.pipe.guider = self.pipe.guider.new(guidance_scale=first.guidance_scale)
         output = self.pipe(**self.arguments(jobs))
         # (N, F, H, W, 3)
         pictures = output.frames if hasattr(output, "frames") else output.images[:, None]

@@ -47,18 +47,34 @@ MODELS = {
         Model("mini-flux", "10 M parameter FLUX of the captioned world", 64, 32),
         Model("FLUX.1-dev", "12 B, guidance-distilled", 1024, 512, "black-forest-labs/FLUX.1-dev"),
         Model("FLUX.1-schnell", "12 B, 1 to 4 steps", 1024, 256, "black-forest-labs/FLUX.1-schnell"),
-        Model(
-            "Wan2.1-T2V-1.3B",
-            "1.3 B, text to video",
-            480,
-            512,
-            "Wan-AI/Wan2.1-T2V-1.3B-Diffusers",
-            832,
-            81,
-            16,
+        *(
+            Model(name, what, side, 512, f"Wan-AI/{name}-Diffusers", width, 81, 16)
+            for name, what, side, width in (
+                ("Wan2.1-T2V-1.3B", "1.3 B, text to video", 480, 832),
+                ("Wan2.1-T2V-14B", "14 B, text to video", 480, 832),
+                ("Wan2.2-T2V-A14B", "2 x 14 B, two transformers", 480, 832),
+            )
         ),
         Model(
-            "Wan2.1-T2V-14B", "14 B, text to video", 480, 512, "Wan-AI/Wan2.1-T2V-14B-Diffusers", 832, 81, 16
+            "HunyuanVideo",
+            "13 B, guidance-distilled",
+            544,
+            256,
+            "hunyuanvideo-community/HunyuanVideo",
+            960,
+            61,
+            24,
+        ),
+        # Its text tokens: 1,000 of the prompt, 256 of glyphs, 729 of a picture.
+        Model(
+            "HunyuanVideo-1.5",
+            "8.3 B, text to video",
+            480,
+            1985,
+            "hunyuanvideo-community/HunyuanVideo-1.5-480p_t2v",
+            832,
+            61,
+            24,
         ),
     )
 }

@@ -47,26 +47,33 @@ class Differences:
         return new[self.order] if len(new) > self.order else None
 
 
-def patch_std(difference: Tensor, grid: Grid, scales: Sequence[int]) -> list[Tensor]:
+def patch_std(
+    difference: Tensor, grid: Grid, scales: Sequence[int], times: Mapping[int, int] | None = None
+) -> list[Tensor]:
     """Standard deviation inside each patch of every scale.
 
     difference (B, N, V): the V values of each of N = F * H * W base tokens, row by row; grid (F, H, W).
-    Returns one (B, F * (H // s) * (W // s)) per scale s: the population deviation over all V * s^2 values
-    of a patch. Cells that do not fit into the grid are left out, as in a layout with ragged borders.
+    times: the frames t that a scale's patches span, 1 where it names none or there are fewer frames.
+    Returns one (B, F // t * (H // s) * (W // s)) per scale s: the population deviation over all V * t * s^2
+    values of a patch. Cells that do not fit into the grid (the first frames, the last rows and columns) are
+    left out, as in a layout with ragged borders.
     """
     frames, height, width = grid
     batch, tokens, _ = difference.shape
     if tokens != frames * height * width:
         raise DditError(f"{tokens} tokens do not fill a grid of {frames} x {height} x {width}")
-    x = _upcast(difference).view(batch * frames, height, width, -1)
+    x = _upcast(difference).view(batch, frames, height, width, -1)
     result = []
     for s in scales:
         if s > min(height, width):
             raise DditError(f"scale {s} does not fit into a grid of {height} x {width} base tokens")
+        t = (times or {}).get(s, 1)
+        t = t if t <= frames else 1
         rows, columns = height // s, width // s
-        patches = x[:, : rows * s, : columns * s].view(-1, rows, s, columns, s, x.shape[-1])
+        patches = x[:, frames % t :, : rows * s, : columns * s]
+        patches = patches.reshape(-1, t, rows, s, columns, s, x.shape[-1])
         # Two passes over the values: a patch that moves as a whole loses nothing to rounding.
-        result.append(patches.var((2, 4, 5), correction=0).sqrt().view(batch, -1))
+        result.append(patches.var((1, 3, 5, 6), correction=0).sqrt().view(batch, -1))
     return result
 
 
@@ -79,12 +86,18 @@ def percentile(values: Tensor, rho: float) -> Tensor:
     return torch.lerp(ordered[..., low], ordered[..., high], place - low)
 
 
-def signals(difference: Tensor, grid: Grid, scales: Sequence[int], rho: float) -> Tensor:
+def signals(
+    difference: Tensor,
+    grid: Grid,
+    scales: Sequence[int],
+    rho: float,
+    times: Mapping[int, int] | None = None,
+) -> Tensor:
     """The percentile `rho` (0 to 1) over the patches of `patch_std`; (B, len(scales)).
 
     One tensor for all candidate scales, so that reading it costs one device synchronisation.
     """
-    return torch.stack([percentile(d, rho) for d in patch_std(difference, grid, scales)], dim=-1)
+    return torch.stack([percentile(d, rho) for d in patch_std(difference, grid, scales, times)], dim=-1)
 
 
 def choose_scale(values: Mapping[int, float], tau: float, scales: Sequence[int] | None = None) -> int:

@@ -27,8 +27,8 @@ class Stopwatch:
         self.pipe = pipe
         self.device = torch.device(pipe._execution_device)
         self._embedded: dict[Any, dict[str, Any]] = {}
-        self._guided_by = family_of(pipe.transformer).guided_by
-        self._two_encoders = "prompt_2" in inspect.signature(pipe.encode_prompt).parameters
+        self._family = family_of(pipe.transformer)
+        self._accepts = set(inspect.signature(pipe.encode_prompt).parameters)
 
     def denoise(self, call: Call) -> dict[str, float]:
         """Seconds of the denoising loop of `pipe(**call)`: text is embedded before, nothing is decoded.
@@ -87,10 +87,10 @@ class Stopwatch:
         call = dict(call)
         prompt, negative = call.pop("prompt"), call.pop("negative_prompt", None)
         length = {k: call[k] for k in ("max_sequence_length",) if k in call}
-        guided = call.get(self._guided_by, 1.0) > 1
+        guided = self._guidance(call) > 1
         key = repr((prompt, negative if guided else None, guided, length))
         if key not in self._embedded:
-            embed = self._embed_two if self._two_encoders else self._embed_one
+            embed = self._embed_all if self._family.embeds else self._embed_one
             self._embedded[key] = embed(prompt, negative, guided, length)
         return call | self._embedded[key]
 
@@ -106,16 +106,25 @@ class Stopwatch:
         named = zip(("prompt_embeds", "negative_prompt_embeds"), embedded, strict=True)
         return {name: value for name, value in named if value is not None}
 
-    def _embed_two(self, prompt: Any, negative: Any, guided: bool, length: dict[str, Any]) -> dict[str, Any]:
-        """Of a pipeline with two text encoders, of which the second gives a pooled embedding (FLUX)."""
+    def _embed_all(self, prompt: Any, negative: Any, guided: bool, length: dict[str, Any]) -> dict[str, Any]:
+        """Of a pipeline whose `encode_prompt` returns several embeddings of one prompt (FLUX)."""
         made = self._encode(prompt, length)
+        if guided and negative is None and self._family.guided_by == "guidance_scale":
+            negative = [""] * (1 if isinstance(prompt, str) else len(prompt))  # as the pipeline itself would
         if guided and negative is not None:
             made |= {f"negative_{k}": v for k, v in self._encode(negative, length).items()}
         return made
 
     def _encode(self, prompt: Any, length: dict[str, Any]) -> dict[str, torch.Tensor]:
-        embedded = self.pipe.encode_prompt(prompt=prompt, prompt_2=None, device=self.device, **length)
-        return dict(zip(("prompt_embeds", "pooled_prompt_embeds"), embedded, strict=False))
+        count = 1 if isinstance(prompt, str) else len(prompt)
+        given = {"prompt": prompt, "prompt_2": None, "batch_size": count, "device": self.device, **length}
+        embedded = self.pipe.encode_prompt(**{k: v for k, v in given.items() if k in self._accepts})
+        return dict(zip(self._family.embeds, embedded, strict=False))
+
+    def _guidance(self, call: Call) -> float:
+        """The setting that asks for two calls a step: an argument, or the pipeline's guider's."""
+        guider = getattr(self.pipe, "guider", None)
+        return float(guider.guidance_scale if guider else call.get(self._family.guided_by, 1.0))
 
     @contextmanager
     def _parts(self) -> Iterator[dict[str, float]]:

@@ -12,13 +12,14 @@ from diffusers import WanPipeline
 from torch import Tensor
 
 import ddit_eval
-from ddit_eval import Adapter, DditError, Handle
+from ddit_eval import Adapter, DditError, Handle, flops
 from ddit_eval.families import FAMILIES
 from ddit_eval.families.video import grid_ids, patchify
 from ddit_eval.families.wan import Wan
 from ddit_eval.patching.layout import Group, Layout, uniform
 from ddit_eval.policies import Base, CoarseFirst, Explicit, Fixed, Threshold
 from ddit_eval.schedule import finite_difference, signals
+from tests.tiny import tiny_flux
 from tests.tiny_wan import CALL, LATENTS, tiny_wan, tiny_wan_transformer
 
 STEPS = 5
@@ -378,13 +379,209 @@ def test_lora_on_the_attention_as_well(pipe: WanPipeline) -> None:
     assert torch.equal(run(pipe), expected)
 
 
+# Wan 2.2: a transformer for the noisy steps and one for the rest, with one latent history.
+
+
+@pytest.fixture(scope="module")
+def pair() -> WanPipeline:
+    parts = dict(tiny_wan().components)
+    torch.manual_seed(7)
+    return quiet(WanPipeline(**parts | {"transformer_2": tiny_wan_transformer().eval()}, boundary_ratio=0.8))
+
+
+def quiet(pipe: WanPipeline) -> WanPipeline:
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+@pytest.fixture(scope="module")
+def adapters(pair: WanPipeline) -> tuple[Adapter, Adapter]:
+    first, second = (awake(Adapter.from_base(t, rank=4)) for t in (pair.transformer, pair.transformer_2))
+    return first, second
+
+
+def watched(pair: WanPipeline) -> tuple[list[tuple[int, int]], list[Any]]:
+    """(which transformer, tokens) of every call."""
+    seen: list[tuple[int, int]] = []
+
+    def note(which: int) -> Any:
+        return lambda m, a, out: seen.append((which, out.shape[1]))
+
+    blocks = (pair.transformer.blocks[0], pair.transformer_2.blocks[0])
+    return seen, [block.register_forward_hook(note(i)) for i, block in enumerate(blocks, 1)]
+
+
+def test_two_transformers_share_the_steps_of_one_run(
+    pair: WanPipeline, adapters: tuple[Adapter, Adapter]
+) -> None:
+    plain = run(pair, guidance=2.0)
+    seen, watches = watched(pair)
+    with ddit_eval.attach(pair, adapters[0], Explicit([2, 1, 4, 2, 4]), adapter_2=adapters[1]) as handle:
+        for _ in range(2):
+            seen.clear()
+            coarse = run(pair, guidance=2.0)
+            assert scales(handle) == [2, 1, 4, 2, 4]
+            assert [tokens for _, tokens in seen] == [12, 12, 48, 48, 3, 3, 12, 12, 3, 3]
+            # As the pipeline shares them out: t >= 0.8 * 1000 is the first transformer's.
+            early = sum(t >= 800 for t in pair.scheduler.timesteps.tolist())
+            assert 0 < early < STEPS
+            assert [which for which, _ in seen] == [1] * 2 * early + [2] * 2 * (STEPS - early)
+        assert [s.timestep for s in handle.trace] == pytest.approx(pair.scheduler.timesteps.tolist())
+        handle.policy = Base()
+        assert torch.equal(run(pair, guidance=2.0), plain)
+    for watch in watches:
+        watch.remove()
+    assert not torch.allclose(coarse, plain)
+    assert torch.equal(run(pair, guidance=2.0), plain)
+    for transformer in (pair.transformer, pair.transformer_2):
+        assert not any(m._forward_hooks or m._forward_pre_hooks for m in transformer.modules())
+
+
+def test_the_history_goes_on_where_the_second_transformer_begins(
+    pair: WanPipeline, adapters: tuple[Adapter, Adapter]
+) -> None:
+    latents: list[Tensor] = []
+    watches = [
+        t.register_forward_pre_hook(
+            lambda m, args, kwargs: latents.append(kwargs["hidden_states"].clone()), with_kwargs=True
+        )
+        for t in (pair.transformer, pair.transformer_2)
+    ]
+    policy = Threshold(1e-9, order=3, rho=0.5)
+    with ddit_eval.attach(pair, adapters[0], policy, adapter_2=adapters[1]) as handle:
+        run(pair)
+        trace = handle.trace
+    for watch in watches:
+        watch.remove()
+    tokens = torch.stack([patchify(z) for z in latents])
+    for step in (3, 4):
+        expected = signals(finite_difference(tokens[: step + 1], 3), GRID, (2, 4), 0.5)[0].tolist()
+        assert trace[step].signals == pytest.approx(dict(zip((2, 4), expected, strict=True)), rel=1e-4)
+
+
+def test_a_folder_of_two_adapters(
+    pair: WanPipeline, adapters: tuple[Adapter, Adapter], tmp_path: Path
+) -> None:
+    for adapter, name in zip(adapters, ("transformer", "transformer_2"), strict=True):
+        adapter.save_pretrained(tmp_path / name)
+    with ddit_eval.attach(pair, adapters[0], Fixed(2), adapter_2=adapters[1]):
+        expected = run(pair)
+    with ddit_eval.attach(pair, tmp_path, Fixed(2)):
+        torch.testing.assert_close(run(pair), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_one_adapter_for_two_transformers(pair: WanPipeline, adapters: tuple[Adapter, Adapter]) -> None:
+    """The second runs at scale 1, and a policy that wants more is refused before anything is computed."""
+    early = sum(t >= 800 for t in pair.scheduler.timesteps.tolist())
+    with ddit_eval.attach(pair, adapters[0], CoarseFirst(early)) as handle:
+        run(pair)
+        assert scales(handle) == [2] * early + [1] * (STEPS - early)
+        handle.policy = CoarseFirst(early + 1)
+        with pytest.raises(DditError, match=rf"scale 2 in transformer_2 at step {early}.*adapter_2"):
+            run(pair)
+        assert not handle.trace
+        with pytest.raises(DditError, match="transformer_2 has no adapter"):
+            handle.policy = Threshold(1.0)
+    with pytest.raises(DditError, match="transformer_2: this adapter was made for another base"):
+        ddit_eval.attach(pair, adapters[0], adapter_2=adapters[0])
+    with pytest.raises(DditError, match="no transformer_2"):
+        ddit_eval.attach(tiny_wan(), adapter_2=adapters[0])
+
+
+def test_twins_need_one_adapter(pipe: WanPipeline, adapter: Adapter) -> None:
+    parts = dict(pipe.components) | {"transformer_2": pipe.transformer}
+    # The same object twice is one transformer.
+    with ddit_eval.attach(quiet(WanPipeline(**parts, boundary_ratio=0.8)), adapter, Fixed(2)) as handle:
+        assert len(handle.bindings) == 1
+    twin = tiny_wan_transformer().eval()
+    twin.load_state_dict(pipe.transformer.state_dict())
+    pair = quiet(WanPipeline(**parts | {"transformer_2": twin}, boundary_ratio=0.8))
+    with ddit_eval.attach(pair, adapter, Fixed(4)) as handle:
+        run(pair)
+        assert scales(handle) == [4] * STEPS
+
+
+# Patches that grow in time as well.
+
+
+@pytest.fixture(scope="module")
+def deep(pipe: WanPipeline) -> Adapter:
+    return awake(Adapter.from_base(pipe, rank=4, time={4: 2}))
+
+
+def test_patches_that_span_frames(pipe: WanPipeline, deep: Adapter) -> None:
+    """Three frames: 4p patches take the last two together, 2p patches the first, alone."""
+    layout = deep.tile(GRID, 4)
+    assert [(g.scale, tuple(g.indices.shape)) for g in layout.groups] == [(2, (4, 4)), (4, (1, 32))]
+    assert layout.groups[1].indices[0].tolist() == list(range(16, 48))
+    assert layout.tokens == 5
+    seen: list[int] = []
+    watch = pipe.transformer.blocks[0].register_forward_hook(lambda m, a, out: seen.append(out.shape[1]))
+    with ddit_eval.attach(pipe, deep, Explicit([1, 2, 4])) as handle:
+        out = run(pipe, steps=3)
+        assert [s.tokens for s in handle.trace] == [48, 12, 5] == seen
+        assert torch.isfinite(out).all()
+        odd = run(pipe, steps=3, num_frames=17)  # 5 latent frames: two pairs and a first one
+        assert odd.shape[2] == 5
+        assert [s.tokens for s in handle.trace] == [80, 20, 4 + 2]
+    watch.remove()
+
+
+def test_start_values_in_time(pipe: WanPipeline, deep: Adapter) -> None:
+    """A clip that stands still gives a patch of two frames the embedding of its one frame at 4p."""
+    flat = Adapter.from_base(pipe, rank=4)
+    fresh = Adapter.from_base(pipe, rank=4, time={4: 2})
+    frame = torch.randn(1, LATENTS, 1, 8, 8)
+    one = patchify(frame).flatten(1)[:, None]
+    two = patchify(frame.expand(-1, -1, 2, -1, -1)).flatten(1)[:, None]
+    torch.testing.assert_close(fresh.branch(4).embed(two), flat.branch(4).embed(one), rtol=1e-4, atol=1e-5)
+    h, nothing, t = torch.randn(1, 1, 32), torch.empty(0), torch.tensor([0.5])
+    bare = [Adapter.from_base(pipe, rank=0, detail="none", time=time) for time in ({4: 2}, None)]
+    still, single = (a.branch(4).velocity(h, nothing, t)[0, 0] for a in bare)
+    torch.testing.assert_close(still, torch.cat([single, single]), rtol=1e-4, atol=1e-5)
+
+
+def test_the_signal_of_patches_in_time(pipe: WanPipeline, deep: Adapter) -> None:
+    """The deviation over both frames of a patch; the first frame, alone, is no part of the 4p signal."""
+    latents: list[Tensor] = []
+    watch = pipe.transformer.register_forward_pre_hook(
+        lambda m, args, kwargs: latents.append(kwargs["hidden_states"].clone()), with_kwargs=True
+    )
+    with ddit_eval.attach(pipe, deep, Threshold(1e-9, order=1, rho=0.5)) as handle:
+        run(pipe, steps=2)
+        got = handle.trace[1].signals
+    watch.remove()
+    assert got is not None
+    change = latents[1] - latents[0]
+    assert got[4] == pytest.approx(float(change[:, :, 1:].std(correction=0)), rel=1e-4)
+    cells = (
+        change.unfold(3, 4, 4).unfold(4, 4, 4).permute(2, 3, 4, 0, 1, 5, 6).flatten(3).std(-1, correction=0)
+    )
+    assert got[2] == pytest.approx(float(cells.quantile(0.5)), rel=1e-4)
+
+
+def test_an_adapter_in_time_survives_its_files(pipe: WanPipeline, deep: Adapter, tmp_path: Path) -> None:
+    deep.save_pretrained(tmp_path)
+    again = Adapter.from_pretrained(tmp_path)
+    assert again.config == deep.config
+    assert again.config.time == {4: 2}
+    flops_flat, flops_deep = (
+        flops.by_scale(pipe.transformer, GRID, 8, (2, 4), a) for a in (Adapter.from_base(pipe, rank=4), deep)
+    )
+    assert flops_flat[2] == flops_deep[2]
+    with pytest.raises(DditError, match="time names the scales"):
+        Adapter.from_base(pipe, scales=(2,), time={4: 2})
+    with pytest.raises(DditError, match="makes pictures"):
+        Adapter.from_base(tiny_flux(), time={4: 2})
+    with (
+        ddit_eval.attach(pipe, deep) as handle,
+        handle.forced(uniform(GRID, 4)),
+        pytest.raises(DditError, match=r"Adapter\.tile"),
+    ):
+        direct(pipe.transformer, torch.randn(1, LATENTS, 3, 8, 8), torch.tensor([0.5]))
+
+
 # Refusals.
-
-
-def test_two_transformers_are_refused(pipe: WanPipeline) -> None:
-    parts = dict(pipe.components) | {"transformer_2": tiny_wan_transformer()}
-    with pytest.raises(DditError, match=r"transformer_2.*Wan 2\.2"):
-        ddit_eval.attach(WanPipeline(**parts, boundary_ratio=0.5))
 
 
 def test_a_timestep_a_token_is_refused_where_it_matters(pipe: WanPipeline, adapter: Adapter) -> None:

@@ -14,6 +14,7 @@ from pydantic import (
     PositiveInt,
     ValidationError,
     field_validator,
+    model_validator,
 )
 
 from ddit_eval.errors import DditError
@@ -21,13 +22,30 @@ from ddit_eval.patching.detail import DetailConfig
 
 
 class Source(BaseModel):
-    """Where clean pictures and their prompts come from."""
+    """Where clean pictures or clips and their prompts come from.
+
+    world      scenes of the captioned world, drawn
+    folder     pictures, each with its prompt in a .txt beside it
+    generated  made by the base model for prompts of the world, once, and kept in the run's folder
+    """
 
     model_config = ConfigDict(extra="forbid")
-    kind: Literal["world", "folder"] = "world"
-    path: Path | None = None  # folder of pictures, each with its prompt in a .txt beside it
+    kind: Literal["world", "folder", "generated"] = "world"
+    path: Path | None = None  # of a folder
     side: PositiveInt | Annotated[list[PositiveInt], Field(min_length=1)] = 64  # several: in turn
+    frames: PositiveInt = 1  # of a clip
     seed: int = 0
+    count: PositiveInt = 256  # samples that the base model makes
+    steps: PositiveInt = 24  # and how
+    guidance_scale: float = 3.5
+
+    @model_validator(mode="after")
+    def _possible(self) -> Source:
+        if self.kind == "folder" and self.frames > 1:
+            raise ValueError("a folder holds pictures; clips come from the kinds world and generated")
+        if self.kind == "generated" and len(self.sides) > 1:
+            raise ValueError(f"side: the base model makes samples of one size, not {self.sides}")
+        return self
 
     @property
     def sides(self) -> list[int]:
@@ -41,6 +59,7 @@ class DistilConfig(BaseModel):
     model: str
     out: Path
     scales: tuple[PositiveInt, ...] = (2, 4)
+    time: dict[int, PositiveInt] = {}  # scale to the latent frames that its patches span, for video
     rank: PositiveInt = 32
     attention: bool = False  # LoRA on the attention's layers too, which the paper does not have
     detail: DetailConfig = DetailConfig()

@@ -1,4 +1,4 @@
-"""Clean pictures with prompts, as a pure function of (seed, start): any step can be replayed."""
+"""Clean pictures or clips with prompts, as a pure function of (seed, start): any step can be replayed."""
 
 from __future__ import annotations
 
@@ -12,16 +12,31 @@ from torch import Tensor
 
 from ddit_eval.distil.config import Source
 from ddit_eval.errors import DditError
-from ddit_eval.world import caption, render, sample_scenes
+from ddit_eval.world import (
+    caption,
+    caption_clip,
+    render,
+    render_clip,
+    sample_moving_scenes,
+    sample_scenes,
+)
 
 Pictures = Callable[[int, int, int], tuple[Tensor, list[str]]]
-"""(start, count, side) -> pictures (N, 3, side, side) in [-1, 1], and their prompts."""
+"""(start, count, side) -> pictures (N, 3, [F,] side, side) in [-1, 1], and their prompts."""
 
 
 def world_pictures(source: Source) -> Pictures:
-    """Training scenes of the captioned world."""
+    """Training scenes of the captioned world, in motion where the source has several frames."""
+
+    def clips(start: int, count: int, side: int) -> tuple[Tensor, list[str]]:
+        scenes = sample_moving_scenes(source.seed + 101, start, count)
+        words = np.random.default_rng([source.seed, 17, start])
+        drawn = torch.from_numpy(render_clip(scenes, side, source.frames)).transpose(1, 2)
+        return drawn * 2 - 1, [caption_clip(s, words) for s in scenes]
 
     def draw(start: int, count: int, side: int) -> tuple[Tensor, list[str]]:
+        if source.frames > 1:
+            return clips(start, count, side)
         scenes = sample_scenes(source.seed + 101, start, count)
         words = np.random.default_rng([source.seed, 17, start])
         return torch.from_numpy(render(scenes, side)) * 2 - 1, [caption(s, words) for s in scenes]
@@ -54,5 +69,13 @@ def folder_pictures(source: Source) -> Pictures:
     return draw
 
 
+def world_prompts(source: Source, start: int, count: int) -> list[str]:
+    """The captions of `world_pictures`, undrawn."""
+    words = np.random.default_rng([source.seed, 17, start])
+    if source.frames > 1:
+        return [caption_clip(s, words) for s in sample_moving_scenes(source.seed + 101, start, count)]
+    return [caption(s, words) for s in sample_scenes(source.seed + 101, start, count)]
+
+
 def pictures_of(source: Source) -> Pictures:
-    return world_pictures(source) if source.kind == "world" else folder_pictures(source)
+    return folder_pictures(source) if source.kind == "folder" else world_pictures(source)

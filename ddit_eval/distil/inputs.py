@@ -23,11 +23,21 @@ class Noised:
     t: Tensor  # (B,) in 0..1
 
 
-def sample_timesteps(count: int, tokens: int, generator: torch.Generator | None = None) -> Tensor:
-    """Times in 0..1 spread as FLUX's sampler visits them: uniform under the resolution shift."""
-    mu = 0.5 + (tokens - 256) / (4096 - 256) * (1.15 - 0.5)
+def shift_of(scheduler: Any, tokens: int) -> float:
+    """How far the sampler shifts its steps towards noise: s -> shift s / (1 + (shift - 1) s).
+
+    tokens: base tokens of a picture, on which FLUX's shift depends.
+    """
+    config = scheduler.config
+    if config.get("use_dynamic_shifting"):
+        return math.exp(0.5 + (tokens - 256) / (4096 - 256) * (1.15 - 0.5))
+    return float(config.get("flow_shift") or config.get("shift") or 1.0)
+
+
+def sample_timesteps(count: int, shift: float, generator: torch.Generator | None = None) -> Tensor:
+    """Times in 0..1 spread as the sampler visits them: uniform under its shift."""
     u = torch.rand(count, generator=generator).clamp_min(1e-3)
-    return math.exp(mu) / (math.exp(mu) + (1 / u - 1))
+    return shift / (shift + (1 / u - 1))
 
 
 @torch.no_grad()
@@ -86,7 +96,57 @@ def wan_inputs(
     return Noised(kwargs, t)
 
 
-INPUTS = {"flux": flux_inputs, "wan": wan_inputs}
+@torch.no_grad()
+def hunyuan_inputs(
+    pipe: Any, latents: Tensor, prompts: list[str], t: Tensor, noise: Tensor, text_tokens: int
+) -> Noised:
+    """HunyuanVideo's inputs for latents (B, C, F, h, w) at times t (B,)."""
+    device, dtype = latents.device, pipe.transformer.dtype
+    text, pooled, mask = pipe.encode_prompt(prompts, device=device, max_sequence_length=text_tokens)
+    mix = t.to(device)[:, None, None, None, None]
+    kwargs: dict[str, Any] = {
+        "hidden_states": ((1 - mix) * latents + mix * noise.to(device)).to(dtype),
+        "timestep": t.to(device) * 1000,
+        "encoder_hidden_states": text.to(dtype),
+        "encoder_attention_mask": mask.to(dtype),
+        "pooled_projections": pooled.to(dtype),
+        "return_dict": False,
+    }
+    if pipe.transformer.config.guidance_embeds:
+        kwargs["guidance"] = torch.full((len(latents),), 6000.0, device=device, dtype=dtype)
+    return Noised(kwargs, t)
+
+
+@torch.no_grad()
+def hunyuan_15_inputs(
+    pipe: Any, latents: Tensor, prompts: list[str], t: Tensor, noise: Tensor, text_tokens: int
+) -> Noised:
+    """HunyuanVideo 1.5's inputs, text to video: no picture, its channels and their mask are zero."""
+    device, dtype, b = latents.device, pipe.transformer.dtype, len(latents)
+    text, mask, glyphs, glyph_mask = pipe.encode_prompt(prompts, device=device, dtype=dtype, batch_size=b)
+    mix = t.to(device)[:, None, None, None, None]
+    z = (1 - mix) * latents + mix * noise.to(device)
+    nothing = torch.zeros_like(z[:, :1]).expand(-1, z.shape[1] + 1, -1, -1, -1)
+    seen = pipe.transformer.config.image_embed_dim
+    kwargs: dict[str, Any] = {
+        "hidden_states": torch.cat([z, nothing], 1).to(dtype),
+        "timestep": t.to(device, dtype) * 1000,
+        "encoder_hidden_states": text,
+        "encoder_attention_mask": mask,
+        "encoder_hidden_states_2": glyphs,
+        "encoder_attention_mask_2": glyph_mask,
+        "image_embeds": torch.zeros(b, pipe.vision_num_semantic_tokens, seen, device=device, dtype=dtype),
+        "return_dict": False,
+    }
+    return Noised(kwargs, t)
+
+
+INPUTS = {
+    "flux": flux_inputs,
+    "wan": wan_inputs,
+    "hunyuan-video": hunyuan_inputs,
+    "hunyuan-video-1.5": hunyuan_15_inputs,
+}
 
 
 def inputs_for(pipe: Any) -> Callable[[Any, Tensor, list[str], Tensor, Tensor, int], Noised]:

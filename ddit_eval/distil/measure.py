@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ddit_eval.distil.inputs import encode, inputs_for
+from ddit_eval.distil.inputs import inputs_for
 
 TIMESTEPS = (0.05, 0.15, 0.3, 0.5, 0.7, 0.85, 0.95, 1.0)
 
@@ -20,15 +20,14 @@ def relative_error(student: Tensor, base: Tensor) -> float:
 
 @torch.no_grad()
 def error_table(
-    pipe: Any, handle: Any, pictures: Tensor, prompts: list[str], text_tokens: int, batch: int = 16
+    pipe: Any, handle: Any, latents: Tensor, prompts: list[str], text_tokens: int, batch: int = 16
 ) -> dict[int, list[float]]:
     """Per coarse scale of the attached adapter: the error at each of `TIMESTEPS`.
 
-    `pictures` (N, 3, H, W) in [-1, 1]. The noise is the same for every scale and every call.
+    `latents` (N, C, [F,] h, w), clean and normalised. The noise is the same for every scale and every call.
     """
     build = inputs_for(pipe)
     table: dict[int, list[float]] = {s: [] for s in handle.adapter.scales}
-    latents = torch.cat([encode(pipe, p) for p in pictures.split(batch)])
     noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(5))
     for time in TIMESTEPS:
         base: list[Tensor] = []

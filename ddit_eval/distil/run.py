@@ -7,7 +7,8 @@ summed over the coarse scales, so that one forward of the base serves them all.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -16,9 +17,10 @@ from torch import Tensor
 
 from ddit_eval import checkpoint
 from ddit_eval.attachment import attach
+from ddit_eval.distil import generated
 from ddit_eval.distil.config import DistilConfig
-from ddit_eval.distil.data import pictures_of
-from ddit_eval.distil.inputs import encode, inputs_for, sample_timesteps
+from ddit_eval.distil.data import pictures_of, world_prompts
+from ddit_eval.distil.inputs import encode, inputs_for, sample_timesteps, shift_of
 from ddit_eval.distil.measure import TIMESTEPS, error_table
 from ddit_eval.errors import DditError
 from ddit_eval.files import write_json
@@ -68,11 +70,39 @@ class Distiller:
             detail=config.detail,
             attention=config.attention,
             seed=config.seed,
+            time=config.time,
         ).to(self.accelerator.device)
         self.optimizer = _optimizer(config, self.adapter)
-        self.draw = pictures_of(config.source)
         self.step, self.seconds = 0, 0.0
         self.steps = max(1, config.pictures // (config.batch * self.accelerator.num_processes))
+
+    @cached_property
+    def draw(self) -> Callable[[int, int, int], tuple[Tensor, list[str]]]:
+        """(start, count, side) -> clean latents and their prompts."""
+        source, device = self.config.source, self.accelerator.device
+        if source.kind == "generated":
+            folder, probes = self.config.out / "generated", self.config.probe_pictures
+            share = slice(self.accelerator.process_index, None, self.accelerator.num_processes)
+
+            def prompts(start: int, count: int) -> list[str]:
+                return world_prompts(source, start, count)
+
+            generated.make(self.pipe, source, prompts, self.text_tokens, folder, probes, share)
+            self.accelerator.wait_for_everyone()
+            kept = generated.load(source, folder, probes)
+
+            def remember(start: int, count: int, side: int) -> tuple[Tensor, list[str]]:
+                latents, texts = kept(start, count, side)
+                return latents.to(device), texts
+
+            return remember
+        pictures = pictures_of(source)
+
+        def coded(start: int, count: int, side: int) -> tuple[Tensor, list[str]]:
+            clean, texts = pictures(start, count, side)
+            return torch.cat([encode(self.pipe, part) for part in clean.split(16)]), texts
+
+        return coded
 
     def begin(self) -> None:
         """Take over the weights of `config.begin`: when a base is trained further, its adapter need not
@@ -103,13 +133,12 @@ class Distiller:
         index = self.step * self.accelerator.num_processes + rank
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + index)
         sides = config.source.sides
-        pictures, prompts = self.draw(index * config.batch, config.batch, sides[self.step % len(sides)])
-        latents = encode(self.pipe, pictures)
+        latents, prompts = self.draw(index * config.batch, config.batch, sides[self.step % len(sides)])
         blank = torch.rand(len(prompts), generator=generator) < config.drop
         prompts = ["" if b else p for p, b in zip(prompts, blank.tolist(), strict=True)]
         noise = torch.randn(latents.shape, generator=generator)
         tokens = latents.shape[-1] * latents.shape[-2] // 4
-        t = sample_timesteps(len(latents), tokens, generator)
+        t = sample_timesteps(len(latents), shift_of(self.pipe.scheduler, tokens), generator)
         kwargs = self.build(self.pipe, latents, prompts, t, noise, self.text_tokens).kwargs
         with torch.no_grad(), handle.forced(1):
             target = self.pipe.transformer(**kwargs)[0].float()
@@ -138,8 +167,8 @@ class Distiller:
         for side in sorted(set(self.config.source.sides)):
             share = (min(self.config.source.sides) / side) ** 2
             count = max(2, round(self.config.probe_pictures * share))
-            pictures, prompts = self.draw(10_000_000, count, side)
-            errors = error_table(self.pipe, handle, pictures, prompts, self.text_tokens)
+            latents, prompts = self.draw(generated.PROBE, count, side)
+            errors = error_table(self.pipe, handle, latents, prompts, self.text_tokens)
             rows += [
                 {"scale": scale, "side": side, "n": count, "stage": stage, "error": values}
                 for scale, values in errors.items()

@@ -7,11 +7,14 @@ from torch import nn
 from ddit_eval.errors import DditError
 from ddit_eval.families.family import Call, Family
 from ddit_eval.families.flux import Flux
+from ddit_eval.families.hunyuan import HunyuanVideo, HunyuanVideo15
 from ddit_eval.families.wan import Wan
 
 __all__ = ["FAMILIES", "Call", "Family", "family_named", "family_of"]
 
-FAMILIES: dict[str, Family] = {family.name: family for family in (Flux(), Wan())}
+FAMILIES: dict[str, Family] = {
+    family.name: family for family in (Flux(), Wan(), HunyuanVideo(), HunyuanVideo15())
+}
 
 
 def family_named(class_name: str) -> Family:

@@ -23,6 +23,7 @@ class Call:
     text_ids: Tensor | None = (
         None  # (T, axes) positions of the text, where it shares the image's rotary table
     )
+    given: int = 0  # frames at the front that condition the run and are not generated
 
     @cached_property
     def latents(self) -> Tensor:
@@ -46,7 +47,11 @@ class Family:
     head: str
     channel_first: bool = True
     text_first: bool = True  # where a block runs over text and image tokens together
-    guided_by: str = "true_cfg_scale"  # the pipeline's argument that, above 1, asks for two calls a step
+    video: bool = False
+    guided_by: str = "true_cfg_scale"  # the setting that, above 1, asks for two calls a step
+    # The call's arguments that `encode_prompt` of the pipeline returns, in this order; empty for one that
+    # returns the prompt's embedding and the negative one's.
+    embeds: tuple[str, ...] = ()
 
     def owns(self, transformer: nn.Module) -> bool:
         return any(cls.__name__ == self.class_name for cls in type(transformer).__mro__)
@@ -61,12 +66,12 @@ class Family:
 
     def embedding_of(self, transformer: Any) -> tuple[Tensor, Tensor]:
         """Weight (d, C_in) and bias (d,) of the embedding, as a linear layer on base tokens."""
-        layer = plain(getattr(transformer, self.embedding))
+        layer = plain(transformer.get_submodule(self.embedding))
         return layer.weight, layer.bias
 
     def head_of(self, transformer: Any) -> tuple[Tensor, Tensor]:
         """Weight (C_out, d) and bias (C_out,) of the output projection to base tokens."""
-        layer = plain(getattr(transformer, self.head))
+        layer = plain(transformer.get_submodule(self.head))
         return layer.weight, layer.bias
 
     def read(self, transformer: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call:

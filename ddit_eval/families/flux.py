@@ -35,6 +35,7 @@ class Flux(Family):
     embedding: str = "x_embedder"
     position: str = "pos_embed"
     head: str = "proj_out"
+    embeds: tuple[str, ...] = ("prompt_embeds", "pooled_prompt_embeds")
 
     def feed_forwards(self, transformer: Any) -> Iterator[tuple[str, nn.Module]]:
         """In single blocks text and image tokens share them; the image tokens come last."""

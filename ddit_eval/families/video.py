@@ -2,12 +2,64 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ddit_eval.errors import DditError
+from ddit_eval.families.family import Call, Family, plain
 from ddit_eval.patching.layout import Grid
+
+
+@dataclass(frozen=True)
+class VideoFamily(Family):
+    """Latents (B, C, F, H, W), embedded by a convolution over 1 x p x p latent pixels."""
+
+    video: bool = True
+
+    def call(self, latents: Tensor, timestep: Tensor, patch_size: tuple[int, int], given: int = 0) -> Call:
+        """One transformer call; timestep (B,) as the scheduler counts, patch_size (frames, side)."""
+        frames, height, width = latents.shape[2:]
+        deep, side = patch_size
+        grid = (frames // deep, height // side, width // side)
+        return Call(
+            latents,
+            timestep / self.time_scale,
+            partial(patchify, patch=self.patch),
+            (*grid, deep, side, timestep.ndim),
+            given=given,
+        )
+
+    def grid(self, call: Call) -> Grid:
+        frames, height, width, deep, side, time_axes = call.where
+        if (deep, side) != (1, self.patch):
+            raise DditError(
+                f"patch_size ({deep}, {side}, {side}) of {self.name} is not known here, "
+                f"only (1, {self.patch}, {self.patch}) is"
+            )
+        if time_axes > 1:
+            raise DditError(
+                "this call has a timestep for each token (Wan 2.2 TI2V), which coarse patches cannot share; "
+                "use a text-to-video model, or the policy Base()"
+            )
+        return (frames, height, width)
+
+    def embedding_of(self, transformer: Any) -> tuple[Tensor, Tensor]:
+        layer = plain(transformer.get_submodule(self.embedding))
+        return layer.weight.flatten(1), layer.bias
+
+    def fewest_positions(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (args[0][:1, :1, :1, : self.patch, : self.patch],)
+
+    def embedded(self, output: Tensor) -> Tensor:
+        return output.flatten(2).transpose(1, 2)
+
+    def as_embedded(self, tokens: Tensor) -> Tensor:
+        # What follows flattens the last three axes and swaps.
+        return tokens.transpose(1, 2)[..., None, None]
 
 
 def patchify(latents: Tensor, patch: int = 2) -> Tensor:
@@ -24,7 +76,10 @@ def grid_ids(grid: Grid, device: torch.device) -> Tensor:
 
 
 def normalised(vae: Any, latents: Tensor) -> Tensor:
-    """Latents (B, C, F, H, W) as the transformer sees them: mean 0, variance 1 in each channel."""
+    """Latents (B, C, F, H, W) as the transformer sees them: the VAE's mean and deviation in each channel, or
+    its one factor, taken out."""
+    if "latents_mean" not in vae.config:
+        return latents * vae.config.scaling_factor
     mean, std = (
         torch.tensor(values, device=latents.device).view(1, -1, 1, 1, 1)
         for values in (vae.config.latents_mean, vae.config.latents_std)

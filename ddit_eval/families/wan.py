@@ -10,16 +10,15 @@ import torch
 from diffusers.models.embeddings import get_1d_rotary_pos_embed
 from torch import Tensor, nn
 
-from ddit_eval.errors import DditError
-from ddit_eval.families.family import Call, Family, plain
-from ddit_eval.families.video import grid_ids, patchify
-from ddit_eval.patching.layout import Grid, Layout
+from ddit_eval.families.family import Call, plain
+from ddit_eval.families.video import VideoFamily, grid_ids
+from ddit_eval.patching.layout import Layout
 
 _POSITIONAL = ("hidden_states", "timestep", "encoder_hidden_states", "encoder_hidden_states_image")
 
 
 @dataclass(frozen=True)
-class Wan(Family):
+class Wan(VideoFamily):
     """Tokens are 1 x 2 x 2 latent pixels; the embedding is channel first, the head channel last."""
 
     name: str = "wan"
@@ -45,34 +44,14 @@ class Wan(Family):
             yield f"blocks.{i}.attn1.to_out.0", block.attn1.to_out[0]
             yield f"blocks.{i}.attn2.to_q", block.attn2.to_q
 
-    def embedding_of(self, transformer: Any) -> tuple[Tensor, Tensor]:
-        layer = plain(transformer.patch_embedding)
-        return layer.weight.flatten(1), layer.bias
-
     def head_of(self, transformer: Any) -> tuple[Tensor, Tensor]:
         layer = plain(transformer.proj_out)
         return self._channel_first(layer.weight.T).T, self._channel_first(layer.bias)
 
     def read(self, transformer: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call:
         given = {**dict(zip(_POSITIONAL, args, strict=False)), **kwargs}
-        latents, timestep = given["hidden_states"], given["timestep"]
-        frames, height, width = latents.shape[2:]
-        deep, patch, _ = transformer.config.patch_size
-        grid = (frames // deep, height // patch, width // patch)
-        return Call(latents, timestep / self.time_scale, patchify, (*grid, deep, patch, timestep.ndim))
-
-    def grid(self, call: Call) -> Grid:
-        frames, height, width, deep, patch, time_axes = call.where
-        if (deep, patch) != (1, self.patch):
-            raise DditError(
-                f"patch_size ({deep}, {patch}, {patch}) of this Wan is not known here, only (1, 2, 2) is"
-            )
-        if time_axes > 1:
-            raise DditError(
-                "this call has a timestep for each token (Wan 2.2 TI2V), which coarse patches cannot share; "
-                "use a text-to-video model, or the policy Base()"
-            )
-        return (frames, height, width)
+        deep, side, _ = transformer.config.patch_size
+        return self.call(given["hidden_states"], given["timestep"], (deep, side))
 
     def positions(self, module: Any, call: Call, layout: Layout) -> tuple[Tensor, Tensor]:
         """Rotary tables (cos, sin), each (1, tokens, 1, head size), at the patches' centres."""
@@ -87,16 +66,6 @@ class Wan(Family):
         ]  # fmt: skip
         cos, sin = (torch.cat([pair[i] for pair in tables], 1).to(table.dtype) for i in (0, 1))
         return cos[None, :, None], sin[None, :, None]
-
-    def fewest_positions(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        return (args[0][:1, :1, :1, : self.patch, : self.patch],)
-
-    def embedded(self, output: Tensor) -> Tensor:
-        return output.flatten(2).transpose(1, 2)
-
-    def as_embedded(self, tokens: Tensor) -> Tensor:
-        # What follows flattens the last three axes and swaps.
-        return tokens.transpose(1, 2)[..., None, None]
 
     def velocity_in(self, output: Tensor) -> Tensor:
         return self._channel_first(output)

@@ -65,7 +65,7 @@ def trajectory(generator: Generator, jobs: Sequence[Job]) -> Trajectory:
     latents: list[Tensor] = []
 
     def keep(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        given = handle.family.read(module, args, kwargs).handed
+        given = handle.bindings[0].family.read(module, args, kwargs).handed
         if not latents or latents[-1] is not given:  # guidance calls twice with the same
             latents.append(given.detach())
 

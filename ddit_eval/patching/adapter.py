@@ -8,13 +8,13 @@ feed-forward layers (and, if asked for, on the attention's), residual block (DDi
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from torch import Tensor, nn
 
 from ddit_eval.errors import DditError
@@ -22,7 +22,7 @@ from ddit_eval.families import family_of
 from ddit_eval.families.family import plain
 from ddit_eval.patching.detail import AnalyticDetail, ConvDetail, DetailConfig, Kind, ZeroBlock, linear
 from ddit_eval.patching.fingerprint import BaseFingerprint, fingerprint
-from ddit_eval.patching.layout import Group, Layout
+from ddit_eval.patching.layout import Grid, Group, Layout, uniform
 from ddit_eval.patching.resize import resize_embedding, resize_projection
 
 
@@ -42,6 +42,7 @@ class AdapterConfig(BaseModel):
     in_channels: int  # values in a base token, conditioning included
     out_channels: int
     layers: dict[str, tuple[int, int]]  # layer that has a LoRA to (inputs, outputs)
+    time: dict[int, int] = {}  # scale to the frames that its patches span, where they span several
 
     @field_validator("scales")
     @classmethod
@@ -49,6 +50,24 @@ class AdapterConfig(BaseModel):
         if min(scales) < 2 or len(set(scales)) != len(scales):
             raise ValueError(f"scales must be different integers above 1, got {scales}")
         return tuple(sorted(scales))
+
+    @field_validator("time")
+    @classmethod
+    def _several(cls, time: dict[int, int]) -> dict[int, int]:
+        if any(frames < 1 for frames in time.values()):
+            raise ValueError(f"a patch spans one frame or more, got {time}")
+        return {scale: frames for scale, frames in sorted(time.items()) if frames > 1}
+
+    @model_validator(mode="after")
+    def _known(self) -> AdapterConfig:
+        if not set(self.time) <= set(self.scales):
+            raise ValueError(f"time names the scales {list(self.time)}, there are {list(self.scales)}")
+        return self
+
+    @property
+    def times(self) -> tuple[tuple[int, int], ...]:
+        """(scale, frames of a patch) of all scales; empty where all patches are one frame deep."""
+        return tuple((s, self.time.get(s, 1)) for s in self.scales) if self.time else ()
 
 
 class Lora(nn.Module):
@@ -69,7 +88,8 @@ class Branch(nn.Module):
 
     def __init__(self, config: AdapterConfig, scale: int):
         super().__init__()
-        self.config, self.scale, self.cells = config, scale, scale**2
+        self.config, self.scale, self.time = config, scale, config.time.get(scale, 1)
+        self.cells = self.time * scale**2
         kind, c_in, c_out = config.detail.kind, config.in_channels, config.out_channels
         self.emitted = c_out + config.detail.emitted
         self.embed = nn.Linear(self.cells * c_in, config.hidden)
@@ -86,15 +106,15 @@ class Branch(nn.Module):
             self.zero = ZeroBlock(self.cells * c_in, self.cells * c_out, config.detail.width)
         if kind in ("analytic", "conv"):
             channels = c_out // config.patch**2
-            self.analytic = AnalyticDetail(scale, config.patch, channels, config.channel_first)
+            self.analytic = AnalyticDetail(scale, config.patch, channels, config.channel_first, self.time)
         if kind == "conv":
             self.conv = ConvDetail(c_in, c_out, config.detail)
 
     def velocity(self, hidden: Tensor, patches: Tensor, t: Tensor) -> Tensor:
         """What each patch gives its base tokens.
 
-        hidden (B, n, d) after the final norm, patches (B, n, s^2, C_in), t (B,); returns
-        (B, n, s^2, C_out + features).
+        hidden (B, n, d) after the final norm, patches (B, n, cells, C_in), t (B,); returns
+        (B, n, cells, C_out + features).
         """
         result = linear(hidden, self.out).unflatten(-1, (self.cells, self.emitted))
         c_out = self.config.out_channels
@@ -126,14 +146,19 @@ class Adapter(nn.Module):
         detail: DetailConfig | Kind = "conv",
         attention: bool = False,
         seed: int = 0,
+        time: Mapping[int, int] | None = None,
     ) -> Adapter:
         """An untrained adapter with FlexiViT start values, in float32 and training mode.
 
-        `base` is a pipeline or its transformer. `attention` gives the attention's layers a LoRA too; the
-        paper has it on the feed-forwards alone. `seed` fixes what starts at random (LoRA's A, convolutions).
+        `base` is a pipeline (whose `transformer` is taken) or a transformer. `attention` gives the
+        attention's layers a LoRA too; the paper has it on the feed-forwards alone. `seed` fixes what starts
+        at random (LoRA's A, convolutions). `time` makes patches span several latent frames, by scale, e.g.
+        {4: 2}; the paper's span one.
         """
         transformer = getattr(base, "transformer", base)
         family = family_of(transformer)
+        if time and not family.video:
+            raise DditError(f"time is {dict(time)}, but {family.name} makes pictures, which have one frame")
         embedding, head = family.embedding_of(transformer), family.head_of(transformer)
         layers = dict(family.feed_forwards(transformer))
         layers |= dict(family.attentions(transformer)) if attention else {}
@@ -150,6 +175,7 @@ class Adapter(nn.Module):
                 "in_channels": embedding[0].shape[1],
                 "out_channels": len(head[0]),
                 "layers": {n: (plain(m).in_features, plain(m).out_features) for n, m in layers.items()},
+                "time": dict(time or {}),
             }
         )
         with torch.random.fork_rng(devices=[]):
@@ -187,6 +213,14 @@ class Adapter(nn.Module):
                 "load the adapter of this model or train one (ddit-eval train)"
             )
 
+    def fits(self, transformer: nn.Module) -> bool:
+        """Whether `transformer` is the base that this adapter was made for."""
+        try:
+            self.check(transformer)
+        except DditError:
+            return False
+        return True
+
     def prepare(self, device: torch.device, dtype: torch.dtype) -> None:
         """Move to `device`, and to `dtype` unless in training mode, whose float32 masters are kept."""
         first = next(self.parameters())
@@ -204,7 +238,7 @@ class Adapter(nn.Module):
             if group.scale == 1:
                 parts.append(fine.index_select(1, places.flat[1]))
                 continue
-            branch = self.branch(group.scale)
+            branch = self._branch_of(group)
             patches = self._patches(layout, group, latents)
             parts.append(linear(patches.flatten(2), branch.embed) + branch.identifier.to(fine.dtype))
         return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
@@ -282,10 +316,23 @@ class Adapter(nn.Module):
             )
         return self.branches[str(scale)]  # type: ignore[return-value]
 
+    def tile(self, grid: Grid, scale: int, given: int = 0) -> Layout:
+        """Patches of `scale` wherever they fit; see `uniform`."""
+        return uniform(grid, scale, self.config.times, given)
+
+    def _branch_of(self, group: Group) -> Branch:
+        branch = self.branch(group.scale)
+        if group.indices.shape[1] != branch.cells:
+            raise DditError(
+                f"the layout's patches of scale {group.scale} cover {group.indices.shape[1]} base tokens, "
+                f"this adapter's cover {branch.cells}; make the layout with Adapter.tile"
+            )
+        return branch
+
     def _patches(self, layout: Layout, group: Group, latents: Tensor) -> Tensor:
-        """(B, N, C) to (B, n, s^2, C)."""
+        """(B, N, C) to (B, n, cells, C)."""
         picked = latents.index_select(1, layout.on(latents.device).flat[group.scale])
-        return picked.unflatten(1, (-1, group.scale**2))
+        return picked.unflatten(1, (-1, group.indices.shape[1]))
 
 
 def parse_config(data: dict[str, Any]) -> AdapterConfig:
@@ -303,7 +350,7 @@ def parse_config(data: dict[str, Any]) -> AdapterConfig:
 @torch.no_grad()
 def _start(branch: Branch, embedding: tuple[Tensor, Tensor], head: tuple[Tensor, Tensor]) -> None:
     c = branch.config
-    kind = (c.patch, branch.scale, c.channel_first)
+    kind = (c.patch, branch.scale, c.channel_first, branch.time)
     branch.embed.weight.copy_(resize_embedding(embedding[0].float().cpu(), *kind))
     branch.embed.bias.copy_(embedding[1])
     # The feature channels keep their random start: the convolutions' zero output hides them.

@@ -70,15 +70,15 @@ class AnalyticDetail(nn.Module):
     detail of variance s2 under unit noise. s2 is learnt per latent channel.
     """
 
-    projection: Tensor  # of the pixels of a patch, (s p)^2 square
+    projection: Tensor  # of the pixels of a patch, time * (s p)^2 square
 
-    def __init__(self, scale: int, patch: int, channels: int, channel_first: bool):
+    def __init__(self, scale: int, patch: int, channels: int, channel_first: bool, time: int = 1):
         super().__init__()
         self.scale, self.patch, self.channels, self.channel_first = scale, patch, channels, channel_first
         # .32 at 2p and .53 at 4p were measured on a small latent model; the rest interpolates.
         start = 1 - 0.68 ** math.log2(scale)
         self.log_variance = nn.Parameter(torch.full((channels,), math.log(start)))
-        self.register_buffer("projection", detail_projection(patch, scale).float(), persistent=False)
+        self.register_buffer("projection", detail_projection(patch, scale, time).float(), persistent=False)
 
     def gain(self, t: Tensor) -> Tensor:
         """a(t) per channel in float32: t (B,) in 0..1 to (B, C)."""
@@ -87,11 +87,11 @@ class AnalyticDetail(nn.Module):
         return (t - (1 - t) * s2) / (t**2 + (1 - t) ** 2 * s2)
 
     def forward(self, patches: Tensor, t: Tensor) -> Tensor:
-        """patches (B, n, s^2, C * p^2), the base tokens of each patch; same shape back."""
+        """patches (B, n, cells, C * p^2), the base tokens of each patch; same shape back."""
         pixels, gain = self.patch**2, self.gain(t).to(patches.dtype)[:, None, :, None]
         projection = self.projection.to(patches.dtype).T
         if self.channel_first:
-            x = patches.unflatten(-1, (self.channels, pixels)).transpose(2, 3)  # (B, n, C, s^2, p^2)
+            x = patches.unflatten(-1, (self.channels, pixels)).transpose(2, 3)  # (B, n, C, cells, p^2)
         else:
             x = patches.unflatten(-1, (pixels, self.channels)).movedim(-1, 2)
         x = (x.flatten(-2) @ projection * gain).unflatten(-1, (-1, pixels))

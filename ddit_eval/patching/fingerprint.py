@@ -38,7 +38,7 @@ def fingerprint(transformer: Any) -> BaseFingerprint:
         for key, value in dict(transformer.config).items()
         if not key.startswith("_") and key != "quantization_config"
     }
-    modules = (getattr(transformer, name) for name in (family.embedding, family.head))
+    modules = (transformer.get_submodule(name) for name in (family.embedding, family.head))
     tensors = [t for m in modules for t in _weights(getattr(m, "base_layer", m))]
     readable = all(t.is_floating_point() and not t.is_meta for t in tensors)
     return BaseFingerprint(

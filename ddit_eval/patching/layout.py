@@ -20,7 +20,8 @@ Grid = tuple[int, int, int]  # frames, height, width in base tokens
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """All patches of one scale: `indices` (n, scale^2), base tokens row by row inside each patch."""
+    """All patches of one scale: `indices` (n, time * scale^2), base tokens of a patch frame by frame and
+    row by row."""
 
     scale: int
     indices: Tensor
@@ -39,7 +40,7 @@ class Segment:
 class Places:
     """A layout's index tensors on one device.
 
-    flat     per scale the base tokens of its patches, patch after patch (n * s^2)
+    flat     per scale the base tokens of its patches, patch after patch
     inverse  position of every base token in the concatenation of all `flat` (N); None if they are in order
     coarse   per scale above 1 a mask (N, 1) of the base tokens that it covers; None where it covers all
     """
@@ -123,15 +124,20 @@ class Layout:
         """
         places, ids = self.on(ids.device), ids.float()
         return torch.cat(
-            [ids[places.flat[g.scale]].unflatten(0, (-1, g.scale**2)).mean(1) for g in self.groups]
+            [ids[places.flat[g.scale]].unflatten(0, (-1, g.indices.shape[1])).mean(1) for g in self.groups]
         )
 
 
 @lru_cache(maxsize=256)
-def uniform(grid: Grid, scale: int) -> Layout:
+def uniform(grid: Grid, scale: int, times: tuple[tuple[int, int], ...] = (), given: int = 0) -> Layout:
     """Patches of one scale wherever they fit; a ragged border stays at the base patch size.
 
-    grid (frames, height, width) in base tokens; patches are scale x scale in space, one frame deep.
+    grid   (frames, height, width) in base tokens; patches are scale x scale in space
+    times  (scale, frames that its patches span) of every scale at hand; empty: all are one frame deep
+    given  so many frames at the front are no part of what is generated and stay at the base patch size
+
+    Frames that fill no patch take the next smaller scale. They are the first ones, as a causal VAE's first
+    latent frame holds a single picture.
     """
     frames, height, width = grid
     if min(grid) < 1:
@@ -140,12 +146,25 @@ def uniform(grid: Grid, scale: int) -> Layout:
         raise DditError(f"a scale is a positive integer, got {scale}")
     with torch.inference_mode(False):
         ids = torch.arange(frames * height * width).view(grid)
-        if scale == 1:
-            return Layout(grid, (Group(1, ids.reshape(-1, 1)),))
-        rows, columns = height // scale * scale, width // scale * scale
-        border = torch.ones(grid, dtype=torch.bool)
-        border[:, :rows, :columns] = False
-        cells = ids[:, :rows, :columns].reshape(frames, rows // scale, scale, columns // scale, scale)
-        coarse = cells.transpose(2, 3).reshape(-1, scale * scale).contiguous()
-        groups = (Group(1, ids[border].view(-1, 1)), Group(scale, coarse))
+        fine, groups = torch.ones(grid, dtype=torch.bool), []
+        for start, stop, s, time in _slabs(frames - given, scale, dict(times)):
+            rows, columns = height // s * s, width // s * s
+            slab = (slice(given + start, given + stop), slice(rows), slice(columns))
+            fine[slab] = False
+            cells = ids[slab].reshape((stop - start) // time, time, rows // s, s, columns // s, s)
+            cells = cells.permute(0, 2, 4, 1, 3, 5)
+            groups.append(Group(s, cells.flatten(3).flatten(0, 2).contiguous()))
+        groups = [Group(1, ids[fine].view(-1, 1)), *reversed(groups)]
         return Layout(grid, tuple(g for g in groups if len(g.indices)))
+
+
+def _slabs(frames: int, scale: int, times: dict[int, int]) -> list[tuple[int, int, int, int]]:
+    """(start, stop, scale, frames of a patch) of the coarse patches, coarsest first and from the back."""
+    slabs, stop = [], frames
+    for s in [scale, *sorted((s for s in times if s < scale), reverse=True)]:
+        time = times.get(s, 1)
+        start = stop - stop // time * time
+        if s > 1 and start < stop:
+            slabs.append((start, stop, s, time))
+            stop = start
+    return slabs

@@ -27,7 +27,9 @@ def save(adapter: Adapter, path: str | Path, dtype: torch.dtype | None = None) -
         with tempfile.TemporaryDirectory(dir=folder, prefix=".tmp-") as hidden:
             scratch = Path(hidden)
             save_file(tensors, scratch / WEIGHTS)
-            (scratch / CONFIG).write_text(adapter.config.model_dump_json(indent=2) + "\n")
+            # Adapters without time growth stay readable to versions that know none.
+            exclude = None if adapter.config.time else {"time"}
+            (scratch / CONFIG).write_text(adapter.config.model_dump_json(indent=2, exclude=exclude) + "\n")
             for name in (WEIGHTS, CONFIG):
                 os.replace(scratch / name, folder / name)
     except OSError as error:
@@ -42,6 +44,14 @@ def find(name_or_path: str | Path) -> Path:
     if not folder.exists() and (shipped / str(name_or_path) / CONFIG).is_file():
         return shipped / str(name_or_path)
     return folder
+
+
+def find_parts(name_or_path: str | Path) -> tuple[Path, Path | None]:
+    """The folders of a pipeline's adapters: its `transformer` and `transformer_2`, if both are there; else
+    the folder itself, for one transformer."""
+    folder = find(name_or_path)
+    parts = folder / "transformer", folder / "transformer_2"
+    return parts if all((part / CONFIG).is_file() for part in parts) else (folder, None)
 
 
 def load(path: str | Path) -> Adapter:
