@@ -11,6 +11,7 @@ from diffusers import WanPipeline
 
 from ddit_eval.errors import DditError
 from ddit_eval.families.video import normalised, patchify
+from ddit_eval.mini import wan_vae
 from ddit_eval.mini.labels import token_labels
 from ddit_eval.mini.pipeline import build_t5_tokenizer
 from ddit_eval.mini.wan_pipeline import (
@@ -23,7 +24,7 @@ from ddit_eval.mini.wan_pipeline import (
     latent_frames,
 )
 from ddit_eval.mini.wan_train import Plan, Stage, Trainer, flow, lessons_of, load_plan
-from ddit_eval.mini.wan_vae import clips, decode_raw, finish, measure, step_loss, train
+from ddit_eval.mini.wan_vae import clips, decode_raw, measure, step_loss
 from ddit_eval.mini.wan_words import ClipHead, moving_captions, teach_clips
 from ddit_eval.mini.words import shape_ids
 from ddit_eval.world import caption_clip, sample_moving_scenes, video_vocabulary
@@ -113,10 +114,16 @@ def test_a_vae_learns_resumes_and_notes_its_statistics(tmp_path):
     vae = tiny_wan_vae()
     x = clips(0, 0, 4, 32)
     before = float(step_loss(vae, x)[0].detach())
-    train(vae, tmp_path, 4 * 25, 4, 5e-3, 16, 10.0)
+    plan = wan_vae.Plan([wan_vae.Stage(samples=100, batch=4, lr=5e-3, crop=16, decay=0.5)], ema=0.9)
+    run = wan_vae.Trainer(plan, tmp_path, vae)
+    run.run()
     assert float(step_loss(vae, x)[0].detach()) < 0.8 * before
-    quality = finish(vae, tmp_path, [])
-    again = type(vae).from_pretrained(tmp_path, torch_dtype=torch.float32)
+    resumed = wan_vae.Trainer(plan, tmp_path, tiny_wan_vae())
+    assert resumed.resume()
+    assert resumed.stage == 1
+    torch.testing.assert_close(resumed.student.state_dict(), vae.state_dict())
+    again = type(vae).from_pretrained(tmp_path / "vae", torch_dtype=torch.float32)
+    quality = json.loads((tmp_path / "vae" / "training.json").read_text())["psnr"]
     psnr, z = measure(again, 64)
     assert psnr == pytest.approx(quality, abs=0.2)
     n = normalised(again, z)
@@ -259,3 +266,16 @@ def test_a_bad_plan_is_named(tmp_path, text, named):
 def test_shapes_have_one_piece_each():
     tokenizer = build_t5_tokenizer(video_vocabulary())
     assert tokenizer.unk_token_id not in shape_ids(tokenizer)
+
+
+def test_a_run_begins_with_an_earlier_pipeline(trainer, tmp_path):
+    first = trainer("first")
+    first.train_step(first.plan.stages[1], 3, 0)
+    first.average.load_state_dict(first.student.state_dict())
+    first.export()
+    again = trainer("again")
+    again.begin(tmp_path / "first" / "pipeline")
+    for part in (again.student, again.average):
+        for name in ("encoder", "transformer"):
+            saved = {k: v.bfloat16().float() for k, v in getattr(first.student, name).state_dict().items()}
+            torch.testing.assert_close(getattr(part, name).state_dict(), saved)

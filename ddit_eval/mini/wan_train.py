@@ -18,7 +18,7 @@ import numpy as np
 import torch
 import typer
 import yaml
-from diffusers import AutoencoderKLWan
+from diffusers import AutoencoderKLWan, WanPipeline
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
 from torch import Tensor, nn
 
@@ -150,6 +150,13 @@ class Trainer(Loop[Student]):
         self.average.encoder.load_state_dict(encoder.state_dict())
         print({"taught": self.plan.captions, "place_rms": rms}, flush=True)
 
+    def begin(self, folder: Path) -> None:
+        """Take over the weights of an exported pipeline; the heads that ask tokens and words start anew."""
+        old: Any = WanPipeline.from_pretrained(folder, torch_dtype=torch.float32)
+        for part in (self.student, self.average):
+            part.encoder.load_state_dict(old.text_encoder.state_dict())
+            part.transformer.load_state_dict(old.transformer.state_dict())
+
     def ids(self, captions: list[str]) -> tuple[Tensor, Tensor]:
         tokens = self.pipe.tokenizer(
             captions, padding="max_length", max_length=TEXT_TOKENS, truncation=True, return_tensors="pt"
@@ -219,12 +226,18 @@ def main(
     plan: Annotated[Path, typer.Argument(help="YAML with the stages.")],
     vae: Annotated[Path, typer.Option(help="The trained VAE's folder.")],
     out: Annotated[Path, typer.Option(help="Folder for checkpoint, log and pipeline.")],
+    begin: Annotated[
+        Path | None, typer.Option(help="Pipeline whose weights a fresh run begins with.")
+    ] = None,
 ) -> None:
     """Train mini-wan; a second call goes on where the first was stopped."""
     out.mkdir(parents=True, exist_ok=True)
     trainer = Trainer(load_plan(plan), vae, out)
     if not trainer.resume():
-        trainer.teach()
+        if begin:
+            trainer.begin(begin)
+        else:
+            trainer.teach()
     trainer.run()
 
 

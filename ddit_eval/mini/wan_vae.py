@@ -1,28 +1,29 @@
 """The small video VAE of mini-wan: 9 frames of 64 x 64 pixels to 3 x 16 x 16 latents of 4 channels.
 
-python -m ddit_eval.mini.wan_vae --out OUT
+torchrun --nproc-per-node 2 -m ddit_eval.mini.wan_vae --out OUT
 """
 
 from __future__ import annotations
 
-import math
-import time
+import copy
+import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
 import typer
+from diffusers import AutoencoderKLWan
 from torch import Tensor
 
-from ddit_eval import checkpoint
 from ddit_eval.files import write_json
+from ddit_eval.mini.loop import Loop
 from ddit_eval.mini.vae import psnr
 from ddit_eval.mini.wan_pipeline import FRAMES, SIDE, build_wan_vae
 from ddit_eval.world import render_clip, sample_moving_scenes
 
 KL_WEIGHT = 2e-4
-EVERY = 100  # steps between rows of the log
 
 
 def clips(seed: int, start: int, count: int, side: int, frames: int = FRAMES) -> Tensor:
@@ -59,49 +60,45 @@ def step_loss(vae: Any, x: Tensor) -> tuple[Tensor, Tensor]:
     return F.mse_loss(y, x) + 0.25 * F.l1_loss(y, x) + KL_WEIGHT * kl, y
 
 
-def train(
-    vae: Any, out: Path, clips_total: int, batch: int, lr: float, crop: int, minutes: float
-) -> list[dict[str, float]]:
-    """Train in place, the rate decayed over clips or minutes, whichever ends first; rows of the log.
+@dataclass(frozen=True)
+class Stage:
+    """One stretch of training: as many clips, of which each shows a square of `crop` pixels."""
 
-    A second call goes on from the last checkpoint, at most two minutes old.
-    """
-    optimizer = torch.optim.AdamW(vae.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.0)
-    meta = checkpoint.load(out / "checkpoint", {"vae": vae}, optimizer)
-    log: list[dict[str, float]] = meta["log"] if meta else []
-    step, before = (meta["step"], meta["seconds"]) if meta else (0, 0.0)
-    began = saved = time.monotonic()
-    steps = max(1, clips_total // batch)
-    while True:
-        seconds = before + time.monotonic() - began
-        done = max(step / steps, seconds / (60 * minutes))
-        if done >= 1:
-            return log
-        for group in optimizer.param_groups:
-            group["lr"] = lr * min(1, (step + 1) / 100) * max(0.02, math.cos(0.5 * math.pi * done))
-        torch.manual_seed(step)
-        i, j = torch.randint(0, SIDE - crop + 1, (2,)).tolist()
-        x = clips(0, step * batch, batch, SIDE)[..., i : i + crop, j : j + crop]
-        loss, y = step_loss(vae, x)
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
-        optimizer.step()
-        step += 1
-        if step % EVERY == 0:
-            row = {"step": step, "seconds": seconds, "loss": float(loss.detach())}
-            log.append(row | {"psnr": psnr(y.detach().clamp(-1, 1), x)})
-            print(log[-1], flush=True)
-        if time.monotonic() - saved > 120:
-            checkpoint.save(
-                out / "checkpoint", {"vae": vae}, optimizer, {"step": step, "seconds": seconds, "log": log}
-            )
-            saved = time.monotonic()
+    samples: int
+    batch: int
+    lr: float
+    crop: int
+    decay: float
 
 
-def finish(vae: Any, out: Path, log: list[dict[str, float]]) -> float:
+@dataclass(frozen=True)
+class Plan:
+    stages: list[Stage]
+    ema: float = 0.99
+    seed: int = 0
+
+
+class Trainer(Loop[Any]):
+    """The run that trains the VAE."""
+
+    def losses(self, stage: Stage, first: int) -> tuple[Tensor, Tensor]:
+        share = stage.batch // self.processes
+        i, j = torch.randint(0, SIDE - stage.crop + 1, (2,)).tolist()
+        x = clips(self.plan.seed, first + self.rank * share, share, SIDE)
+        x = x[..., i : i + stage.crop, j : j + stage.crop].to(self.accelerator.device)
+        loss, y = step_loss(self.student, x)
+        return loss, F.mse_loss(y.detach(), x)
+
+    def validate(self, stage: Stage) -> dict[str, float]:
+        return {"psnr": measure(self.average, 16)[0]}
+
+    def export(self) -> None:
+        log = [json.loads(line) for line in (self.out / "log.jsonl").read_text().splitlines()]
+        finish(copy.deepcopy(self.average), self.out / "vae", log)
+
+
+def finish(vae: Any, out: Path, log: list[dict[str, Any]]) -> float:
     """Note the latents' statistics in the configuration, as the pipeline reads them, and save in bfloat16."""
-    vae.eval()
     quality, z = measure(vae)
     axes = (0, 2, 3, 4)
     vae.register_to_config(latents_mean=z.mean(axes).tolist(), latents_std=z.std(axes).tolist())
@@ -111,18 +108,28 @@ def finish(vae: Any, out: Path, log: list[dict[str, float]]) -> float:
 
 
 def main(
-    out: Annotated[Path, typer.Option(help="Folder to write.")],
-    clips_total: int = 40_000,
-    batch: int = 4,
+    out: Annotated[Path, typer.Option(help="Folder for checkpoint and log; the VAE goes to its `vae`.")],
+    clips_total: int = 16_000,
+    batch: int = 8,
     lr: float = 2e-3,
     crop: Annotated[int, typer.Option(help="Side of the square cut out of each clip, in pixels.")] = 32,
-    minutes: Annotated[float, typer.Option(help="Stop, decayed, after this long.")] = 30.0,
+    decay: Annotated[float, typer.Option(help="Share over which the rate falls to zero.")] = 0.7,
+    begin: Annotated[Path | None, typer.Option(help="VAE whose weights a fresh run begins with.")] = None,
 ) -> None:
-    """Train the VAE on clips of the captioned world and save it as a diffusers component."""
+    """Train the VAE on clips of the captioned world and save it as a diffusers component.
+
+    A second call goes on where the first was stopped.
+    """
+    out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
     vae = build_wan_vae()
-    log = train(vae, out, clips_total, batch, lr, crop, minutes)
-    print("psnr", finish(vae, out, log))
+    if begin:
+        vae.load_state_dict(AutoencoderKLWan.from_pretrained(begin, torch_dtype=torch.float32).state_dict())
+    trainer = Trainer(Plan([Stage(clips_total, batch, lr, crop, decay)]), out, vae)
+    for module in (trainer.student, trainer.average):
+        module.to(trainer.accelerator.device)
+    trainer.resume()
+    trainer.run()
 
 
 if __name__ == "__main__":
