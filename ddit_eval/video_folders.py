@@ -8,6 +8,7 @@ as a set of frames.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,14 +85,14 @@ def compare_videos(
             raise DditError(f"{name}: {why.removeprefix(f'{name}: ')}")
         if why:
             skipped[name] = why.removeprefix(f"{name}: ")
+    for videos in (ours, theirs):
+        _readable(videos)
     values: dict[str, list[float]] = {}
     base: dict[str, list[float]] = {}
     shape: tuple[int, ...] = ()
     for index, (name, path) in enumerate(ours.items()):
         clip, prompt = video.read(path), texts[index] if texts else ""
-        shape = shape or tuple(clip.frames.shape)
-        if tuple(clip.frames.shape) != shape:
-            raise DditError(f"{path} is {tuple(clip.frames.shape)} and others are {shape}; cut them alike")
+        shape = tuple(clip.frames.shape)
         for judge in judges:
             values.setdefault(judge.name, []).append(judge(clip, prompt))
         if not theirs:
@@ -130,6 +131,31 @@ def compare_videos(
         "sets": sets,
         "skipped": skipped,
     }
+
+
+def _readable(videos: Mapping[str, Path]) -> None:
+    """Raise one `DditError` that names every video which cannot be read or is not like most others, and
+    counts them: a measure of those that are left would not be of the folder."""
+    wrong: dict[str, str] = {}
+    kinds: dict[str, tuple[int, ...]] = {}
+    rates: dict[str, float | None] = {}
+    for name, path in videos.items():
+        try:
+            clip = video.read(path)
+        except DditError as error:
+            wrong[name] = str(error)
+            continue
+        kinds[name], rates[name] = tuple(clip.frames.shape), clip.fps
+    for found, what in ((kinds, "frames, colours, height, width"), (rates, "frames a second")):
+        usual = Counter(found.values()).most_common(1)[0][0] if found else None
+        wrong |= {n: f"{what} {v}, most have {usual}" for n, v in found.items() if v != usual}
+    if wrong:
+        some = "; ".join(f"{videos[name]}: {why}" for name, why in list(wrong.items())[:5])
+        more = f"; and {len(wrong) - 5} more" if len(wrong) > 5 else ""
+        raise DditError(
+            f"{len(wrong)} of {len(videos)} videos cannot be measured with the others: {some}{more}. Mend "
+            "them or take them away"
+        )
 
 
 def frame_set(videos: Mapping[str, Path], name: str) -> tuple[PictureSet, list[str]]:

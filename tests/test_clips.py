@@ -16,14 +16,18 @@ from ddit_eval import flops
 from ddit_eval.cost import calls_a_step, flop_table
 from ddit_eval.errors import DditError
 from ddit_eval.evaluate import evaluate, pictures_of
+from ddit_eval.export import _named as named
+from ddit_eval.export import export
 from ddit_eval.films import write_film, write_sample
 from ddit_eval.generate import Generator, generate, jobs_of, records_of
 from ddit_eval.metrics import clips
 from ddit_eval.metrics.video import read
 from ddit_eval.patching.layout import uniform
+from ddit_eval.prompts import load_prompts
 from ddit_eval.records import Store
 from ddit_eval.study.measure import PictureLab
 from ddit_eval.time_methods import time_experiment
+from ddit_eval.video_folders import compare_videos
 from tests.test_records import JOB, STEP
 from tests.tiny_wan import tiny_wan
 
@@ -209,3 +213,48 @@ def test_the_index_has_flops_of_clips(filled: Path, tiny_video: Any) -> None:
     table = flop_table(tiny_video.model, tiny_video.adapter, 32, 32, 9)
     assert found == {str(s): n for s, n in table.items()}
     assert table[4] < table[2] < table[1]
+
+
+# Files for other suites.
+
+
+def test_export_writes_the_names_that_vbench_looks_for(tiny_video: Any, filled: Path, tmp_path: Path) -> None:
+    experiment = tiny_video.experiment()
+    assert export(experiment, filled, "base", tmp_path / "vbench", ending=".gif") == 2
+    prompts = [p.text for p in load_prompts(experiment.prompts)]
+    assert sorted(p.name for p in (tmp_path / "vbench").iterdir()) == sorted(f"{p}-0.gif" for p in prompts)
+    made = read(tmp_path / "vbench" / f"{prompts[1]}-0.gif")
+    store = Store(filled / "records")
+    ours = levels(store.frames(records_of(experiment, filled)["base"][1]))
+    assert tuple(made.frames.shape) == (len(ours), 3, *ours.shape[1:3])
+    assert export(experiment, filled, "base", tmp_path / "plain", "plain") == 2
+    assert (tmp_path / "plain" / "001.txt").read_text().strip() == prompts[1]
+    with pytest.raises(DditError, match=r"no method 'turbo', it has base"):
+        export(experiment, filled, "turbo", tmp_path / "turbo")
+
+
+def test_samples_of_one_prompt_are_counted_and_names_checked() -> None:
+    rows = [{"prompt": text, "fps": 8} for text in ("a cat", "a dog", "a cat")]
+    assert [name for name, _ in named(rows, ".mp4")] == ["a cat-0.mp4", "a dog-0.mp4", "a cat-1.mp4"]
+    for text, why in (("either/or", "no file name may hold"), ("long " * 60, "too long")):
+        with pytest.raises(DditError, match=why):
+            named([{"prompt": text, "fps": 8}], ".mp4")
+
+
+def test_every_video_that_cannot_be_measured_is_named(tmp_path: Path) -> None:
+    for number in range(3):
+        write_film(film(), tmp_path / f"good{number}.gif", 10)
+    write_film(film(side=10), tmp_path / "large.gif", 10)
+    write_film(film(), tmp_path / "slow.gif", 5)
+    (tmp_path / "broken.gif").write_bytes(b"GIF89a")
+    (tmp_path / "still.gif").write_bytes(b"")
+    with pytest.raises(DditError, match=r"4 of 7 videos") as caught:
+        compare_videos(tmp_path)
+    for name, why in (
+        ("broken.gif", "cannot be read"),
+        ("still.gif", "cannot be read"),
+        ("large.gif", r"(5, 3, 10, 10), most have (5, 3, 8, 8)"),
+        ("slow.gif", "frames a second 5.0, most have 10.0"),
+    ):
+        assert name in str(caught.value)
+        assert why in str(caught.value)

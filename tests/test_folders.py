@@ -231,5 +231,5 @@ def test_bad_folders_of_videos(films):
     assert "difference" not in got["columns"]["temporal_flickering"]
     assert got["sets"][0]["reference_hash"] == got["reference_hash"]
     (moving / "2" / "5.png").unlink()
-    with pytest.raises(DditError, match="cut them alike"):
+    with pytest.raises(DditError, match=r"1 of 3 videos cannot be measured.*most have"):
         compare(moving)

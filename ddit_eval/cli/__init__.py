@@ -45,6 +45,7 @@ app.command()(stages.evaluate)
 app.command("time")(stages.time)
 app.command()(stages.study)
 app.command()(stages.track)
+app.command()(stages.export)
 app.command()(stages.report)
 
 

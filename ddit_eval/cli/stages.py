@@ -157,6 +157,31 @@ def track(experiment: Yaml, runs: Runs = RUNS, results: Results = RESULTS) -> No
     say(f"logged {new} new runs in MLflow; `make ui` shows them")
 
 
+def export(
+    experiment: Yaml,
+    method: Annotated[str, typer.Argument(help="The row whose samples to write, e.g. base.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write them to.")],
+    layout: Annotated[
+        str, typer.Option(help='"vbench" ({prompt}-{index}.mp4) or "plain" (000.png and 000.txt).')
+    ] = "vbench",
+    gif: Annotated[bool, typer.Option("--gif", help="VBench's names with .gif, without PyAV.")] = False,
+    runs: Runs = RUNS,
+) -> None:
+    """Write a method's samples with the names that other suites look for, VBench's above all.
+
+    `ddit-eval export experiments/video.yaml ddit-o3 samples`, then VBench's own evaluation on `samples`.
+    """
+    from ddit_eval.config import load_experiment
+
+    config = load_experiment(experiment)
+    from ddit_eval.export import export as write
+
+    if layout not in ("vbench", "plain"):
+        raise DditError(f"--layout {layout!r} is unknown; it is vbench or plain")
+    count = write(config, runs / config.profile, method, out, layout, ".gif" if gif else ".mp4")  # type: ignore[arg-type]
+    say(f"wrote {count} samples of {method} to {out}")
+
+
 def report(
     experiment: Yaml,
     runs: Runs = RUNS,
