@@ -185,19 +185,7 @@ class Store:
 
     def frames(self, record: dict[str, Any]) -> list[Image]:
         """The frames of a record's clip, or its one picture; RGB."""
-        from PIL import Image, ImageSequence
-
-        found, times = [], []
-        with Image.open(self.folder / record["image"]) as film:
-            for frame in ImageSequence.Iterator(film):
-                found.append(frame.convert("RGB"))
-                times.append(float(frame.info.get("duration", 0)))
-        # The writer merges equal frames into one that lasts longer, or that alone is left.
-        count = int(record.get("frames", 1))
-        if len(found) == 1:
-            return found * count
-        shown = sum(times) / count
-        return [f for f, lasts in zip(found, times, strict=True) for _ in range(round(lasts / shown))]
+        return frames_of(self.folder / record["image"], int(record.get("frames", 1)))
 
     def image(self, record: dict[str, Any]) -> Image:
         """The picture of a record (a clip's first frame), RGB."""
@@ -205,3 +193,18 @@ class Store:
 
         with Image.open(self.folder / record["image"]) as image:
             return image.convert("RGB")
+
+
+def frames_of(path: Path, count: int) -> list[Image]:
+    """The `count` frames of a clip that `Store` wrote, or the one picture; RGB, each its own copy."""
+    from PIL import Image, ImageSequence
+
+    found, times = [], []
+    with Image.open(path) as film:
+        for frame in ImageSequence.Iterator(film):
+            found.append(frame.convert("RGB"))
+            times.append(float(frame.info.get("duration", 0)))
+    # The writer merges equal frames into one that lasts longer, or that alone is left.
+    shown = sum(times) / count
+    repeats = [count] if len(found) == 1 else [round(lasts / shown) for lasts in times]
+    return [f.copy() for f, n in zip(found, repeats, strict=True) for _ in range(n)]

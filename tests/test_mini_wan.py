@@ -11,7 +11,7 @@ from diffusers import WanPipeline
 
 from ddit_eval.errors import DditError
 from ddit_eval.families.video import normalised, patchify
-from ddit_eval.mini import wan_vae
+from ddit_eval.mini import wan_score, wan_vae
 from ddit_eval.mini.labels import token_labels
 from ddit_eval.mini.pipeline import build_t5_tokenizer
 from ddit_eval.mini.wan_pipeline import (
@@ -279,3 +279,24 @@ def test_a_run_begins_with_an_earlier_pipeline(trainer, tmp_path):
         for name in ("encoder", "transformer"):
             saved = {k: v.bfloat16().float() for k, v in getattr(first.student, name).state_dict().items()}
             torch.testing.assert_close(getattr(part, name).state_dict(), saved)
+
+
+# The score.
+
+
+def test_the_score_of_a_model_stands_beside_its_ceilings(tmp_path, monkeypatch):
+    def small() -> WanPipeline:
+        from tests.tiny_wan import tiny_wan
+
+        return tiny_wan()
+
+    monkeypatch.setattr(wan_score, "load_pipeline", lambda _name: small())
+    monkeypatch.setattr(wan_score, "SIDE", 32)
+    wan_score.main(tmp_path / "score.json", "tiny", count=4, steps=1, guidance=2.0, batch=2)
+    result = json.loads((tmp_path / "score.json").read_text())
+    assert (result["n"], result["guidance"], result["split"]) == (4, 2.0, "heldout")
+    for name in ("generated", "true scenes", "vae reconstructions"):
+        assert 0 <= result[name]["object-frames"]["value"] <= 1
+        assert result[name]["object-frames"]["n"] == 4
+    # An untrained model draws nothing that was promised.
+    assert result["generated"]["object-frames"]["value"] < result["true scenes"]["object-frames"]["value"]

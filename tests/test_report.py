@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -292,12 +293,33 @@ def test_a_readme_without_marks_is_an_error(built: Path, tmp_path: Path) -> None
     (tmp_path / "README.md").write_text("# Title\n")
     results = load(built / "results" / "quick")
     with pytest.raises(DditError, match="needs the marks"):
-        report.readme_table(tmp_path / "README.md", results, judge(results))
+        report.readme_table(tmp_path / "README.md", [(results, judge(results))])
 
 
 def test_a_profile_without_results_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DditError, match=r"quality\.json is missing"):
         report.build(tmp_path, "nothing")
+
+
+def test_two_profiles_share_summary_and_readme_and_name_each_other(tmp_path: Path) -> None:
+    folder = fake_results.write(tmp_path, prompts=4, trials=3)
+    other = folder.parent / "video"
+    shutil.copytree(folder, other)
+    quality = json.loads((other / "quality.json").read_text())
+    (other / "quality.json").write_text(json.dumps(quality | {"profile": "video", "model": "mini-wan"}))
+    readme = tmp_path / "README.md"
+    readme.write_text("<!-- results:begin -->\n<!-- results:end -->\n")
+    first, second = report.build_all(
+        tmp_path / "results", [report.Part("quick"), report.Part("video")], readme
+    )
+    assert "../video/report.md" in first.read_text()
+    assert "../quick/report.md" in second.read_text()
+    assert 'href="../video/report.html"' in first.with_suffix(".html").read_text()
+    rows = json.loads((tmp_path / "results" / "summary.json").read_text())["rows"]
+    half = len(rows) // 2
+    assert [row["model"] for row in rows] == ["mini-flux"] * half + ["mini-wan"] * half
+    assert "results/quick/report.md" in readme.read_text()
+    assert "mini-wan, profile video" in readme.read_text()
 
 
 def test_only_quality_is_needed(tmp_path: Path) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -123,8 +125,54 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     driven.quit()
 
 
+def clips(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """Like `records`, but each a clip of three frames that get brighter."""
+    found = records(folder)
+    for same in found.values():
+        for record in same:
+            with Image.open(record["image"]) as first:
+                frames = [first.convert("RGB").point(lambda v, n=n: v + 40 * n) for n in range(3)]
+            frames[0].save(record["image"], save_all=True, append_images=frames[1:], duration=100)
+            record |= {"frames": 3, "fps": 10}
+    return found
+
+
+def test_clips_are_strips_of_their_frames(tmp_path: Path) -> None:
+    shown = gallery(clips(tmp_path), METHODS, {})
+    assert shown is not None
+    assert (shown.frames, shown.fps) == (3, 10)
+    strip = Image.open(BytesIO(base64.b64decode(shown.pictures["base"][0].split(",")[1])))
+    assert strip.size == (64, 3 * 64)
+    levels = [strip.getpixel((32, 32 + 64 * n))[0] for n in range(3)]
+    assert levels == pytest.approx([0, 40, 80], abs=6)
+
+
+@pytest.mark.timeout(600)
+def test_clips_play_in_step(browser: Any, tmp_path: Path) -> None:
+    page = to_html([Text("Clips."), Viewer(gallery(clips(tmp_path), METHODS, {}))], "clips", tmp_path)
+    (tmp_path / "clips.html").write_text(page)
+    browser.get((tmp_path / "clips.html").as_uri())
+    shown = "return [...document.images].map(i => getComputedStyle(i).objectPosition)"
+    play = browser.find_element("id", "play")
+    seen = set()
+    for _ in range(40):
+        places = set(browser.execute_script(shown))
+        assert len(places) == 1  # all at the same frame
+        seen |= places
+    assert len(seen) > 1
+    play.click()
+    assert play.text == "Play"
+    still = browser.execute_script(shown)
+    browser.execute_script(
+        "const m = document.getElementById('moment'); m.value = 2; m.dispatchEvent(new Event('input'))"
+    )
+    assert set(browser.execute_script(shown)) == {"0px 100%"}
+    assert set(still) <= {"0px 0%", "0px 50%", "0px 100%"}
+
+
 @pytest.fixture(scope="module")
 def opened(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    browser.get_log("performance")  # what earlier pages sent
     browser.get(build(tmp_path_factory.mktemp("page")).as_uri())
     return browser
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from ddit_eval import tracking
 from ddit_eval.errors import DditError
@@ -245,3 +246,19 @@ def test_a_running_server_gets_the_same_runs_once(server: str, first: int, proje
     run = runs(server)["ddit-o3"][0]
     client = mlflow.MlflowClient(server)
     assert "schedule.png" in {a.path for a in client.list_artifacts(run.info.run_id)}
+
+
+def test_clips_are_logged_as_films(project: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "records"
+    folder.mkdir()
+    frames = [Image.new("RGB", (16, 16), (60 * n, 0, 90)) for n in range(3)]
+    frames[0].save(folder / "a.png", save_all=True, append_images=frames[1:], duration=125)
+    trace = [{"index": 0, "scale": 1, "tokens": 4, "seconds": 0.1}]
+    record = {"index": 0, "key": "a", "prompt": "a red star / moves", "image": "a.png", "trace": trace}
+    (folder / "a.json").write_text(json.dumps(record | {"frames": 3, "fps": 8, "method": "base"}))
+    (tmp_path / "index.json").write_text(json.dumps({"methods": {"base": ["a"]}}))
+    uri = f"sqlite:///{tmp_path / 'clips.db'}"
+    tracking.track(project / "results" / "quick", tmp_path, uri)
+    client = mlflow.MlflowClient(uri)
+    (shown,) = client.list_artifacts(runs(uri)["base"][0].info.run_id, "clips")
+    assert shown.path.removesuffix(".gif").removesuffix(".mp4") == "clips/0-a red star _ moves"

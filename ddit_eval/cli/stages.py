@@ -183,7 +183,9 @@ def export(
 
 
 def report(
-    experiment: Yaml,
+    experiments: Annotated[
+        list[Path], typer.Argument(help="One or several; the first is the one that matters most.")
+    ],
     runs: Runs = RUNS,
     results: Results = RESULTS,
     readme: Annotated[
@@ -193,8 +195,9 @@ def report(
     """Write report.md, report.html, the figures and results/summary.json from the result files."""
     from ddit_eval.config import load_experiment
 
-    config = load_experiment(experiment)
-    from ddit_eval.report import build
+    profiles = [(path, load_experiment(path).profile) for path in experiments]
+    from ddit_eval.report import Part, build_all
 
-    written = build(results, config.profile, readme, runs / config.profile, experiment)
-    say(f"wrote {written} and report.html")
+    parts = [Part(profile, runs / profile, path) for path, profile in profiles]
+    for written in build_all(results, parts, readme):
+        say(f"wrote {written} and report.html")

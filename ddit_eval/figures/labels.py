@@ -102,7 +102,7 @@ def _along(ends: np.ndarray, spacing: float = 3.0) -> np.ndarray:
     for start, stop in pairwise(ends):
         count = max(1, int(np.hypot(*(stop - start)) // spacing))
         parts.append(start + np.linspace(0, 1, count + 1)[:, None] * (stop - start))
-    return np.vstack(parts)
+    return np.vstack(parts) if parts else ends
 
 
 def _overlap(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:

@@ -3,6 +3,8 @@ table."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from ddit_eval.files import check_writable, write_json, write_text
@@ -11,7 +13,28 @@ from ddit_eval.report.results import Results, load, read_records
 from ddit_eval.report.summary import Summary, summarise
 from ddit_eval.report.verdict import Verdict, judge
 
-__all__ = ["Results", "Summary", "Verdict", "build", "judge", "load", "readme_table", "summarise"]
+__all__ = [
+    "Part",
+    "Results",
+    "Summary",
+    "Verdict",
+    "build",
+    "build_all",
+    "judge",
+    "load",
+    "readme_table",
+    "summarise",
+]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One profile of a report. `runs`: the runs/<profile> folder that pictures and step times come from;
+    beside the results where not given. `experiment`: its YAML, shown in the page."""
+
+    profile: str
+    runs: Path | None = None
+    experiment: Path | None = None
 
 
 def build(
@@ -21,35 +44,48 @@ def build(
     runs: Path | None = None,
     experiment: Path | None = None,
 ) -> Path:
-    """Write the report of `results_root`/`profile` and return the path of report.md.
+    """`build_all` of one profile; the path of its report.md."""
+    return build_all(results_root, [Part(profile, runs, experiment)], readme)[0]
+
+
+def build_all(results_root: Path, parts: Sequence[Part], readme: Path | None = None) -> list[Path]:
+    """Write a report for each profile in `results_root`/<profile>; the paths of their report.md.
 
     Reads <profile>/quality.json and, where they are, timing.json, traces.json, study.json, samples.csv,
-    distillation.json and oracle.json. Writes `results_root`/summary.json (the contract; this profile's
-    rows), <profile>/report.md, report.html (one page that needs nothing beside it) and figures/*.png and
-    *.svg. `readme`: also rewrite its results block. `runs`: the runs/<profile> folder that pictures and step
-    times come from; runs/<profile> beside `results_root` where not given. `experiment`: its YAML, shown
-    in the page. Raises `DditError` where quality.json is missing or the folder cannot be written to.
+    distillation.json and oracle.json. Writes <profile>/report.md, report.html (one page that needs nothing
+    beside it) and figures/*.png and *.svg, and `results_root`/summary.json (the contract; the rows of all
+    profiles). `readme`: also rewrite its results block. Raises `DditError` where a quality.json is missing
+    or a folder cannot be written to.
     """
-    from ddit_eval.report.blocks import to_markdown
+    loaded = [load(results_root / part.profile) for part in parts]
+    verdicts = [judge(results) for results in loaded]
+    for part, results, verdict in zip(parts, loaded, verdicts, strict=True):
+        others = [other.profile for other in parts if other is not part]
+        _write(results_root, part, results, verdict, others)
+    write_json(results_root / "summary.json", summarise(*loaded).model_dump(mode="json"))
+    if readme is not None:
+        readme_table(readme, list(zip(loaded, verdicts, strict=True)))
+    return [results_root / part.profile / "report.md" for part in parts]
+
+
+def _write(root: Path, part: Part, results: Results, verdict: Verdict, others: Sequence[str]) -> None:
+    from ddit_eval.report.blocks import Link, to_markdown
     from ddit_eval.report.document import document
     from ddit_eval.report.kept import accelerated
     from ddit_eval.report.page import gallery, to_html
     from ddit_eval.report.plots import note, write_figures
     from ddit_eval.report.provenance import collect
 
-    folder = results_root / profile
-    results = load(folder)
+    folder = root / part.profile
     check_writable(folder)
-    verdict = judge(results)
-    beside = results_root.resolve().parent / "runs" / profile
-    records = read_records(beside if runs is None else runs)
+    beside = root.resolve().parent / "runs" / part.profile
+    records = read_records(beside if part.runs is None else part.runs)
     figures = write_figures(results, folder / "figures", records)
     methods = [results.quality["reference"], *(row["method"] for row in accelerated(results))]
     pictures = gallery(records, methods, {m: note(results, m) for m in methods})
-    blocks = document(results, verdict, figures, pictures, collect(records, experiment))
-    write_json(results_root / "summary.json", summarise(results).model_dump(mode="json"))
+    made = collect(records, part.experiment)
+    blocks = document(results, verdict, figures, pictures, made)
+    links = [Link(f"The report of the profile {other}", f"../{other}/report") for other in others]
+    blocks[2:2] = links
     write_text(folder / "report.md", to_markdown(blocks))
-    write_text(folder / "report.html", to_html(blocks, f"ddit-eval: {profile}", folder))
-    if readme is not None:
-        readme_table(readme, results, verdict)
-    return folder / "report.md"
+    write_text(folder / "report.html", to_html(blocks, f"ddit-eval: {part.profile}", folder))

@@ -43,6 +43,14 @@ class Picture:
 
 
 @dataclass(frozen=True)
+class Link:
+    """To another document that is written beside this one; `path` relative and without its ending."""
+
+    text: str
+    path: str
+
+
+@dataclass(frozen=True)
 class Claims:
     items: Sequence[Claim]
 
@@ -69,7 +77,7 @@ class Viewer:
     still: Picture | None = None
 
 
-Block = Heading | Text | Bullets | Table | Picture | Claims | Code | Folded | Viewer
+Block = Heading | Text | Bullets | Table | Picture | Link | Claims | Code | Folded | Viewer
 
 
 def to_markdown(blocks: Sequence[Block]) -> str:
@@ -86,6 +94,8 @@ def _markdown(block: Block) -> str:
             return "\n".join(f"- {item}" for item in items)
         case Picture(path, caption):
             return f"![{caption}]({path})"
+        case Link(text, path):
+            return f"[{text}]({path}.md)"
         case Claims(items):
             return "\n".join(f"- **{c.found}**: {c.claim} {c.evidence}" for c in items)
         case Code(text):

@@ -43,8 +43,9 @@ class Summary(_Strict):
     rows: list[Row]
 
 
-def summarise(results: Results) -> Summary:
-    """The contract's view of a profile; a method that was not timed has a speed-up of nulls."""
+def summarise(*profiles: Results) -> Summary:
+    """The contract's view of profiles; a method that was not timed has a speed-up of nulls. The machine is
+    that of the first profile that was timed."""
     rows = [
         Row(
             model=results.quality["model"],
@@ -57,9 +58,11 @@ def summarise(results: Results) -> Summary:
             speedup=_interval((results.timed(row["method"]) or {}).get("speedup")),
             quality={name: _interval(value) for name, value in row["quality"].items()},
         )
+        for results in profiles
         for row in results.rows
     ]
-    return Summary(machine=results.timing["machine"] if results.timing else None, rows=rows)
+    timed = [results.timing for results in profiles if results.timing]
+    return Summary(machine=timed[0]["machine"] if timed else None, rows=rows)
 
 
 def _interval(data: Json | None) -> Interval:

@@ -13,6 +13,7 @@ import json
 import logging
 import math
 import os
+import re
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 from ddit_eval import figures
 from ddit_eval.errors import DditError
+from ddit_eval.films import write_sample
+from ddit_eval.records import frames_of
 from ddit_eval.report.plots import trace_figures
 from ddit_eval.report.results import Json, Results, coarse_share, load, read_records
 from ddit_eval.tracking.plan import Planned, bounds, methods, training, trials
@@ -28,6 +31,7 @@ from ddit_eval.tracking.plan import Planned, bounds, methods, training, trials
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from mlflow import MlflowClient
+    from PIL.Image import Image
 
 HASH, COMPLETE = "ddit.hash", "ddit.complete"
 PICTURES = 3  # prompts shown per method, one a step of the picture slider
@@ -197,10 +201,19 @@ def _log_artifacts(
         for name, _, figure in trace_figures(row, results.traces[method]):
             _log_figure(client, run, figure, name.split("-", 1)[0])
     for step, record in enumerate([r for r in records if r["image"].exists()][:PICTURES]):
-        from PIL import Image
+        shown = frames_of(record["image"], int(record.get("frames", 1)))
+        if len(shown) > 1:
+            _log_clip(client, run, shown, f"{step}-{record['prompt'][:60]}", record["fps"])
+        client.log_image(run, shown[len(shown) // 2], key="picture", step=step, synchronous=True)
 
-        with Image.open(record["image"]) as picture:
-            client.log_image(run, picture.convert("RGB"), key="picture", step=step, synchronous=True)
+
+def _log_clip(client: MlflowClient, run: str, frames: Sequence[Image], name: str, fps: int) -> None:
+    """As a film that the artifacts view plays."""
+    import tempfile
+
+    name = re.sub(r"[^\w .-]", "_", name)
+    with tempfile.TemporaryDirectory() as folder:
+        client.log_artifact(run, str(write_sample(frames, Path(folder) / name, fps)), "clips")
 
 
 def _log_figure(client: MlflowClient, run: str, figure: Figure, name: str) -> None:

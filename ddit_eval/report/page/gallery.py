@@ -1,4 +1,4 @@
-"""The pictures that the page shows side by side: few and small enough to travel inside it."""
+"""The pictures or clips that the page shows side by side: few and small enough to travel inside it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
+from ddit_eval.records import frames_of
 from ddit_eval.report.results import Json
 
 SIDE = 384  # px, the longer side of an embedded picture
@@ -18,12 +19,17 @@ MOST_PROMPTS = 8
 @dataclass(frozen=True)
 class Gallery:
     """`pictures[method][prompt]`: data: URIs, the base first; `notes`: a line for each method. `scaled`:
-    whether they were made smaller or compressed with loss for the page."""
+    whether they were made smaller or compressed with loss for the page.
+
+    A clip is a strip of its `frames`, one below the other, shown `fps` a second.
+    """
 
     prompts: Sequence[str]
     pictures: Mapping[str, Sequence[str]]
     notes: Mapping[str, str]
     scaled: bool = False
+    frames: int = 1
+    fps: float = 1
 
 
 def gallery(
@@ -35,11 +41,13 @@ def gallery(
         return None
     images = {m: {r["index"]: r["image"] for r in records[m] if r["image"].is_file()} for m in methods}
     texts = {r["index"]: r["prompt"] for r in records[methods[0]]}
+    first = records[methods[0]][0]
+    frames, fps = int(first.get("frames", 1)), float(first.get("fps", 1))
     prompts: list[str] = []
     pictures: dict[str, list[str]] = {m: [] for m in methods}
     size, scaled = 0, False
     for index in [i for i in sorted(texts) if all(i in images[m] for m in methods)][:MOST_PROMPTS]:
-        made = {m: embed(images[m][index]) for m in methods}
+        made = {m: embed(images[m][index], frames) for m in methods}
         size += sum(len(uri) for uri, _ in made.values())
         if size > BYTES:
             break
@@ -47,17 +55,24 @@ def gallery(
         for m, (uri, smaller) in made.items():
             pictures[m].append(uri)
             scaled |= smaller
-    return Gallery(prompts, pictures, {m: notes.get(m, "") for m in methods}, scaled) if prompts else None
+    if not prompts:
+        return None
+    return Gallery(prompts, pictures, {m: notes.get(m, "") for m in methods}, scaled, frames, fps)
 
 
-def embed(path: Path) -> tuple[str, bool]:
-    """A picture as a data: URI of WebP, and whether it lost anything; small ones are lossless."""
+def embed(path: Path, frames: int = 1) -> tuple[str, bool]:
+    """A picture, or a clip's strip, as a data: URI of WebP, and whether it lost anything; small pictures are
+    lossless."""
     from PIL import Image
 
-    with Image.open(path) as opened:
-        image = opened.convert("RGB")
-    small = max(image.size) <= 128
-    image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    shown = frames_of(path, frames)
+    small = max(shown[0].size) <= 128 and frames == 1
+    for frame in shown:
+        frame.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    width, height = shown[0].size
+    image = Image.new("RGB", (width, height * len(shown)))
+    for number, frame in enumerate(shown):
+        image.paste(frame, (0, number * height))
     buffer = BytesIO()
     image.save(buffer, format="WEBP", lossless=small, quality=100 if small else 82, method=4)
     return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}", not small

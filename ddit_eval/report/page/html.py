@@ -17,6 +17,7 @@ from ddit_eval.report.blocks import (
     Code,
     Folded,
     Heading,
+    Link,
     Picture,
     Table,
     Text,
@@ -67,6 +68,8 @@ def _html(block: Block, folder: Path | None) -> str:
             return "<ul>" + "".join(f"<li>{escape(item)}</li>" for item in items) + "</ul>"
         case Picture(path, caption):
             return _figure(path, caption, folder)
+        case Link(text, path):
+            return f'<p><a href="{escape(path)}.html">{escape(text)}</a></p>'
         case Claims(items):
             return (
                 '<div class="claims">'
@@ -182,5 +185,8 @@ def _viewer(gallery: Gallery) -> str:
         head=head,
         rows=rows,
         note=note,
-        look="smooth" if gallery.scaled else "exact",
+        look=("smooth" if gallery.scaled else "exact") + (" film" if gallery.frames > 1 else ""),
+        frames=str(gallery.frames),
+        last=str(gallery.frames - 1),
+        fps=f"{gallery.fps:g}",
     )

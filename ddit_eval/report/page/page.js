@@ -61,6 +61,30 @@
       if (button.dataset.method !== "0") method.value = button.dataset.method;
       show();
     });
+  // Clips are strips of frames: one number moves all of them, so that they play in step.
+  const gallery = $("gallery");
+  const frames = Number(gallery.dataset.frames);
+  if (frames > 1) {
+    const [play, moment] = ["play", "moment"].map($);
+    let timer = 0;
+    const seek = (frame) => {
+      moment.value = String(frame);
+      gallery.style.setProperty("--moment", `${(100 * frame) / (frames - 1)}%`);
+    };
+    const run = (on) => {
+      clearInterval(timer);
+      if (on) timer = setInterval(() => seek((Number(moment.value) + 1) % frames), 1000 / gallery.dataset.fps);
+      play.setAttribute("aria-pressed", String(on));
+      play.textContent = on ? "Pause" : "Play";
+    };
+    play.addEventListener("click", () => run(play.getAttribute("aria-pressed") !== "true"));
+    moment.addEventListener("input", () => {
+      run(false);
+      seek(Number(moment.value));
+    });
+    viewer.querySelector(".film-controls").hidden = false;
+    run(!matchMedia("(prefers-reduced-motion: reduce)").matches);
+  }
   viewer.hidden = false;
   show();
   cut();
