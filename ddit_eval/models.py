@@ -45,6 +45,7 @@ MODELS = {
     model.name: model
     for model in (
         Model("mini-flux", "10 M parameter FLUX of the captioned world", 64, 32),
+        Model("mini-wan", "8 M parameter Wan of the same world in motion", 64, 32, frames=9, fps=8),
         Model("FLUX.1-dev", "12 B, guidance-distilled", 1024, 512, "black-forest-labs/FLUX.1-dev"),
         Model("FLUX.1-schnell", "12 B, 1 to 4 steps", 1024, 256, "black-forest-labs/FLUX.1-schnell"),
         *(

@@ -1,87 +1,62 @@
-"""Find the tau at which the DDiT rule costs as much as a control, for each order.
+"""Find the tau at which each DDiT row of an experiment costs as much as a control.
 
-    python experiments/match_tau.py --ratio 1.49
+    python experiments/match_tau.py experiments/quick.yaml --ratio 1.49
 
-The cost is FLOPs: the base's over the rule's, summed over the prompts.
-tau is in units of the raw latents and of the difference's order, so equal taus are not equal costs.
-Calibrated on training-split prompts; the experiment then reports on held-out ones.
+The cost is FLOPs: the base's over the rule's, summed over the prompts. Tau is in units of the raw latents
+and of the difference's order, so equal taus are not equal costs. Matched on the prompts that the study tunes
+on; the experiment then reports on others. Paste what it prints into the YAML.
 """
 
 from __future__ import annotations
 
-import json
 import math
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated
 
-import torch
 import typer
 
-import ddit_eval
-from ddit_eval import flops
-from ddit_eval.cost import flop_table
-from ddit_eval.models import default_side
+from ddit_eval.config import Method, load_experiment
+from ddit_eval.cost import calls_a_step, flop_table, flops_of
+from ddit_eval.generate import Generator, describe_weights, job_of, size_of
 from ddit_eval.policies import Threshold
-from ddit_eval.world import caption, sample_scenes
+from ddit_eval.prompts import tuning_prompts
 
-
-def flop_ratio(
-    pipe: Any, handle: Any, prompts: list[str], call: dict[str, Any], table: dict[int, int]
-) -> float:
-    """FLOPs of the base over those of the attached policy, over all prompts."""
-    base = run = 0
-    for index, prompt in enumerate(prompts):
-        generator = torch.Generator().manual_seed(index)
-        pipe(prompt, **call, generator=generator, output_type="latent")
-        base += call["num_inference_steps"] * table[1]
-        run += flops.of_run((t.scale for t in handle.trace), table)
-    return base / run
+BISECTIONS = 9
+RANGE = (1e-4, 1e2)
 
 
 def main(
-    model: str = "mini-flux",
-    adapter: str = "mini-flux",
+    experiment: Path,
     ratio: Annotated[float, typer.Option(help="FLOP ratio to hit.")] = 1.49,
-    scales: Annotated[str, typer.Option(help="Candidate scales, comma separated.")] = "2,4",
-    rule: Annotated[str, typer.Option(help="More fields of the policy, as JSON.")] = "{}",
-    orders: str = "1,2,3",
     prompts: int = 8,
-    steps: int = 24,
-    side: Annotated[int | None, typer.Option(help="Pixels (default: the model's own).")] = None,
 ) -> None:
-    """Bisect tau for each order; prints one JSON line an order."""
-    pipe = ddit_eval.load_pipeline(model)
-    pipe.set_progress_bar_config(disable=True)
-    texts = [caption(s) for s in sample_scenes(501, 0, prompts)]
-    candidates = tuple(int(s) for s in scales.split(","))
-    side = side or default_side(pipe)
-    call = {"height": side, "width": side, "num_inference_steps": steps}
-    table = flop_table(model, adapter, side, side)
-    with ddit_eval.attach(pipe, adapter=adapter) as handle:
-        for order in (int(o) for o in orders.split(",")):
-            low, high = math.log(1e-4), math.log(1e1)
-            tried: list[tuple[float, float]] = []
-            for _ in range(9):
+    """Bisect the tau of every row with a threshold; prints a line a row."""
+    config = load_experiment(experiment)
+    weights, calls = describe_weights(config), calls_a_step(config)
+    table = flop_table(config.model, config.adapter, *size_of(config))
+    asked = tuning_prompts(config.prompts, prompts)
+
+    def found(generator: Generator, method: Method, policy: Threshold) -> float:
+        """FLOPs of the base over those of the policy, over all prompts."""
+        changed = method.model_copy(update={"policy": policy})
+        traces = [generator.sample([job_of(config, weights, changed, prompt)])[1] for prompt in asked]
+        base = sum(len(trace) for trace in traces) * calls * table[1]
+        return base / sum(flops_of(trace, table, calls) for trace in traces)
+
+    with Generator(config) as generator:
+        for method in config.methods:
+            rule = method.policy
+            if not isinstance(rule, Threshold):
+                continue
+            low, high = (math.log(end) for end in RANGE)
+            tried: list[tuple[float, float, float]] = []
+            for _ in range(BISECTIONS):
                 tau = math.exp((low + high) / 2)
-                handle.policy = Threshold(tau=tau, order=order, scales=candidates, **json.loads(rule))
-                found = flop_ratio(pipe, handle, texts, call, table)
-                tried.append((abs(math.log(found / ratio)), tau))
-                if found < ratio:
-                    low = math.log(tau)
-                else:
-                    high = math.log(tau)
-            _, tau = min(tried)
-            handle.policy = Threshold(tau=tau, order=order, scales=candidates, **json.loads(rule))
-            scales_run = [t.scale for t in handle.trace]
-            print(
-                json.dumps(
-                    {
-                        "order": order,
-                        "tau": tau,
-                        "ratio": flop_ratio(pipe, handle, texts, call, table),
-                        "last": scales_run,
-                    }
-                )
-            )
+                value = found(generator, method, rule.model_copy(update={"tau": tau}))
+                tried.append((abs(math.log(value / ratio)), tau, value))
+                low, high = (math.log(tau), high) if value < ratio else (low, math.log(tau))
+            _, tau, value = min(tried)
+            print(f"{method.name}: tau {tau:.3g}, FLOPs / {value:.3f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from ddit_eval.policies import Base, Threshold
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.mark.parametrize("name", ["quick", "full"])
+@pytest.mark.parametrize("name", ["quick", "quick-video", "full"])
 def test_the_shipped_experiments_are_valid(name: str) -> None:
     experiment = load_experiment(ROOT / "experiments" / f"{name}.yaml")
     assert experiment.profile == name

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import WanPipeline
 from pydantic import ValidationError
 
 from ddit_eval import Adapter, attach
@@ -22,7 +23,7 @@ from ddit_eval.distil.run import Distiller, distil
 from ddit_eval.errors import DditError
 from tests.tiny import tiny_flux
 from tests.tiny_hunyuan import tiny_hunyuan, tiny_hunyuan_15
-from tests.tiny_wan import LATENTS, tiny_wan
+from tests.tiny_wan import LATENTS, tiny_wan, tiny_wan_transformer
 
 PROMPTS = ["a red star", ""]
 
@@ -183,6 +184,32 @@ def test_times_follow_the_sampler_s_shift():
     t = sample_timesteps(20_000, 3.0, torch.Generator().manual_seed(0))
     # Half of the steps lie above s(1/2) = 3 / (3 + 1).
     assert float((t > 0.75).float().mean()) == pytest.approx(0.5, abs=0.02)
+
+
+def test_each_of_two_transformers_learns_at_its_own_times(tmp_path: Path):
+    one = tiny_wan()
+    second = tiny_wan_transformer().eval()
+    pipe, boundary = WanPipeline(**one.components | {"transformer_2": second}, boundary_ratio=0.8), 0.8
+    seen: dict[str, list[float]] = {"transformer": [], "transformer_2": []}
+    for name, times in seen.items():
+        getattr(pipe, name).register_forward_pre_hook(
+            lambda m, a, k, times=times: times.extend(k["timestep"].tolist()), with_kwargs=True
+        )
+    for part, (low, high) in {"transformer": (boundary, 1), "transformer_2": (0, boundary)}.items():
+        source = {"kind": "world", "frames": 9, "side": 32}
+        config = generated(tmp_path, part=part, source=source, out=tmp_path / "both" / part)
+        list(distil(config, pipe))
+        other = "transformer" if part == "transformer_2" else "transformer_2"
+        assert seen[part]
+        assert not seen[other]
+        assert all(low <= t / 1000 <= high for t in seen[part])
+        seen[part].clear()
+        errors = json.loads((config.out / "errors.json").read_text())
+        assert errors["timesteps"] == [t for t in TIMESTEPS if low <= t <= high]
+    with attach(pipe, tmp_path / "both") as handle:  # one folder holds both
+        assert [b.adapter is not None for b in handle.bindings] == [True, True]
+    with pytest.raises(DditError, match="no transformer_2"):
+        Distiller(generated(tmp_path, part="transformer_2"), tiny_wan())
 
 
 @pytest.mark.parametrize("make", [tiny_hunyuan, tiny_hunyuan_15])

@@ -68,23 +68,24 @@ def test_mini_wan_is_a_small_plain_pipeline(tmp_path):
     video = pipe("a red star moves right", num_inference_steps=1, guidance_scale=1.0, **call).frames
     assert video.shape == (1, FRAMES, SIDE, SIDE, 3)
     config = pipe.transformer.config
-    # The hidden size is well above what a 4p patch emits.
-    assert config.num_attention_heads * config.attention_head_dim > 1.4 * 8 * 8 * config.out_channels
+    # The hidden size is well above what a 2p patch emits.
+    assert config.num_attention_heads * config.attention_head_dim > 1.4 * 4 * 4 * config.out_channels
     ids = pipe.tokenizer("a red star moves right").input_ids
     assert pipe.tokenizer.convert_ids_to_tokens(ids[:-1]) == [
         "\u2581" + w for w in ["a", "red", "star", "moves", "right"]
     ]
 
 
-def test_a_clip_has_three_latent_frames_of_64_base_tokens():
+def test_a_clip_has_five_latent_frames_of_64_base_tokens():
     z = build_wan_vae().encode(clips(0, 0, 1, SIDE)).latent_dist.mean
-    assert z.shape == (1, 4, 3, 16, 16)
-    assert patchify(z).shape[1] == 3 * (SIDE // TOKEN_SIDE) ** 2 == 192
+    assert z.shape == (1, 12, 5, 16, 16)
+    assert patchify(z).shape[1] == 5 * (SIDE // TOKEN_SIDE) ** 2 == 320
 
 
 def test_latent_frames_lie_in_the_middle_of_what_they_cover():
     assert latent_frames(1) == [0]
-    assert latent_frames(9) == [0, 2.5, 6.5]  # frame 0, frames 1 to 4, frames 5 to 8
+    assert latent_frames(9) == [0, 1.5, 3.5, 5.5, 7.5]  # frame 0, frames 1 and 2, ...
+    assert latent_frames(9, factor=4) == [0, 2.5, 6.5]
 
 
 def test_tokenizers_of_clips_know_the_words_of_still_scenes_by_the_same_ids():
@@ -160,7 +161,7 @@ def test_the_head_is_asked_for_both_ends_of_the_clip():
 
 def test_lessons_follow_the_things_from_latent_frame_to_latent_frame():
     found = sample_moving_scenes(0, 0, 6)
-    moments = [0.0, 2.5 / 8, 6.5 / 8]
+    moments = [frame / 8 for frame in latent_frames(9, factor=4)]
     labels, offsets = lessons_of(found, 8, moments)
     assert labels.shape == (6, 192, 3)
     assert offsets.shape == (6, 192, 2)

@@ -57,7 +57,8 @@ class DistilConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     model: str
-    out: Path
+    part: Literal["transformer", "transformer_2"] = "transformer"  # of Wan 2.2: each has its own adapter
+    out: Path  # for both, the parts' names inside one folder, which `attach` then takes
     scales: tuple[PositiveInt, ...] = (2, 4)
     time: dict[int, PositiveInt] = {}  # scale to the latent frames that its patches span, for video
     rank: PositiveInt = 32

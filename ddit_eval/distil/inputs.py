@@ -14,6 +14,8 @@ from ddit_eval.errors import DditError
 from ddit_eval.families import family_of
 from ddit_eval.families.video import normalised
 
+Span = tuple[float, float]
+
 
 @dataclass
 class Noised:
@@ -34,10 +36,26 @@ def shift_of(scheduler: Any, tokens: int) -> float:
     return float(config.get("flow_shift") or config.get("shift") or 1.0)
 
 
-def sample_timesteps(count: int, shift: float, generator: torch.Generator | None = None) -> Tensor:
-    """Times in 0..1 spread as the sampler visits them: uniform under its shift."""
-    u = torch.rand(count, generator=generator).clamp_min(1e-3)
+def sample_timesteps(
+    count: int, shift: float, generator: torch.Generator | None = None, span: Span = (0.0, 1.0)
+) -> Tensor:
+    """Times spread as the sampler visits them: uniform under its shift, within `span`."""
+    low, high = (t / (shift - (shift - 1) * t) for t in span)
+    u = (low + (high - low) * torch.rand(count, generator=generator)).clamp_min(1e-3)
     return shift / (shift + (1 / u - 1))
+
+
+def span_of(pipe: Any, part: str) -> Span:
+    """The times in 0..1 at which the pipeline calls its transformer `part`; Wan 2.2 shares them out.
+
+    Raises `DditError` where it has no such transformer.
+    """
+    if getattr(pipe, part, None) is None:
+        raise DditError(f"part: this pipeline has no {part}; leave `part` out to train its transformer")
+    boundary = pipe.config.get("boundary_ratio") if getattr(pipe, "transformer_2", None) is not None else None
+    if boundary is None:
+        return (0.0, 1.0)
+    return (boundary, 1.0) if part == "transformer" else (0.0, boundary)
 
 
 @torch.no_grad()

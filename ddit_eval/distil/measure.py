@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -20,16 +21,22 @@ def relative_error(student: Tensor, base: Tensor) -> float:
 
 @torch.no_grad()
 def error_table(
-    pipe: Any, handle: Any, latents: Tensor, prompts: list[str], text_tokens: int, batch: int = 16
+    pipe: Any,
+    handle: Any,
+    latents: Tensor,
+    prompts: list[str],
+    text_tokens: int,
+    times: Sequence[float] = TIMESTEPS,
+    batch: int = 16,
 ) -> dict[int, list[float]]:
-    """Per coarse scale of the attached adapter: the error at each of `TIMESTEPS`.
+    """Per coarse scale of the attached adapter: the error of its transformer at each of `times`.
 
     `latents` (N, C, [F,] h, w), clean and normalised. The noise is the same for every scale and every call.
     """
     build = inputs_for(pipe)
     table: dict[int, list[float]] = {s: [] for s in handle.adapter.scales}
     noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(5))
-    for time in TIMESTEPS:
+    for time in times:
         base: list[Tensor] = []
         coarse: dict[int, list[Tensor]] = {s: [] for s in table}
         for i in range(0, len(latents), batch):
@@ -37,10 +44,10 @@ def error_table(
             t = torch.full((len(latents[at]),), time)
             kwargs = build(pipe, latents[at], prompts[at], t, noise[at], text_tokens).kwargs
             with handle.forced(1):
-                base.append(pipe.transformer(**kwargs)[0].float().cpu())
+                base.append(handle.transformer(**kwargs)[0].float().cpu())
             for scale in table:
                 with handle.forced(scale):
-                    coarse[scale].append(pipe.transformer(**kwargs)[0].float().cpu())
+                    coarse[scale].append(handle.transformer(**kwargs)[0].float().cpu())
         for scale, parts in coarse.items():
             table[scale].append(relative_error(torch.cat(parts), torch.cat(base)))
     return table

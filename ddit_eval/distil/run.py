@@ -20,7 +20,7 @@ from ddit_eval.attachment import attach
 from ddit_eval.distil import generated
 from ddit_eval.distil.config import DistilConfig
 from ddit_eval.distil.data import pictures_of, world_prompts
-from ddit_eval.distil.inputs import encode, inputs_for, sample_timesteps, shift_of
+from ddit_eval.distil.inputs import encode, inputs_for, sample_timesteps, shift_of, span_of
 from ddit_eval.distil.measure import TIMESTEPS, error_table
 from ddit_eval.errors import DditError
 from ddit_eval.files import write_json
@@ -59,12 +59,14 @@ class Distiller:
         self.accelerator = Accelerator(cpu=not torch.cuda.is_available())
         self.pipe = pipe if pipe is not None else load_pipeline(config.model)
         self.pipe.to(self.accelerator.device)
-        self.pipe.transformer.requires_grad_(False)
+        self.span = span_of(self.pipe, config.part)
+        self.transformer = getattr(self.pipe, config.part)
+        self.transformer.requires_grad_(False)
         self.build = inputs_for(self.pipe)
         model = known(config.model)
         self.text_tokens = config.text_tokens or (model.text_tokens if model else 512)
         self.adapter = Adapter.from_base(
-            self.pipe,
+            self.transformer,
             scales=config.scales,
             rank=config.rank,
             detail=config.detail,
@@ -138,15 +140,15 @@ class Distiller:
         prompts = ["" if b else p for p, b in zip(prompts, blank.tolist(), strict=True)]
         noise = torch.randn(latents.shape, generator=generator)
         tokens = latents.shape[-1] * latents.shape[-2] // 4
-        t = sample_timesteps(len(latents), shift_of(self.pipe.scheduler, tokens), generator)
+        t = sample_timesteps(len(latents), shift_of(self.pipe.scheduler, tokens), generator, self.span)
         kwargs = self.build(self.pipe, latents, prompts, t, noise, self.text_tokens).kwargs
         with torch.no_grad(), handle.forced(1):
-            target = self.pipe.transformer(**kwargs)[0].float()
+            target = self.transformer(**kwargs)[0].float()
         row: Row = {}
         self.optimizer.zero_grad()
         for scale in config.scales:
             with handle.forced(scale):
-                student = self.pipe.transformer(**kwargs)[0].float()
+                student = self.transformer(**kwargs)[0].float()
             loss = (student - target).square().mean()
             self.accelerator.backward(loss)
             row[f"error_{scale}p"] = float(loss.detach() / target.var())
@@ -160,6 +162,12 @@ class Distiller:
         self.step += 1
         return row
 
+    @property
+    def times(self) -> tuple[float, ...]:
+        """Those of the table that the transformer is called at."""
+        low, high = self.span
+        return tuple(t for t in TIMESTEPS if low <= t <= high)
+
     def table(self, handle: Any, stage: str) -> list[dict[str, Any]]:
         """Error by timestep on pictures that training never draws, a row a side and scale; a larger side
         has fewer pictures, as many as make up the same number of tokens."""
@@ -168,7 +176,7 @@ class Distiller:
             share = (min(self.config.source.sides) / side) ** 2
             count = max(2, round(self.config.probe_pictures * share))
             latents, prompts = self.draw(generated.PROBE, count, side)
-            errors = error_table(self.pipe, handle, latents, prompts, self.text_tokens)
+            errors = error_table(self.pipe, handle, latents, prompts, self.text_tokens, self.times)
             rows += [
                 {"scale": scale, "side": side, "n": count, "stage": stage, "error": values}
                 for scale, values in errors.items()
@@ -189,7 +197,7 @@ def distil(config: DistilConfig, pipe: Any | None = None) -> Iterator[Row]:
     main = run.accelerator.is_main_process
     log: list[Row] = meta["log"] if meta else []
     recent: list[Row] = meta["recent"] if meta else []
-    with attach(run.pipe, adapter=run.adapter) as handle:
+    with attach(run.transformer, adapter=run.adapter) as handle:
         if meta:
             run.step, run.seconds, start = meta["step"], meta["seconds"], meta["start"]
         else:
@@ -215,7 +223,7 @@ def distil(config: DistilConfig, pipe: Any | None = None) -> Iterator[Row]:
         if main:
             run.adapter.save_pretrained(config.out, dtype=torch.bfloat16)
             record = {
-                "timesteps": TIMESTEPS,
+                "timesteps": run.times,
                 "rows": start + run.table(handle, "trained"),
                 "seconds": run.seconds,
                 "n": config.probe_pictures,

@@ -10,6 +10,7 @@ learns on with the transformer. Some captions are left empty, for guidance with 
 from __future__ import annotations
 
 import copy
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,6 +22,7 @@ import yaml
 from diffusers import AutoencoderKLWan, WanPipeline
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ddit_eval.errors import DditError
 from ddit_eval.families.video import normalised, patchify
@@ -102,6 +104,12 @@ def lessons_of(clips: list[MovingScene], side: int, moments: list[float]) -> tup
     return labels, offsets
 
 
+def plain_attention(x: Tensor) -> AbstractContextManager[None]:
+    """On a CPU and at a few hundred tokens the backward of the fused attention costs a third of a training
+    step; as two products the step takes 1.3 times less."""
+    return nullcontext() if x.is_cuda else sdpa_kernel(SDPBackend.MATH)
+
+
 class Student(nn.Module):
     """Text encoder and transformer as one module that maps noise and captions to velocity."""
 
@@ -121,7 +129,8 @@ class Student(nn.Module):
         try:
             # As in WanPipeline, the text is zero where the prompt has ended.
             told = text * mask[..., None]
-            v = self.transformer(x, t * 1000, told, return_dict=False)[0]
+            with plain_attention(x):
+                v = self.transformer(x, t * 1000, told, return_dict=False)[0]
         finally:
             handle.remove()
         labels, offsets = self.labels(held[0]).float().split((sum(GROUPS), 2), -1)
@@ -173,7 +182,8 @@ class Trainer(Loop[Student]):
         x = torch.from_numpy(pictures).transpose(1, 2).to(self.accelerator.device) * 2 - 1
         z = normalised(self.vae, self.vae.encode(x).latent_dist.mode())
         captions = ["" if words.random() < stage.drop else caption_clip(c, words) for c in clips]
-        moments = [frame / (FRAMES - 1) for frame in latent_frames(frames)]
+        factor = self.vae.config.scale_factor_temporal
+        moments = [frame / (FRAMES - 1) for frame in latent_frames(frames, factor)]
         labels, offsets = lessons_of(clips, stage.side // TOKEN_SIDE, moments)
         return Batch(z, captions, labels.to(z.device), offsets.to(z.device), clips)
 

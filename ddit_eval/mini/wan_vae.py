@@ -1,4 +1,4 @@
-"""The small video VAE of mini-wan: 9 frames of 64 x 64 pixels to 3 x 16 x 16 latents of 4 channels.
+"""The small video VAE of mini-wan: 9 frames of 64 x 64 pixels to 5 x 16 x 16 latents of 12 channels.
 
 torchrun --nproc-per-node 2 -m ddit_eval.mini.wan_vae --out OUT
 """
@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 import typer
 from diffusers import AutoencoderKLWan
+from diffusers.models.autoencoders.autoencoder_kl_wan import unpatchify
 from torch import Tensor
 
 from ddit_eval.files import write_json
@@ -40,7 +41,8 @@ def decode_raw(vae: Any, latents: Tensor) -> Tensor:
         vae.decode(latents)
     finally:
         hook.remove()
-    return torch.cat(held, 2)
+    raw, patch = torch.cat(held, 2), vae.config.patch_size
+    return unpatchify(raw, patch) if patch else raw
 
 
 @torch.no_grad()
