@@ -13,6 +13,7 @@ from ddit_eval.models import locate, text_tokens
 
 if TYPE_CHECKING:
     from ddit_eval.config import Experiment
+    from ddit_eval.patching.layout import Grid
 
 
 def flop_table(
@@ -25,18 +26,24 @@ def flop_table(
     import diffusers
     import torch
 
-    from ddit_eval.families import family_of
     from ddit_eval.patching.adapter import Adapter
 
     settings = _settings(model, "transformer")
-    space, time = _vae_factors(_settings(model, "vae"))
     with torch.device("meta"):
         transformer = getattr(diffusers, settings["_class_name"]).from_config(settings)
-    side = space * family_of(transformer).patch
-    grid = ((frames - 1) // time + 1, height // side, width // side)
+    grid = grid_of(model, height, width, frames)
     loaded = Adapter.from_pretrained(adapter) if adapter else None
     scales = loaded.scales if loaded else ()
     return flops.by_scale(transformer, grid, text_tokens(model), scales, loaded)
+
+
+def grid_of(model: str | Path, height: int, width: int, frames: int = 1) -> Grid:
+    """Base tokens of a sample of so many pixels: frames, height, width."""
+    from ddit_eval.families import family_named
+
+    space, time = _vae_factors(_settings(model, "vae"))
+    side = space * family_named(_settings(model, "transformer")["_class_name"]).patch
+    return (frames - 1) // time + 1, height // side, width // side
 
 
 def calls_a_step(experiment: Experiment) -> int:

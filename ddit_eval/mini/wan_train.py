@@ -149,6 +149,13 @@ class Trainer(Loop[Student]):
             module.to(self.accelerator.device)
         self.shape_ids = shape_ids(self.pipe.tokenizer).to(self.accelerator.device)
 
+    def compile(self) -> None:
+        """Compile the student's blocks; not the one whose output is hooked, which would be compiled anew at
+        every step."""
+        for number, block in enumerate(self.student.transformer.blocks):
+            if number != MIDDLE:
+                block.compile()
+
     def teach(self) -> None:
         """The grammar before the first clip, for a fresh run; every process learns the same."""
         if not self.plan.captions:
@@ -239,10 +246,15 @@ def main(
     begin: Annotated[
         Path | None, typer.Option(help="Pipeline whose weights a fresh run begins with.")
     ] = None,
+    compiled: Annotated[
+        bool, typer.Option(help="Compile the blocks: 1.4 times as fast; a CPU needs a C++ compiler.")
+    ] = False,
 ) -> None:
     """Train mini-wan; a second call goes on where the first was stopped."""
     out.mkdir(parents=True, exist_ok=True)
     trainer = Trainer(load_plan(plan), vae, out)
+    if compiled:
+        trainer.compile()
     if not trainer.resume():
         if begin:
             trainer.begin(begin)

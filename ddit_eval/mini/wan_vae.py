@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,6 +33,14 @@ def clips(seed: int, start: int, count: int, side: int, frames: int = FRAMES) ->
     return torch.from_numpy(drawn).transpose(1, 2) * 2 - 1
 
 
+def covered(seed: int, start: int, count: int, side: int, frames: int = FRAMES) -> Tensor:
+    """Where the things of `clips` are, (count, 1, frames, side, side), 0 or 1."""
+    scenes = sample_moving_scenes(seed, start, count)
+    bare = [replace(s, scene=replace(s.scene, things=()), motions=()) for s in scenes]
+    differs = (render_clip(scenes, side, frames) != render_clip(bare, side, frames)).any(2, keepdims=True)
+    return torch.from_numpy(differs).transpose(1, 2).float()
+
+
 def decode_raw(vae: Any, latents: Tensor) -> Tensor:
     """`vae.decode` before its clamp to [-1, 1], which would stop the gradient of what lies outside."""
     held: list[Tensor] = []
@@ -54,12 +62,13 @@ def measure(vae: Any, count: int = 64, batch: int = 8) -> tuple[float, Tensor]:
     return psnr(y, x), z
 
 
-def step_loss(vae: Any, x: Tensor) -> tuple[Tensor, Tensor]:
-    """The loss of clips (B, 3, F, H, W), and their reconstructions."""
+def step_loss(vae: Any, x: Tensor, weight: Tensor | float = 1.0) -> tuple[Tensor, Tensor]:
+    """The loss of clips (B, 3, F, H, W), its pixels weighted (B, 1, F, H, W), and their reconstructions."""
     dist = vae.encode(x).latent_dist
     y = decode_raw(vae, dist.sample())
     kl = 0.5 * (dist.mean.square() + dist.var - 1 - dist.logvar).mean()
-    return F.mse_loss(y, x) + 0.25 * F.l1_loss(y, x) + KL_WEIGHT * kl, y
+    error = (y - x).abs()
+    return (weight * (error.square() + 0.25 * error)).mean() + KL_WEIGHT * kl, y
 
 
 @dataclass(frozen=True)
@@ -71,6 +80,7 @@ class Stage:
     lr: float
     crop: int
     decay: float
+    object_weight: float = 1.0  # of the pixels that things cover, beside the background's 1
 
 
 @dataclass(frozen=True)
@@ -86,9 +96,12 @@ class Trainer(Loop[Any]):
     def losses(self, stage: Stage, first: int) -> tuple[Tensor, Tensor]:
         share = stage.batch // self.processes
         i, j = torch.randint(0, SIDE - stage.crop + 1, (2,)).tolist()
-        x = clips(self.plan.seed, first + self.rank * share, share, SIDE)
-        x = x[..., i : i + stage.crop, j : j + stage.crop].to(self.accelerator.device)
-        loss, y = step_loss(self.student, x)
+        drawn = (self.plan.seed, first + self.rank * share, share, SIDE)
+        x, things = (
+            part(*drawn)[..., i : i + stage.crop, j : j + stage.crop].to(self.accelerator.device)
+            for part in (clips, covered)
+        )
+        loss, y = step_loss(self.student, x, 1 + (stage.object_weight - 1) * things)
         return loss, F.mse_loss(y.detach(), x)
 
     def validate(self, stage: Stage) -> dict[str, float]:
@@ -116,6 +129,8 @@ def main(
     lr: float = 2e-3,
     crop: Annotated[int, typer.Option(help="Side of the square cut out of each clip, in pixels.")] = 32,
     decay: Annotated[float, typer.Option(help="Share over which the rate falls to zero.")] = 0.7,
+    object_weight: Annotated[float, typer.Option(help="Of pixels that things cover.")] = 4.0,
+    seed: Annotated[int, typer.Option(help="Of the sequence of clips.")] = 0,
     begin: Annotated[Path | None, typer.Option(help="VAE whose weights a fresh run begins with.")] = None,
 ) -> None:
     """Train the VAE on clips of the captioned world and save it as a diffusers component.
@@ -127,7 +142,7 @@ def main(
     vae = build_wan_vae()
     if begin:
         vae.load_state_dict(AutoencoderKLWan.from_pretrained(begin, torch_dtype=torch.float32).state_dict())
-    trainer = Trainer(Plan([Stage(clips_total, batch, lr, crop, decay)]), out, vae)
+    trainer = Trainer(Plan([Stage(clips_total, batch, lr, crop, decay, object_weight)], seed=seed), out, vae)
     for module in (trainer.student, trainer.average):
         module.to(trainer.accelerator.device)
     trainer.resume()
