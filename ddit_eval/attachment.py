@@ -6,15 +6,17 @@ transformers carries the decision out. At scale 1 everything runs as diffusers w
 
 from __future__ import annotations
 
+import string
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ddit_eval.binding import Binding
 from ddit_eval.errors import DditError
@@ -22,10 +24,13 @@ from ddit_eval.families import Call, family_of
 from ddit_eval.patching.adapter import Adapter
 from ddit_eval.patching.layout import Layout
 from ddit_eval.patching.storage import find_parts
-from ddit_eval.policies import Base, Policy, StepView, choices
-from ddit_eval.schedule import Differences, signals
+from ddit_eval.policies import Base, Policy, Region, StepView, choices
+from ddit_eval.regions import local_variance, sizes
+from ddit_eval.schedule import Differences, percentile, signals
 from ddit_eval.steps import Mailbox, StepClock
 from ddit_eval.trace import StepTrace
+
+DIGITS = string.digits + string.ascii_lowercase
 
 
 def attach(
@@ -209,12 +214,20 @@ class Handle:
 
     def _decide(self, binding: Binding, call: Call) -> Layout | None:
         """Measure, ask the policy, and note the step. None: the base path, with no grid known."""
-        index, policy, base_tokens = len(self._trace), self.policy, call.latents.shape[1]
+        index, base_tokens = len(self._trace), call.latents.shape[1]
         timestep = self._timestep(binding, index, call)
-        values = self._measure(binding, call, index, timestep)
-        view = StepView(index, max(self._total, index + 1), values, self._trace, self.seed)
-        scale = policy.decide(view)
-        layout = None if scale == 1 else binding.tile(call, scale)
+        difference = self._difference(binding, call, index, timestep)
+        view = StepView(index, max(self._total, index + 1), None, self._trace, self.seed)
+        values: dict[int, float] | None
+        if isinstance(self.policy, Region) and difference is not None:
+            values, layout = self._regions(self.policy, binding, call, difference, view)
+        else:
+            values = None if difference is None else self._signals(binding, call, difference)
+            scale = self.policy.decide(replace(view, signals=values))
+            layout = None if scale == 1 else binding.tile(call, scale)
+        if values and not all(abs(v) < float("inf") for v in values.values()):
+            raise _not_finite(index, timestep)
+        several = layout is not None and isinstance(self.policy, Region)
         self._trace.append(
             StepTrace(
                 index=index,
@@ -223,11 +236,14 @@ class Handle:
                 signals=values,
                 tokens=base_tokens if layout is None else layout.tokens,
                 base_tokens=base_tokens,
+                counts={g.scale: len(g.indices) for g in layout.groups} if layout and several else None,
+                sizes=_digits(layout) if layout and several else None,
             )
         )
         return layout
 
-    def _measure(self, binding: Binding, call: Call, index: int, timestep: float) -> dict[int, float] | None:
+    def _difference(self, binding: Binding, call: Call, index: int, timestep: float) -> Tensor | None:
+        """The difference that the policy looks at; None where it looks at none, or not yet."""
         policy, latents = self.policy, call.latents
         if not policy.order:
             # Looking would cost a synchronisation on other devices.
@@ -236,16 +252,34 @@ class Handle:
             return None
         if self._differences is None or self._differences.order != policy.order:
             self._differences = Differences(policy.order)
-        difference = self._differences.push(binding.generated(call).detach())
-        if difference is None:
-            return None
-        # One tensor, one synchronisation. Over a batch the largest signal counts: the finest scale wins.
-        grid = binding.generated_grid(call)
+        return self._differences.push(binding.generated(call).detach())
+
+    def _signals(self, binding: Binding, call: Call, difference: Tensor) -> dict[int, float]:
+        """One value a scale. One tensor, one synchronisation; over a batch the largest counts: the finest
+        scale wins."""
+        policy, grid = self.policy, binding.generated_grid(call)
         times = binding.adapter.config.time if binding.adapter else {}
         values = signals(difference, grid, policy.scales, policy.rho, times).amax(0).tolist()
-        if not all(abs(v) < float("inf") for v in values):
-            raise _not_finite(index, timestep)
         return dict(zip(policy.scales, values, strict=True))
+
+    def _regions(
+        self, policy: Region, binding: Binding, call: Call, difference: Tensor, view: StepView
+    ) -> tuple[dict[int, float], Layout | None]:
+        """The median of the signal's map, for the trace, and the tiling; one synchronisation, for the map."""
+        variance = local_variance(difference, binding.generated_grid(call), policy.window).amax(0).cpu()
+        values = dict.fromkeys(policy.scales, float(percentile(variance.flatten(), policy.rho)))
+        if not torch.isfinite(variance).all():
+            return dict.fromkeys(policy.scales, float("nan")), None
+        before = None
+        if policy.hysteresis > 1 and view.past and view.past[-1].sizes is not None and self._layout:
+            before = sizes(self._layout)[call.given :]
+        allowed = policy.allowed(view, variance, before)
+        layout = (
+            binding.tile(call, policy.decide(view))
+            if allowed is None
+            else binding.tile_map(call, allowed, policy.scales)
+        )
+        return values, None if layout.is_base else layout
 
     def _timestep(self, binding: Binding, index: int, call: Call) -> float:
         if self._clock.position is not None and index < len(self._timesteps):
@@ -337,6 +371,11 @@ class _Timer:
             end.synchronize()
             trace[index].seconds = start.elapsed_time(end) / 1000
         self._pending = {}
+
+
+def _digits(layout: Layout) -> str:
+    """The scale over each base token, a digit each."""
+    return "".join(DIGITS[scale] for scale in sizes(layout).flatten().tolist())
 
 
 def _not_finite(index: int, timestep: float) -> DditError:

@@ -7,7 +7,7 @@ layout is active, no hook touches a tensor.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,6 +18,7 @@ from ddit_eval.families import Call, family_of
 from ddit_eval.families.family import plain
 from ddit_eval.patching.adapter import Adapter
 from ddit_eval.patching.layout import Grid, Layout, uniform
+from ddit_eval.regions import tile
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,11 @@ class Binding:
     def tile(self, call: Call, scale: int) -> Layout:
         grid = self.grid(call)
         return self.adapter.tile(grid, scale, call.given) if self.adapter else uniform(grid, scale)
+
+    def tile_map(self, call: Call, allowed: Tensor, scales: Sequence[int]) -> Layout:
+        """The tiling of a map (F, H, W) of the coarsest scale that each generated base token allows."""
+        times = self.adapter.config.times if self.adapter else ()
+        return tile(allowed, scales, times, call.given)
 
     def generated(self, call: Call) -> Tensor:
         """(B, n, C_out) the base tokens that the run generates: no conditioning channels, no given frames."""

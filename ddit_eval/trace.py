@@ -11,6 +11,7 @@ class StepTrace:
     """One denoising step of one pipeline call.
 
     `signals` holds the scheduler's value per candidate scale (None where no signal was measured).
+    A step of several patch sizes has the coarsest as its `scale`, and says the rest in `counts` and `sizes`.
     `seconds` runs from the step's first transformer call to the end of its last one, the decision included.
     """
 
@@ -21,10 +22,12 @@ class StepTrace:
     tokens: int  # image tokens that the transformer ran
     base_tokens: int  # image tokens of the undivided base grid
     seconds: float = 0.0
+    counts: dict[int, int] | None = None  # tokens by scale
+    sizes: str | None = None  # the scale over each base token, a digit (base 36) each, row by row
 
     def to_json(self) -> dict[str, Any]:
         signals = None if self.signals is None else {str(k): v for k, v in sorted(self.signals.items())}
-        return {
+        plain: dict[str, Any] = {
             "index": self.index,
             "timestep": self.timestep,
             "scale": self.scale,
@@ -33,10 +36,13 @@ class StepTrace:
             "base_tokens": self.base_tokens,
             "seconds": self.seconds,
         }
+        if self.counts is None:
+            return plain
+        return plain | {"counts": {str(k): v for k, v in sorted(self.counts.items())}, "sizes": self.sizes}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> StepTrace:
-        signals = data["signals"]
+        signals, counts = data["signals"], data.get("counts")
         return cls(
             index=int(data["index"]),
             timestep=float(data["timestep"]),
@@ -45,4 +51,6 @@ class StepTrace:
             tokens=int(data["tokens"]),
             base_tokens=int(data["base_tokens"]),
             seconds=float(data["seconds"]),
+            counts=None if counts is None else {int(k): int(v) for k, v in counts.items()},
+            sizes=data.get("sizes"),
         )

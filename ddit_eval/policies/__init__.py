@@ -15,17 +15,18 @@ from ddit_eval.errors import DditError
 from ddit_eval.policies.base import StepView, explain
 from ddit_eval.policies.budget import Budget
 from ddit_eval.policies.calibrated import Calibrated
+from ddit_eval.policies.region import Region
 from ddit_eval.policies.static import Base, CoarseFirst, Explicit, FineFirst, Fixed, Random
 from ddit_eval.policies.threshold import Threshold
 from ddit_eval.trace import StepTrace
 
 __all__ = [
     "AnyPolicy", "Base", "Budget", "Calibrated", "CoarseFirst", "Explicit", "FineFirst", "Fixed", "Policy",
-    "Random", "StepView", "Threshold", "choices", "parse_policy", "verdict",
+    "Random", "Region", "StepView", "Threshold", "choices", "parse_policy", "verdict",
 ]  # fmt: skip
 
 Policy: TypeAlias = (
-    Base | Fixed | CoarseFirst | FineFirst | Explicit | Random | Threshold | Budget | Calibrated
+    Base | Fixed | CoarseFirst | FineFirst | Explicit | Random | Threshold | Budget | Calibrated | Region
 )
 AnyPolicy: TypeAlias = Annotated[Policy, Field(discriminator="kind")]
 _ADAPTER: TypeAdapter[Policy] = TypeAdapter(AnyPolicy)
@@ -46,6 +47,10 @@ def choices(policy: Policy) -> frozenset[int]:
 
 def verdict(policy: Policy, traces: Sequence[Sequence[StepTrace]]) -> str | None:
     """A sentence where a threshold or a calibration never or always fired over whole runs; else None."""
+    if isinstance(policy, Region) and policy.budget is None:
+        # A step of several sizes is counted as its coarsest; what the last steps must be is no choice.
+        measured = [p for trace in traces for p in trace[: len(trace) - policy.final_fine] if p.signals]
+        return _fired(f"tau = {policy.tau:g}", measured, "measured ") if measured else None
     if isinstance(policy, Calibrated):
         return _fired(policy.knob, [p for trace in traces for p in trace])
     if not isinstance(policy, Threshold):
@@ -68,6 +73,6 @@ def _fired(knob: str, steps: Sequence[StepTrace], which: str = "") -> str | None
     seen = f" (signals between {min(values):.3g} and {max(values):.3g})" if values else ""
     if all(p.scale == 1 for p in steps):
         return f"{knob} never fired{seen}: every {which}step ran fine"
-    if all(p.scale > 1 for p in steps):
+    if all(p.scale > 1 and (not p.counts or 1 not in p.counts) for p in steps):
         return f"{knob} always fired{seen}: every {which}step ran coarse"
     return None
