@@ -374,8 +374,9 @@ class _Timer:
 
 
 def _digits(layout: Layout) -> str:
-    """The scale over each base token, a digit each."""
-    return "".join(DIGITS[scale] for scale in sizes(layout).flatten().tolist())
+    """The scale over each base token, a digit each, rows parted by / and frames by |."""
+    frames = sizes(layout).tolist()
+    return "|".join("/".join("".join(DIGITS[scale] for scale in row) for row in frame) for frame in frames)
 
 
 def _not_finite(index: int, timestep: float) -> DditError:

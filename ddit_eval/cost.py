@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,33 @@ def flop_table(
 
     height, width: pixels. Raises `DditError` where the model or the adapter is not here.
     """
+    transformer, loaded = _counted(str(model), str(adapter) if adapter else None)
+    grid = grid_of(model, height, width, frames)
+    return flops.by_scale(transformer, grid, text_tokens(model), loaded.scales if loaded else (), loaded)
+
+
+def flops_of_counts(
+    model: str | Path, adapter: str | Path | None, size: Sequence[int], counts: Mapping[int, int]
+) -> int:
+    """FLOPs of one transformer call on one sample that has so many patches of each scale.
+
+    size: height, width in pixels, and of a clip its frames.
+    """
+    import torch
+
+    from ddit_eval.patching.layout import Group, Layout
+
+    transformer, loaded = _counted(str(model), str(adapter) if adapter else None)
+    cells = {s: loaded.branch(s).cells if loaded and s > 1 else s**2 for s in counts}
+    # Costs depend on how many patches there are, not on where.
+    groups = tuple(Group(s, torch.zeros(n, cells[s], dtype=torch.int64)) for s, n in sorted(counts.items()))
+    layout = Layout(grid_of(model, *size), groups)
+    return flops.forward(transformer, layout, text_tokens(model), loaded)
+
+
+@lru_cache(maxsize=4)
+def _counted(model: str, adapter: str | None) -> tuple[Any, Any]:
+    """The transformer without weights, and its adapter."""
     import diffusers
     import torch
 
@@ -31,10 +59,7 @@ def flop_table(
     settings = _settings(model, "transformer")
     with torch.device("meta"):
         transformer = getattr(diffusers, settings["_class_name"]).from_config(settings)
-    grid = grid_of(model, height, width, frames)
-    loaded = Adapter.from_pretrained(adapter) if adapter else None
-    scales = loaded.scales if loaded else ()
-    return flops.by_scale(transformer, grid, text_tokens(model), scales, loaded)
+    return transformer, Adapter.from_pretrained(adapter) if adapter else None
 
 
 def grid_of(model: str | Path, height: int, width: int, frames: int = 1) -> Grid:
@@ -75,5 +100,8 @@ def tokens_of(trace: Sequence[Mapping[str, Any]]) -> int:
 
 
 def flops_of(trace: Sequence[Mapping[str, Any]], table: Mapping[int, int], calls: int = 1) -> int:
-    """FLOPs of denoising over all steps of a trace in JSON form; `calls` of the transformer a step."""
-    return flops.of_run((step["scale"] for step in trace), table, calls)
+    """FLOPs of denoising over all steps of a trace in JSON form; `calls` of the transformer a step.
+
+    A step of several patch sizes brings its own `flops` of a call.
+    """
+    return calls * sum(step.get("flops", table[step["scale"]]) for step in trace)

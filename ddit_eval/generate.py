@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ddit_eval.config import Experiment, Method
-from ddit_eval.cost import flop_table
+from ddit_eval.cost import flop_table, flops_of_counts
 from ddit_eval.errors import DditError
 from ddit_eval.files import check_writable, read_json, write_json
 from ddit_eval.models import fingerprint, known, load_pipeline, locate, text_tokens
@@ -110,9 +110,16 @@ class Generator:
                 f"frames: {first.frames} cannot be made by this model, it gave {frames}; ask for {frames}"
             )
         levels = (pictures * 255).round().astype("uint8")
-        return [[Image.fromarray(frame) for frame in clip] for clip in levels], [
-            step.to_json() for step in self.handle.trace
-        ]
+        trace = [self._counted(step.to_json(), first) for step in self.handle.trace]
+        return [[Image.fromarray(frame) for frame in clip] for clip in levels], trace
+
+    def _counted(self, step: dict[str, Any], job: Job) -> dict[str, Any]:
+        """A step of several patch sizes with the FLOPs of a transformer call: no table by scale has them."""
+        if "counts" not in step:
+            return step
+        counts = {int(scale): n for scale, n in step["counts"].items()}
+        size = (job.height, job.width, job.frames)
+        return step | {"flops": flops_of_counts(job.weights.model, job.weights.adapter, size, counts)}
 
 
 def alone(policy: Any) -> bool:

@@ -58,6 +58,8 @@ class Bench:
                     seconds |= self.watch.whole(self.call(method, group, seed))
             if not compiled:
                 for step in trace:
+                    if step.counts and set(step.counts) != {step.scale}:
+                        continue  # several sizes: no step of one scale
                     self.steps.setdefault(step.scale, []).append(step.seconds)
             return seconds
 

@@ -23,7 +23,7 @@ class StepTrace:
     base_tokens: int  # image tokens of the undivided base grid
     seconds: float = 0.0
     counts: dict[int, int] | None = None  # tokens by scale
-    sizes: str | None = None  # the scale over each base token, a digit (base 36) each, row by row
+    sizes: str | None = None  # scale over each base token: digits (base 36), rows parted by /, frames by |
 
     def to_json(self) -> dict[str, Any]:
         signals = None if self.signals is None else {str(k): v for k, v in sorted(self.signals.items())}

@@ -7,10 +7,13 @@ import torch
 
 from ddit_eval import flops
 from ddit_eval.attachment import attach
+from ddit_eval.cost import flop_table, flops_of, flops_of_counts
 from ddit_eval.errors import DditError
+from ddit_eval.models import load_pipeline
 from ddit_eval.patching.adapter import Adapter
 from ddit_eval.patching.layout import uniform
 from ddit_eval.policies import Fixed
+from ddit_eval.regions import tile
 from tests.tiny import CALL, tiny_flux, tiny_transformer
 
 TEXT = 8
@@ -57,6 +60,35 @@ def test_formula_equals_what_torch_counts_with_an_adapter(detail: Any, height: i
     handle.detach()
     table = {scale: flops.forward(pipe.transformer, layout, TEXT, adapter)}
     assert flops.of_run([scale, scale], table) == seen
+
+
+@pytest.mark.parametrize("detail", ["none", "conv"])
+def test_formula_equals_what_torch_counts_where_sizes_are_mixed(detail: Any) -> None:
+    pipe = tiny_flux()
+    adapter = Adapter.from_base(pipe, scales=(2, 4), rank=4, detail=detail).eval()
+    allowed = torch.full((1, 8, 8), 4)
+    allowed[0, :3, :3] = 1
+    allowed[0, 4:, :4] = 2
+    layout = tile(allowed, (2, 4))
+    assert {g.scale for g in layout.groups} == {1, 2, 4}
+    with attach(pipe, adapter=adapter) as handle, handle.forced(layout):
+        seen = flops.counted(lambda: call(pipe.transformer, (1, 8, 8)))
+    assert flops.forward(pipe.transformer, layout, TEXT, adapter) == seen
+
+
+def test_the_cost_of_several_sizes_needs_their_numbers_alone() -> None:
+    allowed = torch.full((1, 16, 16), 4)
+    allowed[0, 2:9, 5:9] = 1
+    layout = tile(allowed, (2, 4))
+    counts = {g.scale: len(g.indices) for g in layout.groups}
+    found = flops_of_counts("mini-flux", "mini-flux", (64, 64), counts)
+    pipe = load_pipeline("mini-flux")
+    adapter = Adapter.from_pretrained("mini-flux")
+    assert found == flops.forward(pipe.transformer, layout, 32, adapter)
+    table = flop_table("mini-flux", "mini-flux", 64, 64)
+    assert flops_of_counts("mini-flux", "mini-flux", (64, 64), {2: 64}) == table[2]
+    trace = [{"scale": 4, "flops": found}, {"scale": 1}]
+    assert flops_of(trace, table, calls=2) == 2 * (found + table[1])
 
 
 def test_coarser_is_cheaper_and_the_parts_add_up() -> None:

@@ -224,3 +224,28 @@ def test_timing_has_a_row_a_method_and_the_null_row(tiny: Any, tmp_path: Path) -
     assert sum(row["n"] for row in content["scales"]) == steps + null  # and none of the warm-up
     assert content["machine"]["cores"] >= 1
     assert json.loads((tmp_path / "timing.json").read_text()) == content
+
+
+def test_regions_are_run_measured_timed_and_drawn(tiny: Any, tmp_path: Path) -> None:
+    from ddit_eval.report import Part, build_all
+    from ddit_eval.time_methods import time_experiment
+
+    policy = {"kind": "region", "budget": 0.5, "order": 1}
+    experiment = tiny.experiment(methods=[{"name": "base"}, {"name": "region", "policy": policy}])
+    runs, results = tmp_path / "runs" / "tiny", tmp_path / "results"
+    generate(experiment, runs)
+    trace = records_of(experiment, runs)["region"][0]["trace"]
+    assert "flops" not in trace[0]
+    assert set(trace[-1]["counts"]) == {"1", "2", "4"}
+    quality = evaluate(experiment, runs, results / "tiny")
+    row = quality["rows"][1]
+    tokens = [step["tokens"] for step in trace]
+    assert row["token_ratio"] == pytest.approx(tokens[0] * len(tokens) / sum(tokens))
+    table = json.loads((runs / "index.json").read_text())["flops"]
+    spent = [step["flops"] if "flops" in step else table[str(step["scale"])] for step in trace]
+    assert len(set(spent)) == 2
+    assert row["flop_ratio"] == pytest.approx(table["1"] * len(trace) / sum(spent))
+    content = time_experiment(experiment, results / "tiny" / "timing.json")
+    assert [scale["scale"] for scale in content["scales"]] == [1]  # steps of several sizes are of no scale
+    build_all(results, [Part("tiny", runs, None)], None)
+    assert (results / "tiny" / "figures" / "regions-region.png").stat().st_size > 10_000

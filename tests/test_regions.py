@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from ddit_eval import Adapter, attach
 from ddit_eval.distil.inputs import flux_inputs
 from ddit_eval.errors import DditError
+from ddit_eval.figures.regions import parse_sizes, patches_of
 from ddit_eval.patching.layout import Group, Layout, uniform
 from ddit_eval.policies import Base, Explicit, Region, verdict
 from ddit_eval.regions import local_variance, scale_map, sizes, spend, tile
@@ -220,8 +221,11 @@ def test_a_budget_mixes_sizes_in_one_step_with_the_same_tokens_in_each(run: Any)
     assert 0.25 * base < between[0].tokens <= 0.4 * base
     for step in between:
         assert sum(step.counts.values()) == step.tokens
-        assert len(step.sizes) == base
-        assert {int(s) for s in step.sizes} == set(step.counts) == {1, 2, 4}
+        drawn = parse_sizes(step.sizes)
+        assert drawn.size == base
+        assert set(drawn.flatten().tolist()) == set(step.counts) == {1, 2, 4}
+        found = [patches_of(frame) for frame in drawn]
+        assert {s: sum(len(f.get(s, ())) for f in found) for s in (1, 2, 4)} == step.counts
         again = StepTrace.from_json(json.loads(json.dumps(step.to_json())))
         assert again == step
     assert "counts" not in trace[0].to_json()

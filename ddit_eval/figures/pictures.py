@@ -49,7 +49,7 @@ def picture_grid(
             )
             axes.set_axis_off()
             if picture is not None:
-                pixels = _pixels(picture)
+                pixels = pixels_of(picture)
                 small = max(pixels.shape[:2]) <= 256
                 axes.imshow(pixels, interpolation="nearest" if small else "antialiased")
         if rows:
@@ -80,7 +80,7 @@ def _lines(name: str, cell: float) -> int:
     return len(_wrap(name, cell))
 
 
-def _pixels(picture: Any) -> np.ndarray:
+def pixels_of(picture: Any) -> np.ndarray:
     if isinstance(picture, str | Path):
         from PIL import Image
 

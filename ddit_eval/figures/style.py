@@ -32,6 +32,7 @@ FAMILIES: dict[str, tuple[str, str]] = {
     "DDiT": (BLUE, "o"),
     "budget": (GREEN, "D"),
     "calibrated": (YELLOW, "v"),
+    "region": (ORANGE, "h"),
     "other": (FAINT, "P"),
 }
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 from matplotlib.figure import Figure
+from PIL import Image
 
 from ddit_eval import figures
 from ddit_eval.figures.oracle import oracle_figure
@@ -17,6 +19,8 @@ from ddit_eval.report.wording import label, show
 from ddit_eval.stats import Interval
 
 GRID_ROWS = 4
+REGION_STEPS = 5
+TRACED = ("DDiT", "budget", "calibrated", "region")
 
 
 def write_figures(results: Results, folder: Path, records: dict[str, list[Json]]) -> dict[str, str]:
@@ -52,8 +56,10 @@ def _all(results: Results, records: dict[str, list[Json]]) -> Iterator[tuple[str
     if results.study and (figure := study(results.study, results.oracle)):
         yield "study", f"Pareto front of the study {results.study['study']}", figure
     for row in results.rows:
-        if results.family(row) in ("DDiT", "budget", "calibrated") and row["method"] in results.traces:
+        if results.family(row) in TRACED and row["method"] in results.traces:
             yield from trace_figures(row, results.traces[row["method"]])
+        if figure := region_figure(records.get(row["method"], ()), row["method"]):
+            yield f"regions-{row['method']}", f"Patch sizes of {row['method']}, by region", figure
     if scales := (results.timing or {}).get("scales"):
         bars = [figures.Bar(*(row[k] for k in ("scale", "p50", "p95", "bound", "limit"))) for row in scales]
         yield (
@@ -122,6 +128,28 @@ def trace_figures(row: Json, trace: Json) -> Iterator[tuple[str, str, Figure]]:
         yield f"signal-{method}", f"Signal of {method} at candidate scale {scale}", signal
 
 
+def region_figure(records: Sequence[Json], method: str) -> Figure | None:
+    """The tilings of some steps of the first prompts over their pictures (of a clip: its middle frame);
+    None where every step has one size."""
+    shown = [r for r in records if r["image"].exists() and any("sizes" in s for s in r["trace"])][:GRID_ROWS]
+    mixed = [[s for s in r["trace"] if "sizes" in s] for r in shown]
+    fewest = min(map(len, mixed), default=0)
+    if not fewest:
+        return None
+    pictures, maps = [], []
+    for record, steps in zip(shown, mixed, strict=True):
+        picked = [steps[round(i)] for i in np.linspace(0, len(steps) - 1, min(fewest, REGION_STEPS))]
+        sizes = [figures.parse_sizes(step["sizes"]) for step in picked]
+        middle = len(sizes[0]) // 2
+        with Image.open(record["image"]) as film:
+            frames = getattr(film, "n_frames", 1)
+            film.seek(round(middle / max(1, len(sizes[0]) - 1) * (frames - 1)))
+            pictures.append(np.asarray(film.convert("RGB")))
+        share = [f"step {s['index']}, {s['tokens'] / s['base_tokens']:.0%} of tokens" for s in picked]
+        maps.append([(text, one[middle]) for text, one in zip(share, sizes, strict=True)])
+    return figures.region_maps(pictures, maps, rows=[r["prompt"] for r in shown], title=method)
+
+
 def study(data: Json, oracle: Json | None = None) -> Figure | None:
     """The Pareto front, its points on held-out prompts, and the oracle's where both measure the same (FLOPs
     and PSNR); None where no trial finished."""
@@ -165,7 +193,7 @@ def _interval(data: Json) -> tuple[float, float, float]:
 
 def chosen(results: Results, most: int = 8) -> list[str]:
     """The methods worth a look side by side: the base, then of each family the rows that save most."""
-    families = ("fewer steps", "static coarse", "random", "budget", "calibrated", "DDiT")
+    families = ("fewer steps", "static coarse", "random", "budget", "calibrated", "region", "DDiT")
     rows = [r for r in results.rows if coarse_share(r) > 0 or results.family(r) == "fewer steps"]
     rows.sort(key=lambda row: -row["flop_ratio"])
     by_family = {f: [r for r in rows if results.family(r) == f] for f in families}

@@ -28,10 +28,11 @@ _FAMILY = {
     "threshold": "DDiT",
     "budget": "budget",
     "calibrated": "calibrated",
+    "region": "region",
 }
 # Which quality decides, in order of preference: one of fidelity to the base, one of prompt adherence.
 _FIDELITY = ("psnr", "lpips", "reader-lpips", "ssim")
-_ADHERENCE = ("object-accuracy", "adherence")
+_ADHERENCE = ("object-accuracy", "adherence", "object-frames")
 
 
 @dataclass(frozen=True)

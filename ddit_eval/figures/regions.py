@@ -1,0 +1,90 @@
+"""The patch sizes of single steps over the picture that came of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import PatchCollection
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch, Rectangle
+
+from ddit_eval.errors import DditError
+from ddit_eval.figures.pictures import pixels_of
+from ddit_eval.figures.style import PAGE, scale_colour, shorten, styled
+
+
+def parse_sizes(text: str) -> np.ndarray[Any, Any]:
+    """(F, H, W) scales from a trace's `sizes`: digits, rows parted by / and frames by |."""
+    return np.array([[[int(d, 36) for d in row] for row in frame.split("/")] for frame in text.split("|")])
+
+
+def patches_of(sizes: np.ndarray[Any, Any]) -> dict[int, list[tuple[int, int]]]:
+    """(row, column) of the first base token of every patch of one frame (H, W), by scale."""
+    found: dict[int, list[tuple[int, int]]] = {}
+    for scale in np.unique(sizes):
+        rows, columns = np.nonzero(sizes == scale)
+        firsts = {(r // scale * scale, c // scale * scale) for r, c in zip(rows, columns, strict=True)}
+        found[int(scale)] = sorted((int(r), int(c)) for r, c in firsts)
+    return found
+
+
+@styled
+def region_maps(
+    pictures: Sequence[Any],
+    maps: Sequence[Sequence[tuple[str, np.ndarray[Any, Any]]]],
+    *,
+    rows: Sequence[str],
+    title: str | None = None,
+    width: float = PAGE,
+) -> Figure:
+    """A row a prompt: its picture, then the tiling of some steps over it.
+
+    `pictures[r]`: a path or an array, `maps[r]`: (heading, sizes (H, W)) of as many steps in each row.
+    """
+    if not pictures or len({len(row) for row in maps}) != 1 or not maps[0]:
+        raise DditError("region_maps needs a picture and as many maps for each row")
+    across = 1 + len(maps[0])
+    cell = width / across
+    figure = Figure(figsize=(width, cell * len(pictures) + 0.2 * len(pictures) + 0.55))
+    panels = figure.subplots(len(pictures), across, squeeze=False)
+    tall = figure.get_figheight()
+    figure.subplots_adjust(
+        left=0.01, right=0.99, top=1 - 0.42 / tall, bottom=0.28 / tall, wspace=0.04, hspace=0.12
+    )
+    for panel, picture, row, name in zip(panels, pictures, maps, rows, strict=True):
+        image = pixels_of(picture)
+        _show(panel[0], image)
+        panel[0].set_title(shorten(name, 26), fontsize=6)
+        for axes, (heading, sizes) in zip(panel[1:], row, strict=True):
+            _show(axes, image)
+            _overlay(axes, sizes, image.shape[1] / sizes.shape[1])
+            axes.set_title(heading, fontsize=6)
+    scales = sorted({int(s) for row in maps for _, sizes in row for s in np.unique(sizes)})
+    figure.legend(
+        handles=[Patch(facecolor=(*to_rgba(scale_colour(s))[:3], 0.45), edgecolor="#555555") for s in scales],
+        labels=[f"scale {s} (base)" if s == 1 else f"scale {s}" for s in scales],
+        loc="lower center", ncols=len(scales),
+    )  # fmt: skip
+    if title:
+        figure.suptitle(title, y=1 - 0.04 / tall, va="top")
+    return figure
+
+
+def _show(axes: Axes, image: np.ndarray[Any, Any]) -> None:
+    axes.set_axis_off()
+    axes.imshow(image, interpolation="nearest" if max(image.shape[:2]) <= 256 else "antialiased")
+
+
+def _overlay(axes: Axes, sizes: np.ndarray[Any, Any], token: float) -> None:
+    """Patches as tinted squares; `token`: pixels a side of a base token."""
+    for scale, firsts in patches_of(sizes).items():
+        side = scale * token
+        squares = [Rectangle((c * token - 0.5, r * token - 0.5), side, side) for r, c in firsts]
+        tint = to_rgba(scale_colour(scale))
+        axes.add_collection(
+            PatchCollection(squares, facecolor=(*tint[:3], 0.35), edgecolor=(*tint[:3], 0.9), linewidth=0.35)
+        )
