@@ -114,6 +114,18 @@ def _shared_out(budget: int, cells: int, levels: Sequence[int]) -> list[int]:
     return [cells] + [0] * (len(levels) - 1)
 
 
+def random_map(grid: Grid, scales: Sequence[int], generator: torch.Generator | None = None) -> Tensor:
+    """A map to train on: smooth regions of random extent, every share of fine and coarse alike."""
+    frames, height, width = grid
+    coarse = torch.rand(1, 1, 2 + frames // 4, 4, 4, generator=generator)
+    field = F.interpolate(coarse, (frames, height, width), mode="trilinear", align_corners=True)[0, 0]
+    field = field + 0.1 * torch.rand(grid, generator=generator)
+    ranks = field.flatten().argsort().argsort().view(grid) / field.numel()
+    # The limits double from scale to scale, so that a tau of 1 / 2^n makes all coarse.
+    tau = float(torch.rand((), generator=generator)) + 1e-6
+    return scale_map(ranks, tau, scales)
+
+
 def tile(allowed: Tensor, scales: Sequence[int], times: Times = (), given: int = 0) -> Layout:
     """The tiling of a map, coarsest scale first: a cell of a scale's own grid is one patch where no coarser
     patch is and all of its base tokens allow the scale; what is left is fine.

@@ -21,6 +21,7 @@ from ddit_eval.distil.inputs import encode, inputs_for, sample_timesteps, shift_
 from ddit_eval.distil.measure import TIMESTEPS, error_table
 from ddit_eval.distil.run import Distiller, distil
 from ddit_eval.errors import DditError
+from ddit_eval.patching.layout import Layout
 from tests.tiny import tiny_flux
 from tests.tiny_hunyuan import tiny_hunyuan, tiny_hunyuan_15
 from tests.tiny_wan import LATENTS, tiny_wan, tiny_wan_transformer
@@ -152,6 +153,20 @@ def test_distilling_on_generated_clips_with_patches_in_time(tmp_path: Path):
     assert {(r["scale"], r["stage"], r["n"]) for r in errors["rows"]} == {
         (s, stage, 4) for s in (2, 4) for stage in ("start", "trained")
     }
+
+
+@pytest.mark.parametrize("time", [{}, {4: 2}])
+def test_a_step_may_teach_a_random_tiling_too(tmp_path: Path, time: dict[int, int]):
+    config = generated(tmp_path, mixed=True, time=time, source={"kind": "world"})
+    run = Distiller(config, tiny_wan())
+    latents, generator = torch.zeros(4, LATENTS, 3, 16, 16), torch.Generator().manual_seed(0)
+    taught = [run.layouts(latents, generator) for _ in range(12)]
+    assert all(list(t) == ["2p", "4p", "mixed"] for t in taught)
+    tokens = {t["mixed"].tokens for t in taught if isinstance(t["mixed"], Layout)}
+    assert len(tokens) > 6  # every step another one
+    assert max(tokens) > 0.6 * 192 > 0.3 * 192 > min(tokens)
+    rows = list(distil(config, tiny_wan()))
+    assert all(0 < row["error_mixed"] < 10 for row in rows)
 
 
 def test_the_world_moves_where_a_source_has_frames():

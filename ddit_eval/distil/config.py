@@ -61,6 +61,7 @@ class DistilConfig(BaseModel):
     out: Path  # for both, the parts' names inside one folder, which `attach` then takes
     scales: tuple[PositiveInt, ...] = (2, 4)
     time: dict[int, PositiveInt] = {}  # scale to the latent frames that its patches span, for video
+    mixed: bool = False  # each step also learns a random tiling of several sizes, for per-region policies
     rank: PositiveInt = 32
     attention: bool = False  # LoRA on the attention's layers too, which the paper does not have
     detail: DetailConfig = DetailConfig()

@@ -23,10 +23,13 @@ from ddit_eval.distil.data import pictures_of, world_prompts
 from ddit_eval.distil.inputs import encode, inputs_for, sample_timesteps, shift_of, span_of
 from ddit_eval.distil.measure import TIMESTEPS, error_table
 from ddit_eval.errors import DditError
+from ddit_eval.families import family_of
 from ddit_eval.files import write_json
 from ddit_eval.models import known, load_pipeline
 from ddit_eval.patching.adapter import Adapter
+from ddit_eval.patching.layout import Layout
 from ddit_eval.precision import fast_matmul
+from ddit_eval.regions import random_map, tile
 
 Row = dict[str, float]
 LOG_EVERY = 20  # steps that a row of the kept log averages
@@ -146,12 +149,12 @@ class Distiller:
             target = self.transformer(**kwargs)[0].float()
         row: Row = {}
         self.optimizer.zero_grad()
-        for scale in config.scales:
-            with handle.forced(scale):
+        for name, layout in self.layouts(latents, generator).items():
+            with handle.forced(layout):
                 student = self.transformer(**kwargs)[0].float()
             loss = (student - target).square().mean()
             self.accelerator.backward(loss)
-            row[f"error_{scale}p"] = float(loss.detach() / target.var())
+            row[f"error_{name}"] = float(loss.detach() / target.var())
         for parameter in self.adapter.parameters():
             if parameter.grad is not None:
                 parameter.grad = self.accelerator.reduce(parameter.grad, "mean")
@@ -161,6 +164,18 @@ class Distiller:
         self.optimizer.step()
         self.step += 1
         return row
+
+    def layouts(self, latents: Tensor, generator: torch.Generator) -> dict[str, int | Layout]:
+        """What one step teaches: every scale alone, and with `mixed` a random tiling too."""
+        config, patch = self.config, family_of(self.transformer).patch
+        taught: dict[str, int | Layout] = {f"{scale}p": scale for scale in config.scales}
+        if config.mixed:
+            frames = latents.shape[2] if latents.ndim == 5 else 1
+            grid = (frames, latents.shape[-2] // patch, latents.shape[-1] // patch)
+            allowed = random_map(grid, config.scales, generator)
+            layout = tile(allowed, config.scales, self.adapter.config.times)
+            taught["mixed"] = config.scales[0] if layout.is_base else layout  # the base has nothing to learn
+        return taught
 
     @property
     def times(self) -> tuple[float, ...]:
