@@ -67,6 +67,8 @@ def test_margins_are_those_of_a_metrics_own_scale() -> None:
     assert [margin(m) for m in ("psnr", "reader-lpips", "clip-world", "shape-accuracy", "ssim")] == [
         None, None, 1.0, 0.05, 0.05,
     ]  # fmt: skip
+    clips = ("object-frames", "subject_consistency-reader", "overall_consistency", "dynamic_degree-classical")
+    assert [margin(m) for m in clips] == [0.05, 0.01, 0.01, None]
 
 
 def test_the_first_line_says_how_much_faster_at_no_loss_and_what_beats_it() -> None:

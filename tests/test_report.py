@@ -320,6 +320,8 @@ def test_two_profiles_share_summary_and_readme_and_name_each_other(tmp_path: Pat
     assert [row["model"] for row in rows] == ["mini-flux"] * half + ["mini-wan"] * half
     assert "results/quick/report.md" in readme.read_text()
     assert "mini-wan, profile video" in readme.read_text()
+    counts = [part.count("\n| ") for part in readme.read_text().split("profile quick")]
+    assert counts[0] > counts[1] > 3  # after the first profile a choice of rows
 
 
 def test_only_quality_is_needed(tmp_path: Path) -> None:

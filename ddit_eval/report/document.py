@@ -173,12 +173,16 @@ def _provenance(made: Provenance, quality: Json) -> list[Block]:
     return [Bullets(items), *yaml]
 
 
-def methods_table(results: Results, metrics: list[str] | None = None) -> Table:
-    """All methods: steps, cost, measured speed-up and quality with intervals."""
+def methods_table(
+    results: Results, metrics: list[str] | None = None, methods: list[str] | None = None
+) -> Table:
+    """All methods, or those named: steps, cost, measured speed-up and quality with intervals."""
     names = metrics or list(results.quality["metrics"])
     head = ["method", "family", "steps", "coarse steps", "tokens ÷", "FLOPs ÷", "speed-up"]
     rows = []
     for row in results.rows:
+        if methods is not None and row["method"] not in methods:
+            continue
         speed = results.speed(row)
         rows.append(
             [

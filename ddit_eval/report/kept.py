@@ -12,8 +12,14 @@ from ddit_eval.report.results import Json, Results, coarse_share
 ALPHA = 0.05
 # The loss that still counts as none, from each metric's own scale and alike for all methods: one object in
 # twenty; one hundredth of a cosine (CLIP is 100 times the cosine); one twentieth of SSIM's upper half; one
-# twentieth of the standard deviation to which ImageReward is scaled.
-ACCURACY, CLIP, SSIM, REWARD = 0.05, 1.0, 0.05, 0.05
+# twentieth of the standard deviation to which ImageReward is scaled; one hundredth of VBench's dimensions,
+# which are cosines or shares of 1.
+ACCURACY, CLIP, SSIM, REWARD, VBENCH = 0.05, 1.0, 0.05, 0.05, 0.01
+# How much moves and how it flickers are no qualities of their own: a still clip would win.
+VBENCH_QUALITY = (
+    "subject_consistency", "background_consistency", "motion_smoothness", "overall_consistency",
+    "aesthetic_quality", "imaging_quality",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -43,14 +49,23 @@ def margin(metric: str) -> float | None:
         return REWARD
     if metric == "clip" or metric.startswith("clip-"):
         return CLIP
-    return ACCURACY if metric == "adherence" or metric.endswith("-accuracy") else None
+    if _vbench(metric):
+        return VBENCH
+    adherence = metric in ("adherence", "object-frames") or metric.endswith("-accuracy")
+    return ACCURACY if adherence else None
+
+
+def _vbench(metric: str) -> bool:
+    """Whether it is one of `VBENCH_QUALITY`, or its stand-in, which is named with a suffix."""
+    return metric.startswith(VBENCH_QUALITY)
 
 
 def judged_metrics(results: Results) -> list[str]:
-    """What a verdict of "no loss" needs: prompt adherence, CLIP and ImageReward, as far as measured."""
+    """What a verdict of "no loss" needs: prompt adherence, CLIP, ImageReward and of clips VBench's
+    dimensions, as far as measured."""
     known = [m for m in results.quality["metrics"] if margin(m) is not None]
     adherence = [m for m in results.deciding() if m in known and m != "ssim"]
-    scores = [m for m in known if m.startswith("clip") or m == "image-reward"]
+    scores = [m for m in known if m.startswith("clip") or m == "image-reward" or _vbench(m)]
     return adherence + [m for m in scores if m not in adherence]
 
 

@@ -10,6 +10,7 @@ from ddit_eval.errors import DditError
 from ddit_eval.files import write_text
 from ddit_eval.report.blocks import Block, Text, to_markdown
 from ddit_eval.report.document import methods_table
+from ddit_eval.report.plots import chosen
 from ddit_eval.report.results import Results
 from ddit_eval.report.verdict import Verdict
 
@@ -17,8 +18,8 @@ BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 
 
 def readme_table(readme: Path, profiles: Sequence[tuple[Results, Verdict]]) -> bool:
-    """Rewrite what stands between the two marks of `readme`: for each profile the verdict, the table and
-    what it was measured on.
+    """Rewrite what stands between the two marks of `readme`: for each profile the verdict, the table (after
+    the first one a choice of rows) and what it was measured on.
 
     Returns whether the file changed. Raises `DditError` where the file or its marks are missing.
     """
@@ -30,21 +31,22 @@ def readme_table(readme: Path, profiles: Sequence[tuple[Results, Verdict]]) -> b
         ) from error
     if old.count(BEGIN) != 1 or old.count(END) != 1 or old.index(BEGIN) > old.index(END):
         raise DditError(f"{readme} needs the marks {BEGIN} and {END}, each once and in this order")
-    text = to_markdown([block for pair in profiles for block in _blocks(*pair)])
+    parts = [_blocks(*pair, brief=number > 0) for number, pair in enumerate(profiles)]
+    text = to_markdown([block for part in parts for block in part])
     new = re.sub(f"{BEGIN}.*{END}", lambda _: f"{BEGIN}\n{text}{END}", old, flags=re.DOTALL)
     if new != old:
         write_text(readme, new)
     return new != old
 
 
-def _blocks(results: Results, verdict: Verdict) -> list[Block]:
+def _blocks(results: Results, verdict: Verdict, brief: bool) -> list[Block]:
     profile = results.quality["profile"]
     machine = (results.timing or {}).get("machine") or {}
     where = ", ".join(str(machine[k]) for k in ("device", "cpu") if machine.get(k))
     cores = f", {machine['cores']} cores" if machine.get("cores") else ""
     return [
         Text(verdict.line, strong=True),
-        methods_table(results, results.deciding()),
+        methods_table(results, results.deciding(), chosen(results) if brief else None),
         Text(
             f"{results.quality['model']}, profile {profile}, {results.quality['n']} prompts; "
             f"{where}{cores}. 95 % intervals over prompts. "
