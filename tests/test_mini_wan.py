@@ -5,10 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from diffusers import WanPipeline
+from PIL import Image, ImageSequence
+from typer.testing import CliRunner
 
+from ddit_eval import Adapter, load_pipeline
+from ddit_eval.cli import app
 from ddit_eval.errors import DditError
 from ddit_eval.families.video import normalised, patchify
 from ddit_eval.mini import wan_score, wan_vae
@@ -27,6 +32,7 @@ from ddit_eval.mini.wan_train import Plan, Stage, Trainer, flow, lessons_of, loa
 from ddit_eval.mini.wan_vae import clips, decode_raw, measure, step_loss
 from ddit_eval.mini.wan_words import ClipHead, moving_captions, teach_clips
 from ddit_eval.mini.words import shape_ids
+from ddit_eval.models import locate
 from ddit_eval.world import caption_clip, sample_moving_scenes, video_vocabulary
 from tests.tiny_wan import tiny_wan_transformer, tiny_wan_vae
 
@@ -301,3 +307,39 @@ def test_the_score_of_a_model_stands_beside_its_ceilings(tmp_path, monkeypatch):
         assert result[name]["object-frames"]["n"] == 4
     # An untrained model draws nothing that was promised.
     assert result["generated"]["object-frames"]["value"] < result["true scenes"]["object-frames"]["value"]
+
+
+# What ships.
+
+
+def test_the_shipped_mini_wan_is_small_and_fits_its_adapter() -> None:
+    folder = locate("mini-wan")
+    assert sum(p.stat().st_size for p in folder.rglob("*.safetensors")) <= 20e6
+    pipe = load_pipeline("mini-wan")
+    assert type(pipe) is WanPipeline
+    adapter = Adapter.from_pretrained("mini-wan")
+    assert adapter.fits(pipe.transformer)
+    assert adapter.scales == (2, 4)
+
+
+def test_a_prompt_becomes_a_clip_its_accelerated_twin_and_a_heatmap(tmp_path: Path) -> None:
+    words = ["generate", "a red star moves right", "--model", "mini-wan", "--steps", "3", "--guidance", "2"]
+    policy = ["--policy", "{kind: coarse-first, steps: 1, scale: 4}", "--out", str(tmp_path)]
+    result = CliRunner().invoke(app, [*words, *policy])
+    assert result.exit_code == 0, result.exception
+    names = {path.stem for path in tmp_path.iterdir()}
+    assert names >= {"000", "000-base", "schedule"}
+    base, ours = (read_clip(tmp_path, stem) for stem in ("000-base", "000"))
+    assert base.shape == ours.shape == (FRAMES, SIDE, SIDE, 3)
+    assert (base != ours).any()
+
+
+def read_clip(folder: Path, stem: str) -> np.ndarray:
+    path = next(p for p in folder.iterdir() if p.stem == stem)
+    if path.suffix == ".gif":
+        with Image.open(path) as film:
+            return np.stack([np.asarray(f.convert("RGB")) for f in ImageSequence.Iterator(film)])
+    import av
+
+    with av.open(str(path)) as film:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)])
