@@ -90,7 +90,7 @@ class Timing(Strict):
     methods: tuple[str, ...] | None = None  # all where not given
 
 
-Rule = Literal["threshold", "explicit", "coarse-first", "fine-first", "budget", "base"]
+Rule = Literal["threshold", "explicit", "coarse-first", "fine-first", "budget", "region", "base"]
 
 
 class Study(Strict):
@@ -128,18 +128,20 @@ class Study(Strict):
     rule: tuple[Rule, ...] = ("threshold",)
     steps: tuple[PositiveInt, ...] = (12, 18, 24)  # every rule
     scales: tuple[tuple[PositiveInt, ...], ...] = ((2,), (4,), (2, 4))  # as far as the adapter has them
-    order: tuple[Literal[1, 2, 3], ...] = (1, 2, 3)  # threshold, budget
+    order: tuple[Literal[1, 2, 3], ...] = (1, 2, 3)  # threshold, budget, region
     rho: tuple[float, float] = (0.2, 0.8)  # threshold, budget
     tau: tuple[float, float] = (0.5, 10.0)  # threshold: in units of the base's median signal of the order
     dwell: tuple[PositiveInt, PositiveInt] = (1, 3)  # threshold
     hysteresis: tuple[float, float] = (1.0, 1.0)  # threshold
     warmup: tuple[PositiveInt, ...] = (1,)  # threshold: the scale while there is no signal
     share: tuple[float, float] = (0.1, 0.9)  # coarse-first, fine-first, budget: of the steps that are coarse
+    budget: tuple[float, float] = (0.3, 0.9)  # region: of the base tokens
+    window: tuple[PositiveInt, ...] = (2, 3, 4)  # region
     segments: PositiveInt = 4  # explicit: equal parts of the run, each with a scale of its own
 
     @model_validator(mode="after")
     def _ranges(self) -> Study:
-        for name in ("tau", "rho", "dwell", "hysteresis", "share"):
+        for name in ("tau", "rho", "dwell", "hysteresis", "share", "budget"):
             low, high = getattr(self, name)
             if low > high:
                 raise DditError(f"{name}: the range {low} to {high} is empty; write the smaller end first")
@@ -147,16 +149,21 @@ class Study(Strict):
             raise DditError(f"tau: {self.tau[0]} must be above 0, it is searched on a logarithmic axis")
         if self.hysteresis[0] < 1:
             raise DditError(f"hysteresis: {self.hysteresis[0]} must be at least 1, which is none")
-        for name in ("rho", "share"):
+        for name in ("rho", "share", "budget"):
             low, high = getattr(self, name)
             if low < 0 or high > 1:
                 raise DditError(f"{name}: the range {low} to {high} must lie between 0 and 1")
-        for name in ("rule", "steps", "scales", "order", "warmup"):
+        for name in ("rule", "steps", "scales", "order", "warmup", "window"):
             choices = getattr(self, name)
             if not choices or () in choices:
                 raise DditError(f"{name}: give at least one choice")
             if len(set(choices)) < len(choices):
                 raise DditError(f"{name}: a choice in {list(choices)} is there twice; give each once")
+        if "region" in self.rule and self.cost == "latency":
+            raise DditError(
+                "cost: latency is read off a table by scale, which has no steps of several sizes; search "
+                "`region` with cost: flops"
+            )
         if 1 in self.coarse_scales:
             raise DditError("scales: 1 is the base's, which every rule may choose; list the coarse ones")
         return self

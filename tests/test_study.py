@@ -23,7 +23,7 @@ from ddit_eval.study.trials import dominates, finished
 from ddit_eval.study.worker import Place, run
 from tests.fake_lab import FakeLab, OpenLab
 
-EVERY = ("threshold", "explicit", "coarse-first", "fine-first", "budget", "base")
+EVERY = ("threshold", "explicit", "coarse-first", "fine-first", "budget", "region", "base")
 SPACE = Study(trials=16, prompts=4, rule=EVERY, startup=6, confirm=3)
 
 
@@ -188,11 +188,14 @@ def test_scales_that_the_adapter_lacks_are_refused() -> None:
         check_scales(space, (2, 4))
     check_scales(space.model_copy(update={"rule": ("base",)}), ())
     check_scales(Study(), (2, 4))
+    with pytest.raises(DditError, match=r"divide each other.* add \[2, 4\]"):
+        check_scales(Study(rule=("region",), scales=((2, 3),)), (2, 3))
 
 
 @pytest.mark.parametrize(
     ("change", "word"),
     [({"share": (0.5, 2)}, "share"), ({"scales": ((1, 2),)}, "scales"), ({"rule": ()}, "rule"),
+     ({"rule": ("region",), "cost": "latency"}, "latency"), ({"budget": (0.9, 0.3)}, "budget"),
      ({"order": (1, 1)}, "order"), ({"hysteresis": (0.5, 2)}, "hysteresis")],
 )  # fmt: skip
 def test_a_bad_space_is_refused(change: dict[str, Any], word: str) -> None:

@@ -9,12 +9,13 @@ from ddit_eval.stats import Interval
 Json = dict[str, Any]
 # Parameters in words, in the order in which they are written.
 _WORDS = {
-    "tau": "tau {:.2g}", "order": "order {}", "scales": "scales {}", "share": "{:.0%} coarse",
+    "tau": "tau {:.2g}", "order": "order {}", "scales": "scales {}", "region_scales": "scales {}",
+    "share": "{:.0%} coarse",
     "scale": "at {}p", "rho": "rho {:.2f}", "dwell": "dwell {}", "hysteresis": "hysteresis {:.2g}",
-    "warmup": "warm-up at {}p",
+    "warmup": "warm-up at {}p", "budget": "{:.0%} of the tokens", "window": "window {}",
 }  # fmt: skip
 _SILENT = {"dwell": 1, "hysteresis": 1, "warmup": 1}  # values that mean: not used
-_BRIEF = ("tau", "share", "scale")
+_BRIEF = ("tau", "share", "scale", "budget")
 
 
 def study_rows(study: Json) -> list[Json]:

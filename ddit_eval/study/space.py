@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from ddit_eval.config import Rule, Study
 from ddit_eval.errors import DditError
-from ddit_eval.policies import Base, Budget, CoarseFirst, Explicit, FineFirst, Policy, Threshold
+from ddit_eval.policies import Base, Budget, CoarseFirst, Explicit, FineFirst, Policy, Region, Threshold
 
 if TYPE_CHECKING:
     import optuna
@@ -18,6 +19,11 @@ Params = Mapping[str, Any]
 
 def check_scales(space: Study, scales: tuple[int, ...]) -> None:
     """Raise `DditError` where the study wants a scale that the adapter (its `scales`) lacks."""
+    if "region" in space.rule and not _nested(space):
+        raise DditError(
+            f"study: `region` needs scales that divide each other, and there are {list(space.scales)}; "
+            "add [2, 4]"
+        )
     coarse = {"threshold": {*space.coarse_scales, *space.warmup}, "base": set()}
     wanted = set().union(*(coarse.get(rule, set(space.coarse_scales)) for rule in space.rule))
     lacking = sorted(wanted - {1} - set(scales))
@@ -33,9 +39,14 @@ def suggest(trial: optuna.trial.BaseTrial, space: Study) -> None:
     """Ask a trial for the parameters of one rule; names that two rules share mean the same in both."""
     rule = trial.suggest_categorical("rule", space.rule)
     trial.suggest_categorical("steps", space.steps)
-    if rule in ("threshold", "budget"):
+    if rule in ("threshold", "budget", "region"):
         trial.suggest_categorical("order", space.order)
+    if rule in ("threshold", "budget"):
         trial.suggest_float("rho", *space.rho)
+    if rule == "region":
+        trial.suggest_categorical("region_scales", _nested(space))
+        trial.suggest_float("budget", *space.budget)
+        trial.suggest_categorical("window", space.window)
     if rule == "threshold":
         trial.suggest_float("tau_relative", *space.tau, log=True)
         trial.suggest_categorical("scales", [_name(scales) for scales in space.scales])
@@ -61,7 +72,7 @@ def policy_of(params: Params, unit: Callable[[int], float]) -> tuple[Policy, int
             tau=params["tau_relative"] * unit(params["order"]),
             rho=params["rho"],
             order=params["order"],
-            scales=tuple(int(s) for s in params["scales"].split(",")),
+            scales=_scales(params["scales"]),
             warmup_scale=params["warmup"],
             dwell=params["dwell"],
             hysteresis=params["hysteresis"],
@@ -69,6 +80,13 @@ def policy_of(params: Params, unit: Callable[[int], float]) -> tuple[Policy, int
     if rule == "budget":
         return Budget(
             coarse=params["share"], scale=params["scale"], rho=params["rho"], order=params["order"]
+        ), steps
+    if rule == "region":
+        return Region(
+            budget=params["budget"],
+            scales=_scales(params["region_scales"]),
+            window=params["window"],
+            order=params["order"],
         ), steps
     if rule == "explicit":
         scales = [params[f"segment_{i}"] for i in range(sum(name.startswith("segment_") for name in params))]
@@ -99,9 +117,21 @@ def first_point(space: Study, rule: Rule) -> dict[str, Any]:
         "dwell": space.dwell[0],
         "hysteresis": space.hysteresis[0],
         "share": sum(space.share) / 2,
+        "region_scales": next(iter(_nested(space)[::-1]), ""),
+        "budget": sum(space.budget) / 2,
+        "window": space.window[0] if 3 not in space.window else 3,
         "scale": coarse,
     }
     return point | {f"segment_{i}": coarse if 2 * i >= space.segments else 1 for i in range(space.segments)}
+
+
+def _nested(space: Study) -> list[str]:
+    """The sets of scales that divide each other, which a budget needs."""
+    return [_name(scales) for scales in space.scales if not any(b % a for a, b in pairwise(sorted(scales)))]
+
+
+def _scales(name: str) -> tuple[int, ...]:
+    return tuple(int(s) for s in name.split(","))
 
 
 def _name(scales: tuple[int, ...]) -> str:
