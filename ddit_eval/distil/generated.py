@@ -36,6 +36,7 @@ def make(
     `probes` samples beyond `source.count` are for the error table.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    pipe.set_progress_bar_config(disable=True)
     for path, start in _chunks(source, folder, probes)[share]:
         if path.is_file():
             _check(path, source)
