@@ -6,31 +6,28 @@ transformers carries the decision out. At scale 1 everything runs as diffusers w
 
 from __future__ import annotations
 
-import string
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ddit_eval.binding import Binding
+from ddit_eval.decision import Decisions
 from ddit_eval.errors import DditError
 from ddit_eval.families import Call, family_of
 from ddit_eval.patching.adapter import Adapter
 from ddit_eval.patching.layout import Layout
 from ddit_eval.patching.storage import find_parts
-from ddit_eval.policies import Base, Policy, Region, StepView, choices
-from ddit_eval.regions import local_variance, sizes
-from ddit_eval.schedule import Differences, percentile, signals
+from ddit_eval.policies import Base, Policy, StepView, choices
+from ddit_eval.rows import Split, join, named, split, take
 from ddit_eval.steps import Mailbox, StepClock
 from ddit_eval.trace import StepTrace
-
-DIGITS = string.digits + string.ascii_lowercase
 
 
 def attach(
@@ -39,6 +36,7 @@ def attach(
     policy: Policy | None = None,
     *,
     adapter_2: Adapter | str | Path | None = None,
+    per_sample: bool = False,
 ) -> Handle:
     """Attach `adapter` and `policy` to a pipeline (or a bare transformer); use it on as before.
 
@@ -47,6 +45,9 @@ def attach(
     adapter_2  of a second transformer, `transformer_2` (Wan 2.2); not needed where `adapter` is a folder
                that holds both in `transformer` and `transformer_2`, or where it fits both. Without any,
                the second transformer runs at scale 1, and a policy that wants more there is refused
+    per_sample each sample of a batch has the schedule that it would have alone, and a trace of its own in
+               `handle.traces`; the transformer then runs once for each layout that a step's samples want.
+               Without it one layout serves the batch: the finest that any sample asks for
 
     Raises DditError for an adapter of another base, a policy that wants a scale which the adapter lacks, or
     a transformer that is attached already.
@@ -58,7 +59,7 @@ def attach(
             adapter_2 = second
     if isinstance(adapter_2, (str, Path)):
         adapter_2 = Adapter.from_pretrained(adapter_2)
-    return Handle(pipe, adapter, policy or Base(), adapter_2)
+    return Handle(pipe, adapter, policy or Base(), adapter_2, per_sample)
 
 
 class Handle:
@@ -67,18 +68,27 @@ class Handle:
     `seed` is passed on to policies that draw at random. Also a context manager, which detaches at its end.
     """
 
-    def __init__(self, pipe: Any, adapter: Adapter | None, policy: Policy, adapter_2: Adapter | None = None):
+    def __init__(
+        self,
+        pipe: Any,
+        adapter: Adapter | None,
+        policy: Policy,
+        adapter_2: Adapter | None = None,
+        per_sample: bool = False,
+    ):
         self.pipe = pipe
         self.bindings = _bindings(pipe, adapter, adapter_2)
         self.seed: int | None = None
+        self.per_sample = per_sample
         self.policy = policy
         self._clock = StepClock(pipe)
         self._timer = _Timer()
-        self._trace: list[StepTrace] = []
+        self._traces: list[list[StepTrace]] = [[]]
         self._timesteps: list[float] = []
         self._total = 0
-        self._differences: Differences | None = None
-        self._layout: Layout | None = None
+        self._decisions = Decisions()
+        self._layouts: list[Layout | None] = [None]
+        self._parts: _Parts | None = None
         self._forced: int | Layout | None = None
         self._current = self.bindings[0]
         self._root: list[Any] = []
@@ -120,9 +130,15 @@ class Handle:
 
     @property
     def trace(self) -> list[StepTrace]:
-        """One entry per step of the last, or running, pipeline call."""
-        self._timer.resolve(self._trace)
-        return list(self._trace)
+        """One entry per step of the last, or running, call; with `per_sample` of its first sample."""
+        return self.traces[0]
+
+    @property
+    def traces(self) -> list[list[StepTrace]]:
+        """A trace for each sample of the batch with `per_sample`, else one for all. `seconds` are the whole
+        batch's."""
+        self._timer.resolve(self._traces)
+        return [list(trace) for trace in self._traces]
 
     def detach(self) -> None:
         """Leave the transformers as they were found. Calling it again does nothing."""
@@ -161,36 +177,75 @@ class Handle:
 
     def _before(
         self, binding: Binding, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> None:
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         call = binding.read(args, kwargs)
         if self._forced is not None:
             binding.ready(call)
             forced = self._forced
             binding.start(forced if isinstance(forced, Layout) else binding.tile(call, forced), call)
-            return
+            return None
         binding.stop()
         started = time.perf_counter()
+        self._parts = None
         tick = self._clock.tick(call.handed, call.timestep)
         if tick == "new" or binding is not self._current:
             # A later transformer goes on with the run of the one before.
             self._current = binding
             binding.ready(call)
         if tick == "new":
-            self._begin()
+            self._begin(len(call.latents))
         if tick != "same":
-            self._timer.start(len(self._trace), started, call.latents.device)
-            self._layout = self._decide(binding, call)
+            index = len(self._traces[0])
+            self._timer.start(index, started, call.latents.device)
+            self._layouts = self._decisions.step(
+                binding,
+                call,
+                self.policy,
+                self._traces,
+                timestep=self._timestep(binding, index, call),
+                total=self._total,
+                seed=self.seed,
+            )
         binding.bind_parts()
-        binding.start(self._layout, call)
+        parts = split(self._layouts)
+        if len(parts) == 1:
+            binding.start(self._layouts[0], call)
+            return None
+        return (), self._part(binding, parts, named(module, args, kwargs), len(call.latents))
 
-    def _after(self, binding: Binding, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        if self._forced is None:
+    def _part(self, binding: Binding, parts: Split, values: dict[str, Any], batch: int) -> dict[str, Any]:
+        """The arguments of the first part of a call; `_after` runs the others."""
+        if batch != len(self._layouts):
+            raise DditError(
+                f"the step began with {len(self._layouts)} samples and goes on with {batch}; "
+                "attach without per_sample"
+            )
+        pieces = [(layout, take(values, rows, batch, binding.family.of_batch)) for layout, rows in parts]
+        self._parts = _Parts([rows for _, rows in parts], pieces[1:])
+        layout, first = pieces[0]
+        binding.start(layout, binding.read((), first))
+        return first
+
+    def _after(self, binding: Binding, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        if self._forced is not None:
+            return None
+        try:
+            parts, self._parts = self._parts, None
+            if parts is None or output is None:
+                return None
+            outputs = [output]
+            for layout, values in parts.rest:
+                binding.start(layout, binding.read((), values))
+                outputs.append(module.forward(**values))
+            return join(outputs, parts.rows)
+        finally:
             binding.stop()
-            self._timer.stop(self._trace)
+            self._timer.stop(self._traces)
 
-    def _begin(self) -> None:
+    def _begin(self, batch: int) -> None:
         """The first step of a run."""
-        self._trace, self._differences = [], None
+        self._traces = [[] for _ in range(batch if self.per_sample else 1)]
+        self._decisions = Decisions()
         self._timer = _Timer()
         scheduler = getattr(self.pipe, "scheduler", None)
         steps = getattr(scheduler, "timesteps", None)
@@ -211,75 +266,6 @@ class Handle:
             scale = self.policy.decide(StepView(index, self._total, None, [], self.seed))
             if scale not in (1, *binding.scales):
                 raise self._lacks(self.policy, [scale], binding, f" at step {index}")
-
-    def _decide(self, binding: Binding, call: Call) -> Layout | None:
-        """Measure, ask the policy, and note the step. None: the base path, with no grid known."""
-        index, base_tokens = len(self._trace), call.latents.shape[1]
-        timestep = self._timestep(binding, index, call)
-        difference = self._difference(binding, call, index, timestep)
-        view = StepView(index, max(self._total, index + 1), None, self._trace, self.seed)
-        values: dict[int, float] | None
-        if isinstance(self.policy, Region) and difference is not None:
-            values, layout = self._regions(self.policy, binding, call, difference, view)
-        else:
-            values = None if difference is None else self._signals(binding, call, difference)
-            scale = self.policy.decide(replace(view, signals=values))
-            layout = None if scale == 1 else binding.tile(call, scale)
-        if values and not all(abs(v) < float("inf") for v in values.values()):
-            raise _not_finite(index, timestep)
-        several = layout is not None and isinstance(self.policy, Region)
-        self._trace.append(
-            StepTrace(
-                index=index,
-                timestep=timestep,
-                scale=1 if layout is None else layout.scale,
-                signals=values,
-                tokens=base_tokens if layout is None else layout.tokens,
-                base_tokens=base_tokens,
-                counts={g.scale: len(g.indices) for g in layout.groups} if layout and several else None,
-                sizes=_digits(layout) if layout and several else None,
-            )
-        )
-        return layout
-
-    def _difference(self, binding: Binding, call: Call, index: int, timestep: float) -> Tensor | None:
-        """The difference that the policy looks at; None where it looks at none, or not yet."""
-        policy, latents = self.policy, call.latents
-        if not policy.order:
-            # Looking would cost a synchronisation on other devices.
-            if latents.device.type == "cpu" and not torch.isfinite(latents).all():
-                raise _not_finite(index, timestep)
-            return None
-        if self._differences is None or self._differences.order != policy.order:
-            self._differences = Differences(policy.order)
-        return self._differences.push(binding.generated(call).detach())
-
-    def _signals(self, binding: Binding, call: Call, difference: Tensor) -> dict[int, float]:
-        """One value a scale. One tensor, one synchronisation; over a batch the largest counts: the finest
-        scale wins."""
-        policy, grid = self.policy, binding.generated_grid(call)
-        times = binding.adapter.config.time if binding.adapter else {}
-        values = signals(difference, grid, policy.scales, policy.rho, times).amax(0).tolist()
-        return dict(zip(policy.scales, values, strict=True))
-
-    def _regions(
-        self, policy: Region, binding: Binding, call: Call, difference: Tensor, view: StepView
-    ) -> tuple[dict[int, float], Layout | None]:
-        """The median of the signal's map, for the trace, and the tiling; one synchronisation, for the map."""
-        variance = local_variance(difference, binding.generated_grid(call), policy.window).amax(0).cpu()
-        values = dict.fromkeys(policy.scales, float(percentile(variance.flatten(), policy.rho)))
-        if not torch.isfinite(variance).all():
-            return dict.fromkeys(policy.scales, float("nan")), None
-        before = None
-        if policy.hysteresis > 1 and view.past and view.past[-1].sizes is not None and self._layout:
-            before = sizes(self._layout)[call.given :]
-        allowed = policy.allowed(view, variance, before)
-        layout = (
-            binding.tile(call, policy.decide(view))
-            if allowed is None
-            else binding.tile_map(call, allowed, policy.scales)
-        )
-        return values, None if layout.is_base else layout
 
     def _timestep(self, binding: Binding, index: int, call: Call) -> float:
         if self._clock.position is not None and index < len(self._timesteps):
@@ -340,6 +326,15 @@ def _require(binding: Binding, scale: int) -> None:
     binding.adapter.branch(scale)
 
 
+@dataclass
+class _Parts:
+    """A call that is split over the batch: what each of its parts after the first takes, and where the
+    samples of all belong."""
+
+    rows: list[list[int]]
+    rest: list[tuple[Layout | None, dict[str, Any]]]
+
+
 class _Timer:
     """Seconds per step: the host's clock on a CPU, device events (read only when asked for) on CUDA."""
 
@@ -356,31 +351,20 @@ class _Timer:
             self._event = torch.cuda.Event(enable_timing=True)
             self._event.record(torch.cuda.current_stream(device))
 
-    def stop(self, trace: list[StepTrace]) -> None:
-        if self._index >= len(trace):
+    def stop(self, traces: list[list[StepTrace]]) -> None:
+        if self._index >= len(traces[0]):
             return  # the decision itself failed
         if self._device.type == "cuda":
             end = torch.cuda.Event(enable_timing=True)
             end.record(torch.cuda.current_stream(self._device))
             self._pending[self._index] = (self._event, end)
         else:
-            trace[self._index].seconds = time.perf_counter() - self._started
+            for trace in traces:
+                trace[self._index].seconds = time.perf_counter() - self._started
 
-    def resolve(self, trace: list[StepTrace]) -> None:
+    def resolve(self, traces: list[list[StepTrace]]) -> None:
         for index, (start, end) in self._pending.items():
             end.synchronize()
-            trace[index].seconds = start.elapsed_time(end) / 1000
+            for trace in traces:
+                trace[index].seconds = start.elapsed_time(end) / 1000
         self._pending = {}
-
-
-def _digits(layout: Layout) -> str:
-    """The scale over each base token, a digit each, rows parted by / and frames by |."""
-    frames = sizes(layout).tolist()
-    return "|".join("/".join("".join(DIGITS[scale] for scale in row) for row in frame) for frame in frames)
-
-
-def _not_finite(index: int, timestep: float) -> DditError:
-    return DditError(
-        f"the latents hold NaN or infinity at step {index} (timestep {timestep:g}); run the pipeline in "
-        "float32 or bfloat16 instead of float16, or choose a policy with fewer coarse steps"
-    )

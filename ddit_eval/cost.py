@@ -36,16 +36,8 @@ def flops_of_counts(
 
     size: height, width in pixels, and of a clip its frames.
     """
-    import torch
-
-    from ddit_eval.patching.layout import Group, Layout
-
     transformer, loaded = _counted(str(model), str(adapter) if adapter else None)
-    cells = {s: loaded.branch(s).cells if loaded and s > 1 else s**2 for s in counts}
-    # Costs depend on how many patches there are, not on where.
-    groups = tuple(Group(s, torch.zeros(n, cells[s], dtype=torch.int64)) for s, n in sorted(counts.items()))
-    layout = Layout(grid_of(model, *size), groups)
-    return flops.forward(transformer, layout, text_tokens(model), loaded)
+    return flops.of_counts(transformer, grid_of(model, *size), text_tokens(model), counts, loaded)
 
 
 @lru_cache(maxsize=4)

@@ -145,6 +145,23 @@ def forward(transformer: nn.Module, layout: Layout, text_tokens: int, adapter: A
     return sum(parts(transformer, layout, text_tokens, adapter).values())
 
 
+def of_counts(
+    transformer: nn.Module,
+    grid: Grid,
+    text_tokens: int,
+    counts: Mapping[int, int],
+    adapter: Adapter | None = None,
+) -> int:
+    """FLOPs of one forward pass of one sample with so many patches of each scale, wherever they are."""
+    import torch
+
+    from ddit_eval.patching.layout import Group, Layout
+
+    cells = {s: adapter.branch(s).cells if adapter and s > 1 else s**2 for s in counts}
+    groups = tuple(Group(s, torch.zeros(n, cells[s], dtype=torch.int64)) for s, n in sorted(counts.items()))
+    return forward(transformer, Layout(grid, groups), text_tokens, adapter)
+
+
 def by_scale(
     transformer: nn.Module,
     grid: Grid,

@@ -1,7 +1,7 @@
 """`make bench`: what the attachment costs, and whether fewer FLOPs become less time.
 
 Every figure is held against its target by its interval: "met" and "missed" need the whole interval on one
-side, anything else is "undecided". Leave the machine alone while it runs (about three minutes on 2 cores).
+side, anything else is "undecided". Leave the machine alone while it runs (about four minutes on 2 cores).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from ddit_eval import flops, machine, policies, schedule, stats, timing
+from ddit_eval import flops, machine, policies, regions, schedule, stats, timing
 from ddit_eval.attachment import attach
 from ddit_eval.files import write_json
 from ddit_eval.models import default_side, load_pipeline
@@ -27,6 +27,7 @@ from ddit_eval.patching.adapter import Adapter
 from ddit_eval.policies import StepView
 from ddit_eval.stats import Interval
 from ddit_eval.stopwatch import Stopwatch
+from ddit_eval.trace import StepTrace
 from ddit_eval.world import caption, sample_scenes
 
 IMPORT = "import time; t = time.perf_counter(); import ddit_eval; print(time.perf_counter() - t)"
@@ -82,23 +83,36 @@ class Loop:
     def __init__(self, pipe: Any, adapter: Adapter, call: Mapping[str, Any]):
         self.pipe, self.adapter, self.call = pipe, adapter, dict(call)
         self.watch = Stopwatch(pipe)
+        self.traces: list[list[StepTrace]] = []  # of the newest run
 
-    def runner(self, policy: policies.Policy | None, batch: int = 1) -> timing.Runner[str]:
+    def runner(
+        self, policy: policies.Policy | None, batch: int = 1, per_sample: bool = False
+    ) -> timing.Runner[str]:
         """Seconds of the loop under `policy`; None: on the plain pipeline."""
 
         def run(prompt: str, seed: int) -> float:
             # The plain run attaches as well, and detaches before the clock starts: equal histories.
-            handle = attach(self.pipe, self.adapter, policy or policies.Base())
+            handle = attach(self.pipe, self.adapter, policy or policies.Base(), per_sample=per_sample)
             try:
                 if policy is None:
                     handle.detach()
                 noise = [torch.Generator("cpu").manual_seed(seed + i) for i in range(batch)]
                 call = {**self.call, "prompt": [prompt] * batch, "generator": noise}
-                return self.watch.denoise(call)["denoise"]
+                seconds = self.watch.denoise(call)["denoise"]
+                self.traces = handle.traces
+                return seconds
             finally:
                 handle.detach()
 
         return run
+
+    @property
+    def grid(self) -> flops.Grid:
+        return flops.grid_of(self.pipe, self.call["height"], self.call["width"])
+
+    def words(self, prompt: str) -> int:
+        """Text tokens of a call."""
+        return int(self.watch.embed({**self.call, "prompt": [prompt]})["prompt_embeds"].shape[1])
 
 
 def silent_rule(adapter: Adapter) -> policies.Threshold:
@@ -133,7 +147,7 @@ def decision(loop: Loop, prompt: str, effort: Effort) -> Target:
     have seen the same load of the machine.
     """
     rule = silent_rule(loop.adapter)
-    grid = flops.grid_of(loop.pipe, loop.call["height"], loop.call["width"])
+    grid = loop.grid
     shape = (1, grid[1] * grid[2], loop.adapter.config.out_channels)
     device, dtype = loop.watch.device, loop.pipe.transformer.dtype
     latents = [torch.randn(shape, device=device, dtype=dtype) for _ in range(rule.order + 1)]
@@ -162,15 +176,67 @@ def batched(loop: Loop, prompts: Sequence[str], effort: Effort) -> list[Target]:
     runners = {"base": loop.runner(policies.Base(), effort.batch)}
     runners |= {name: loop.runner(policy, effort.batch) for name, policy in fixed.items()}
     samples = timing.run_blocks(runners, prompts, effort.batch_rounds)
-    grid = flops.grid_of(loop.pipe, loop.call["height"], loop.call["width"])
-    words = loop.watch.embed({**loop.call, "prompt": list(prompts[:1])})["prompt_embeds"].shape[1]
-    table = flops.by_scale(loop.pipe.transformer, grid, words, loop.adapter.scales, loop.adapter)
+    words = loop.words(prompts[0])
+    table = flops.by_scale(loop.pipe.transformer, loop.grid, words, loop.adapter.scales, loop.adapter)
     targets = []
     for name, policy in fixed.items():
         allowed = table[1] / table[policy.scale]
         got = timing.speedup(samples, name, "base")
         what = f"{name} at batch {effort.batch}: {got.value:.2f}x, share of the FLOP ratio {allowed:.2f}"
         targets.append(Target(name, what, "%", got.scaled(100 / allowed), 85.0, at_most=False))
+    return targets
+
+
+def region_rule(adapter: Adapter) -> policies.Region:
+    """Several sizes in every step but the first, two fifths of the tokens in each."""
+    return policies.Region(budget=0.4, order=1, scales=adapter.scales)
+
+
+def tiling(loop: Loop, prompt: str, effort: Effort) -> Target:
+    """Seconds from a difference to the layout of a step of several sizes (variance, budget, tiling) as % of
+    a base step, measured as `decision` is."""
+    rule, grid = region_rule(loop.adapter), loop.grid
+    shape = (1, grid[1] * grid[2], loop.adapter.config.out_channels)
+    differences = [
+        torch.randn(shape, device=loop.watch.device, dtype=torch.float32) for _ in range(effort.decisions)
+    ]
+
+    def build(index: int) -> None:
+        variance = regions.local_variance(differences[index], grid, rule.window).amax(0).cpu()
+        allowed = rule.allowed(StepView(index, 2 + index), variance, None)
+        assert allowed is not None
+        regions.tile(allowed, rule.scales)
+
+    regions.tile(torch.ones(grid, dtype=torch.int64), rule.scales)
+    plain = loop.runner(None)
+    shares = []
+    for index in range(effort.decisions):
+        base = plain(prompt, index)
+        assert isinstance(base, float)
+        shares.append(100 * loop.watch.seconds(partial(build, index)) * effort.steps / base)
+    what = "layout of a step of several sizes, share of a base step"
+    return Target("tiling", what, "%", median(shares), 2.0)
+
+
+def batched_regions(loop: Loop, prompts: Sequence[str], effort: Effort) -> list[Target]:
+    """Measured speed-up of steps of several sizes over what their FLOP ratio allows, at a batch: one tiling
+    for all samples, and a tiling for each."""
+    rule, words = region_rule(loop.adapter), loop.words(prompts[0])
+    runners = {
+        "base": loop.runner(policies.Base(), effort.batch),
+        "regions, one tiling": loop.runner(rule, effort.batch),
+        "regions, a tiling a sample": loop.runner(rule, effort.batch, per_sample=True),
+    }
+    samples = timing.run_blocks(runners, prompts, effort.batch_rounds)
+    runners["regions, one tiling"](prompts[0], 0)  # a budget: the counts are those of every run
+    counts = [step.counts or {1: step.base_tokens} for step in loop.traces[0]]
+    spent = [flops.of_counts(loop.pipe.transformer, loop.grid, words, step, loop.adapter) for step in counts]
+    allowed = len(spent) * spent[0] / sum(spent)
+    targets = []
+    for name in list(runners)[1:]:
+        got = timing.speedup(samples, name, "base")
+        what = f"{name}, at batch {effort.batch}: {got.value:.2f}x, share of the FLOP ratio {allowed:.2f}"
+        targets.append(Target(name, what, "%", got.scaled(100 / allowed), 80.0, at_most=False))
     return targets
 
 
@@ -210,7 +276,8 @@ def bench(pipe: Any, adapter: Adapter, call: Mapping[str, Any], effort: Effort) 
     prompts = [caption(scene) for scene in sample_scenes(0, 0, effort.prompts, "heldout")]
     attached, step, null = overhead(loop, prompts, effort)
     decided = decision(loop, prompts[0], effort)
-    targets = [*attached, decided, *batched(loop, prompts, effort), *start_up(effort)]
+    targets = [*attached, decided, tiling(loop, prompts[0], effort), *batched(loop, prompts, effort)]
+    targets += [*batched_regions(loop, prompts, effort), *start_up(effort)]
     return {
         "machine": machine.describe(loop.watch.device),
         "base_step_seconds": step,

@@ -21,7 +21,10 @@ def test_bench_runs_whole_on_a_tiny_pipeline(monkeypatch: pytest.MonkeyPatch, ca
     before = sorted(pipe.transformer.state_dict())
     got = bench.bench(pipe, Adapter.from_base(pipe, rank=2).eval(), call, SHORT)
     names = [row["name"] for row in got["rows"]]
-    assert names == ["attached", "rule", "decision", "always-2p", "always-4p", "import"]
+    regions = ["regions, one tiling", "regions, a tiling a sample"]
+    assert names == [
+        "attached", "rule", "decision", "tiling", "always-2p", "always-4p", *regions, "import",
+    ]  # fmt: skip
     assert got["base_step_seconds"] > 0
     assert got["rows"][2]["value"] > 0
     assert {row["verdict"] for row in got["rows"]} <= {"met", "missed", "undecided"}

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from ddit_eval import generate as module
 from ddit_eval.config import load_experiment
@@ -249,3 +250,7 @@ def test_regions_are_run_measured_timed_and_drawn(tiny: Any, tmp_path: Path) -> 
     assert [scale["scale"] for scale in content["scales"]] == [1]  # steps of several sizes are of no scale
     build_all(results, [Part("tiny", runs, None)], None)
     assert (results / "tiny" / "figures" / "regions-region.png").stat().st_size > 10_000
+    with Image.open(results / "tiny" / "figures" / "regions-region.gif") as film:
+        assert film.n_frames == len(trace)
+    text = (results / "tiny" / "report.md").read_text()
+    assert "regions-region.gif" in text

@@ -49,6 +49,7 @@ class Family:
     text_first: bool = True  # where a block runs over text and image tokens together
     video: bool = False
     guided_by: str = "true_cfg_scale"  # the setting that, above 1, asks for two calls a step
+    of_batch: tuple[str, ...] = ()  # the call's arguments that hold no row a sample
     # The call's arguments that `encode_prompt` of the pipeline returns, in this order; empty for one that
     # returns the prompt's embedding and the negative one's.
     embeds: tuple[str, ...] = ()

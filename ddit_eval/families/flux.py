@@ -35,6 +35,7 @@ class Flux(Family):
     embedding: str = "x_embedder"
     position: str = "pos_embed"
     head: str = "proj_out"
+    of_batch: tuple[str, ...] = ("img_ids", "txt_ids")
     embeds: tuple[str, ...] = ("prompt_embeds", "pooled_prompt_embeds")
 
     def feed_forwards(self, transformer: Any) -> Iterator[tuple[str, nn.Module]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ddit_eval.figures.distillation import distillation_error
 from ddit_eval.figures.heatmaps import schedule_heatmap, signal_heatmap
 from ddit_eval.figures.pictures import picture_grid
-from ddit_eval.figures.regions import parse_sizes, region_maps
+from ddit_eval.figures.regions import parse_sizes, region_film, region_maps
 from ddit_eval.figures.roofline import Bar, step_roofline
 from ddit_eval.figures.steptime import StepTimes, time_per_step
 from ddit_eval.figures.study import Confirmed, Trial, pareto_front
@@ -23,6 +23,7 @@ __all__ = [
     "pareto_front",
     "parse_sizes",
     "picture_grid",
+    "region_film",
     "region_maps",
     "save",
     "schedule_heatmap",

@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PatchCollection
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
+from PIL import Image
 
 from ddit_eval.errors import DditError
 from ddit_eval.figures.pictures import pixels_of
@@ -64,14 +66,57 @@ def region_maps(
             _overlay(axes, sizes, image.shape[1] / sizes.shape[1])
             axes.set_title(heading, fontsize=6)
     scales = sorted({int(s) for row in maps for _, sizes in row for s in np.unique(sizes)})
+    _legend(figure, scales)
+    if title:
+        figure.suptitle(title, y=1 - 0.04 / tall, va="top")
+    return figure
+
+
+@styled
+def region_film(
+    pictures: Sequence[Any],
+    maps: Sequence[Sequence[np.ndarray[Any, Any]]],
+    *,
+    headings: Sequence[Sequence[str]],
+    title: str | None = None,
+    width: float = PAGE,
+) -> list[Image.Image]:
+    """A frame a step: the pictures side by side, each under the tiling that it had in that step.
+
+    `maps[r][k]`: sizes (H, W) of picture r in step k, `headings[r][k]`: what stands above it.
+    """
+    steps = {len(row) for row in maps}
+    if not pictures or len(steps) != 1 or steps == {0}:
+        raise DditError("region_film needs pictures with as many steps each")
+    images = [pixels_of(picture) for picture in pictures]
+    cell = width / max(4, len(images))
+    scales = sorted({int(s) for row in maps for sizes in row for s in np.unique(sizes)})
+    frames = []
+    for step in range(*steps):
+        figure = Figure(figsize=(cell * len(images), cell + 0.75), dpi=110)
+        canvas = FigureCanvasAgg(figure)
+        panels = figure.subplots(1, len(images), squeeze=False)[0]
+        tall = figure.get_figheight()
+        figure.subplots_adjust(left=0.01, right=0.99, top=1 - 0.45 / tall, bottom=0.3 / tall, wspace=0.05)
+        for axes, image, row, heads in zip(panels, images, maps, headings, strict=True):
+            _show(axes, image)
+            _overlay(axes, row[step], image.shape[1] / row[step].shape[1])
+            axes.set_title(heads[step], fontsize=6)
+        _legend(figure, scales)
+        figure.suptitle(
+            f"{title + ', ' if title else ''}step {step + 1} of {len(maps[0])}", y=1 - 0.04 / tall, va="top"
+        )
+        canvas.draw()
+        frames.append(Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB"))
+    return frames
+
+
+def _legend(figure: Figure, scales: Sequence[int]) -> None:
     figure.legend(
         handles=[Patch(facecolor=(*to_rgba(scale_colour(s))[:3], 0.45), edgecolor="#555555") for s in scales],
         labels=[f"scale {s} (base)" if s == 1 else f"scale {s}" for s in scales],
         loc="lower center", ncols=len(scales),
     )  # fmt: skip
-    if title:
-        figure.suptitle(title, y=1 - 0.04 / tall, va="top")
-    return figure
 
 
 def _show(axes: Axes, image: np.ndarray[Any, Any]) -> None:

@@ -10,6 +10,7 @@ from ddit_eval.report.blocks import Block, Bullets, Code, Folded, Heading, Pictu
 from ddit_eval.report.evidence import claims, controls, kept_blocks, orders_blocks
 from ddit_eval.report.oracle_blocks import oracle_blocks
 from ddit_eval.report.provenance import Provenance
+from ddit_eval.report.region_blocks import region_blocks
 from ddit_eval.report.results import Json, Results, coarse_share
 from ddit_eval.report.study_rows import study_counts, study_rows
 from ddit_eval.report.verdict import Verdict, compare_orders
@@ -60,6 +61,8 @@ def document(
     blocks += [Heading("The paper's claims"), *claims(results, verdict, orders)]
     blocks += [Heading("DDiT against its controls at equal time"), *controls(results, verdict)]
     blocks += [Heading("Orders 1, 2 and 3"), *orders_blocks(orders)]
+    if regions := region_blocks(results):
+        blocks += [Heading("Regions"), *regions]
     blocks += [Heading("Is the quality kept?"), *kept_blocks(verdict.kept)]
     blocks += [Folded("Difference to the reference on every metric, paired", [_differences(results)])]
     if quality.get("sets"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -12,6 +13,7 @@ from PIL import Image
 
 from ddit_eval import figures
 from ddit_eval.figures.oracle import oracle_figure
+from ddit_eval.films import write_film
 from ddit_eval.report.controls import fewer_steps_at
 from ddit_eval.report.results import Json, Results, coarse_share
 from ddit_eval.report.study_rows import schedule_of
@@ -20,6 +22,7 @@ from ddit_eval.stats import Interval
 
 GRID_ROWS = 4
 REGION_STEPS = 5
+FILM_FPS = 2
 TRACED = ("DDiT", "budget", "calibrated", "region")
 
 
@@ -31,9 +34,15 @@ def write_figures(results: Results, folder: Path, records: dict[str, list[Json]]
         formats = ("png",) if name == "pictures" else ("png", "svg")
         figures.save(figure, folder / name, formats=formats)
         made[caption] = f"{folder.name}/{name}.png"
+    for row in results.rows:
+        method = row["method"]
+        if frames := region_film(records.get(method, ()), method):
+            path = write_film(frames, folder / f"regions-{method}.gif", FILM_FPS)
+            made[f"Patch sizes of {method}, step by step"] = f"{folder.name}/{path.name}"
     kept = {Path(path).stem for path in made.values()}
-    for old in [*folder.glob("*.png"), *folder.glob("*.svg")]:
-        if old.stem not in kept:
+    films = {Path(path).name for path in made.values() if path.endswith(".gif")}
+    for old in [*folder.glob("*.png"), *folder.glob("*.svg"), *folder.glob("*.gif")]:
+        if old.stem not in kept or (old.suffix == ".gif" and old.name not in films):
             old.unlink()
     return made
 
@@ -131,23 +140,60 @@ def trace_figures(row: Json, trace: Json) -> Iterator[tuple[str, str, Figure]]:
 def region_figure(records: Sequence[Json], method: str) -> Figure | None:
     """The tilings of some steps of the first prompts over their pictures (of a clip: its middle frame);
     None where every step has one size."""
-    shown = [r for r in records if r["image"].exists() and any("sizes" in s for s in r["trace"])][:GRID_ROWS]
+    shown = _with_regions(records)
     mixed = [[s for s in r["trace"] if "sizes" in s] for r in shown]
     fewest = min(map(len, mixed), default=0)
     if not fewest:
         return None
-    pictures, maps = [], []
-    for record, steps in zip(shown, mixed, strict=True):
+    maps = []
+    for steps in mixed:
         picked = [steps[round(i)] for i in np.linspace(0, len(steps) - 1, min(fewest, REGION_STEPS))]
-        sizes = [figures.parse_sizes(step["sizes"]) for step in picked]
-        middle = len(sizes[0]) // 2
-        with Image.open(record["image"]) as film:
-            frames = getattr(film, "n_frames", 1)
-            film.seek(round(middle / max(1, len(sizes[0]) - 1) * (frames - 1)))
-            pictures.append(np.asarray(film.convert("RGB")))
-        share = [f"step {s['index']}, {s['tokens'] / s['base_tokens']:.0%} of tokens" for s in picked]
-        maps.append([(text, one[middle]) for text, one in zip(share, sizes, strict=True)])
+        maps.append(
+            [(f"step {s['index']}, {_share(s)}", _middle(figures.parse_sizes(s["sizes"]))) for s in picked]
+        )
+    pictures = [_picture_under_regions(record) for record in shown]
     return figures.region_maps(pictures, maps, rows=[r["prompt"] for r in shown], title=method)
+
+
+def region_film(records: Sequence[Json], method: str) -> list[Image.Image] | None:
+    """The same with a frame for every step; None where every step has one size, or runs differ in length."""
+    shown = _with_regions(records)
+    if not shown or len({len(record["trace"]) for record in shown}) > 1:
+        return None
+    maps = []
+    for record in shown:
+        shape = _middle(figures.parse_sizes(next(s["sizes"] for s in record["trace"] if "sizes" in s))).shape
+        maps.append(
+            [
+                _middle(figures.parse_sizes(s["sizes"])) if "sizes" in s else np.full(shape, s["scale"])
+                for s in record["trace"]
+            ]
+        )
+    headings = [[_share(step) for step in record["trace"]] for record in shown]
+    pictures = [_picture_under_regions(record) for record in shown]
+    return figures.region_film(pictures, maps, headings=headings, title=method)
+
+
+def _with_regions(records: Sequence[Json]) -> list[Json]:
+    return [r for r in records if r["image"].exists() and any("sizes" in s for s in r["trace"])][:GRID_ROWS]
+
+
+def _share(step: Json) -> str:
+    return f"{step['tokens'] / step['base_tokens']:.0%} of tokens"
+
+
+def _middle(sizes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Of (F, H, W) the middle frame."""
+    return sizes[len(sizes) // 2]
+
+
+def _picture_under_regions(record: Json) -> np.ndarray[Any, Any]:
+    """The picture, or the frame of the clip that the middle latent frame became."""
+    latent = len(figures.parse_sizes(next(s["sizes"] for s in record["trace"] if "sizes" in s)))
+    with Image.open(record["image"]) as film:
+        frames = getattr(film, "n_frames", 1)
+        film.seek(round(latent // 2 / max(1, latent - 1) * (frames - 1)))
+        return np.asarray(film.convert("RGB"))
 
 
 def study(data: Json, oracle: Json | None = None) -> Figure | None:

@@ -39,7 +39,8 @@ _ADHERENCE = ("object-accuracy", "adherence", "object-frames")
 class Results:
     """A profile: `quality` as in quality.json; the others are None or empty where their file is missing.
 
-    `samples[method][metric]`: one value a prompt, in the order of the prompts' numbers.
+    `samples[method][metric]`: one value a prompt, in the order of the prompts' numbers; `prompts`: their
+    texts.
     """
 
     quality: Json
@@ -49,6 +50,7 @@ class Results:
     distillation: Json | None = None
     oracle: Json | None = None
     samples: Mapping[str, Mapping[str, Floats]] = field(default_factory=dict)
+    prompts: tuple[str, ...] = ()
 
     @property
     def rows(self) -> list[Json]:
@@ -118,7 +120,15 @@ def load(folder: Path) -> Results:
         distillation=distillation,
         oracle=optional("oracle.json"),
         samples=read_samples(samples, list(quality["metrics"])) if samples.exists() else {},
+        prompts=read_texts(samples, quality["reference"]) if samples.exists() else (),
     )
+
+
+def read_texts(path: Path, method: str) -> tuple[str, ...]:
+    """The prompts of samples.csv in the order of their numbers."""
+    with path.open(newline="", encoding="utf-8") as file:
+        texts = {int(row["index"]): row["prompt"] for row in csv.DictReader(file) if row["method"] == method}
+    return tuple(texts[index] for index in sorted(texts))
 
 
 def read_samples(path: Path, metrics: list[str]) -> dict[str, dict[str, Floats]]:

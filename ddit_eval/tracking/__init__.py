@@ -24,7 +24,7 @@ from ddit_eval import figures
 from ddit_eval.errors import DditError
 from ddit_eval.films import write_sample
 from ddit_eval.records import frames_of
-from ddit_eval.report.plots import trace_figures
+from ddit_eval.report.plots import FILM_FPS, region_figure, region_film, trace_figures
 from ddit_eval.report.results import Json, Results, coarse_share, load, read_records
 from ddit_eval.tracking.plan import Planned, bounds, methods, training, trials
 
@@ -200,6 +200,10 @@ def _log_artifacts(
     if method in results.traces and coarse_share(row) + bool(results.traces[method].get("signals")) > 0:
         for name, _, figure in trace_figures(row, results.traces[method]):
             _log_figure(client, run, figure, name.split("-", 1)[0])
+    if regions := region_figure(records, method):
+        _log_figure(client, run, regions, "regions")
+    if film := region_film(records, method):
+        _log_clip(client, run, film, "regions", FILM_FPS)
     for step, record in enumerate([r for r in records if r["image"].exists()][:PICTURES]):
         shown = frames_of(record["image"], int(record.get("frames", 1)))
         if len(shown) > 1:
