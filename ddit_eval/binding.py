@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ddit_eval.families import Call, family_of
 from ddit_eval.families.family import plain
-from ddit_eval.patching.adapter import Adapter
+from ddit_eval.patching.adapter import Adapter, Lora, add_loras
 from ddit_eval.patching.layout import Grid, Layout, uniform
 from ddit_eval.regions import tile
 
@@ -131,10 +131,14 @@ class Binding:
             self._rotary[key] = (active.call.text_ids, table)
         return self._rotary[key][1]
 
-    def _lora(self, name: str, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
-        if self._active is None or self.adapter is None:
+    def _lora(
+        self, loras: dict[int, Lora], module: nn.Module, args: tuple[Any, ...], output: Tensor
+    ) -> Tensor | None:
+        """`loras` and not the layer's name: compiled code serves all blocks as long as no value tells them
+        apart, and a name would."""
+        if self._active is None or not loras:
             return None
-        return self.adapter.add_lora(self._active.layout, name, args[0], output, self.family.text_first)
+        return add_loras(loras, self._active.layout, args[0], output, self.family.text_first)
 
     def _head(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
         active = self._active
@@ -170,7 +174,7 @@ class Binding:
                     module.register_forward_hook(self._positions),
                 ]
             else:
-                hooks = [module.register_forward_hook(partial(self._lora, name))]
+                hooks = [module.register_forward_hook(partial(self._lora, self.adapter.loras(name)))]
             self._removers += [hook.remove for hook in hooks]
 
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ddit_eval import Adapter, attach
+from ddit_eval.compiling import CompiledBlocks, graphs
 from ddit_eval.distil.inputs import flux_inputs
 from ddit_eval.errors import DditError
 from ddit_eval.figures.regions import parse_sizes, patches_of
@@ -18,6 +19,7 @@ from ddit_eval.patching.layout import Group, Layout, uniform
 from ddit_eval.policies import Base, Explicit, Region, verdict
 from ddit_eval.regions import local_variance, scale_map, sizes, spend, tile
 from ddit_eval.trace import StepTrace
+from tests.test_wan import awake
 from tests.tiny import tiny_flux
 from tests.tiny_wan import tiny_wan
 
@@ -271,3 +273,38 @@ def test_a_permutation_of_the_tokens_changes_nothing() -> None:
             with handle.forced(each):
                 found.append(pipe.transformer(**kwargs)[0])
     torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("policy", [Region(budget=0.4, order=1), Region(tau=1, order=1, window=1)])
+def test_new_tilings_do_not_compile_again(policy: Region) -> None:
+    pipe = tiny_flux()
+    pipe.set_progress_bar_config(disable=True)
+    adapter = awake(Adapter.from_base(pipe, rank=2))
+    tokens: list[set[int]] = []
+
+    def run(seed: int) -> torch.Tensor:
+        return pipe(
+            "a red star", height=64, width=64, num_inference_steps=6, max_sequence_length=8,
+            generator=torch.Generator().manual_seed(seed), output_type="latent",
+        ).images  # fmt: skip
+
+    with attach(pipe, adapter, policy) as handle:
+        run(0)
+        medians = [step.signals[2] for step in handle.trace if step.signals]
+        if policy.budget is None:
+            handle.policy = policy.model_copy(update={"tau": medians[-1]})
+        compiled = CompiledBlocks(pipe.transformer, backend="eager")
+        expected, made = run(0), []
+        with compiled.on():
+            for seed in range(4):
+                before = graphs()
+                images = run(seed)
+                if seed == 0:
+                    torch.testing.assert_close(images, expected)
+                made.append(graphs() - before)
+                tokens.append({step.tokens for step in handle.trace})
+    # Two kinds of block: all fine, all of each scale, mixed; a second length makes the last dynamic.
+    assert 0 < sum(made[:2]) <= 2 * (1 + len(adapter.scales) + 2)
+    assert made[2:] == [0, 0]
+    if policy.budget is None:
+        assert len(set.union(*tokens[2:]) - set.union(*tokens[:2])) > 0, "a new length is to come up"

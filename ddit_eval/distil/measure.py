@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ddit_eval.distil.inputs import inputs_for
+from ddit_eval.patching.layout import Layout
 
 TIMESTEPS = (0.05, 0.15, 0.3, 0.5, 0.7, 0.85, 0.95, 1.0)
 
@@ -28,26 +29,28 @@ def error_table(
     text_tokens: int,
     times: Sequence[float] = TIMESTEPS,
     batch: int = 16,
-) -> dict[int, list[float]]:
-    """Per coarse scale of the attached adapter: the error of its transformer at each of `times`.
+    layouts: Sequence[int | Layout] | None = None,
+) -> dict[int | Layout, list[float]]:
+    """For each coarse scale of the attached adapter, or each of `layouts`: the error of its transformer at
+    each of `times`.
 
-    `latents` (N, C, [F,] h, w), clean and normalised. The noise is the same for every scale and every call.
+    `latents` (N, C, [F,] h, w), clean and normalised. The noise is the same for all and in every call.
     """
     build = inputs_for(pipe)
-    table: dict[int, list[float]] = {s: [] for s in handle.adapter.scales}
+    table: dict[int | Layout, list[float]] = {s: [] for s in layouts or handle.adapter.scales}
     noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(5))
     for time in times:
         base: list[Tensor] = []
-        coarse: dict[int, list[Tensor]] = {s: [] for s in table}
+        coarse: dict[int | Layout, list[Tensor]] = {s: [] for s in table}
         for i in range(0, len(latents), batch):
             at = slice(i, i + batch)
             t = torch.full((len(latents[at]),), time)
             kwargs = build(pipe, latents[at], prompts[at], t, noise[at], text_tokens).kwargs
             with handle.forced(1):
                 base.append(handle.transformer(**kwargs)[0].float().cpu())
-            for scale in table:
-                with handle.forced(scale):
-                    coarse[scale].append(handle.transformer(**kwargs)[0].float().cpu())
-        for scale, parts in coarse.items():
-            table[scale].append(relative_error(torch.cat(parts), torch.cat(base)))
+            for layout in table:
+                with handle.forced(layout):
+                    coarse[layout].append(handle.transformer(**kwargs)[0].float().cpu())
+        for layout, parts in coarse.items():
+            table[layout].append(relative_error(torch.cat(parts), torch.cat(base)))
     return table

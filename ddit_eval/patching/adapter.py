@@ -243,23 +243,17 @@ class Adapter(nn.Module):
             parts.append(linear(patches.flatten(2), branch.embed) + branch.identifier.to(fine.dtype))
         return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
+    def loras(self, name: str) -> dict[int, Lora]:
+        """The LoRA of layer `name` by scale; empty where the rank is 0."""
+        if not self.config.rank:
+            return {}
+        return {s: self.branch(s).lora[_flat(name)] for s in self.scales}  # type: ignore[misc]
+
     def add_lora(
         self, layout: Layout, name: str, x: Tensor, output: Tensor, text_first: bool = True
     ) -> Tensor:
-        """Add the LoRA of layer `name` in place to the coarse tokens of its output.
-
-        x (B, T, in), output (B, T, out); the layout's image tokens are the last of the T (the first, if not
-        `text_first`), text stays as it is.
-        """
-        if not self.config.rank:
-            return output
-        start = x.shape[1] - layout.tokens if text_first else 0
-        for s in layout.segments:
-            if s.scale > 1:
-                lora = self.branch(s.scale).lora[_flat(name)]
-                span = slice(start + s.start, start + s.stop)
-                output[:, span] += lora(x[:, span])
-        return output
+        """Add the LoRA of layer `name` in place to the coarse tokens of its output, see `add_loras`."""
+        return add_loras(self.loras(name), layout, x, output, text_first)
 
     def de_embed(self, layout: Layout, hidden: Tensor, fine: Tensor, latents: Tensor, t: Tensor) -> Tensor:
         """Velocity of all base tokens, from the tokens of a layout.
@@ -345,6 +339,30 @@ def parse_config(data: dict[str, Any]) -> AdapterConfig:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise DditError(f"adapter configuration, {where}: {first['msg']} (got {first['input']!r})") from None
+
+
+def add_loras(
+    loras: Mapping[int, Lora], layout: Layout, x: Tensor, output: Tensor, text_first: bool = True
+) -> Tensor:
+    """Add to a layer's output, in place, what the LoRA of each scale makes of the input of its own tokens.
+
+    x (B, T, in), output (B, T, out); the layout's image tokens are the last of the T (the first, if not
+    `text_first`), text stays as it is.
+    """
+    if len(layout.groups) > 1 and torch.compiler.is_compiling():
+        # As slices, the lengths of the segments would be constants of the compiled code, and every tiling
+        # would compile anew; so here all mixed tilings of a grid are alike.
+        places, length = layout.on(x.device), x.shape[1]
+        scales = places.last[-length:] if text_first else places.first[:length]
+        for scale, lora in loras.items():
+            output += lora(x) * (scales == scale)
+        return output
+    start = x.shape[1] - layout.tokens if text_first else 0
+    for s in layout.segments:
+        if s.scale > 1:
+            span = slice(start + s.start, start + s.stop)
+            output[:, span] += loras[s.scale](x[:, span])
+    return output
 
 
 @torch.no_grad()

@@ -16,6 +16,7 @@ from torch import Tensor
 from ddit_eval.errors import DditError
 
 Grid = tuple[int, int, int]  # frames, height, width in base tokens
+TEXT = 4096  # text tokens that may share a block with the image's
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,11 +44,15 @@ class Places:
     flat     per scale the base tokens of its patches, patch after patch
     inverse  position of every base token in the concatenation of all `flat` (N); None if they are in order
     coarse   per scale above 1 a mask (N, 1) of the base tokens that it covers; None where it covers all
+    first    of each patch its scale, then zeros: as many bytes for every layout of a grid (N + TEXT, 1)
+    last     the same with the zeros in front
     """
 
     flat: dict[int, Tensor]
     inverse: Tensor | None
     coarse: dict[int, Tensor | None]
+    first: Tensor
+    last: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,11 +115,15 @@ class Layout:
                 mask = torch.zeros(self.base_tokens, 1, dtype=torch.bool)
                 mask[indices] = True
                 coarse[scale] = None if len(indices) == self.base_tokens else mask.to(device)
+        scales = torch.cat([torch.full((len(g.indices), 1), g.scale, dtype=torch.int8) for g in self.groups])
+        zeros = torch.zeros(self.base_tokens - self.tokens + TEXT, 1, dtype=torch.int8)
         in_order = torch.equal(order, torch.arange(len(order)))
         return Places(
             {scale: indices.to(device) for scale, indices in flat.items()},
             None if in_order else inverse.to(device),
             coarse,
+            torch.cat([scales, zeros]).to(device),
+            torch.cat([zeros, scales]).to(device),
         )
 
     def centres(self, ids: Tensor) -> Tensor:
