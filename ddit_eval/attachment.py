@@ -187,7 +187,7 @@ class Handle:
         binding.stop()
         started = time.perf_counter()
         self._parts = None
-        tick = self._clock.tick(call.handed, call.timestep)
+        tick = "same" if call.aside else self._clock.tick(call.handed, call.timestep)
         if tick == "new" or binding is not self._current:
             # A later transformer goes on with the run of the one before.
             self._current = binding

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from ddit_eval.errors import DditError
 from ddit_eval.families import Call, family_of
 from ddit_eval.families.family import plain
 from ddit_eval.patching.adapter import Adapter, Lora, add_loras
@@ -37,7 +39,8 @@ class Binding:
         self.family = family_of(transformer)
         self._active: _Active | None = None
         self._where: tuple[Any, Grid] | None = None
-        self._rotary: dict[tuple[Layout, int], tuple[Tensor | None, Any]] = {}
+        self._tables: dict[tuple[Layout, Any], tuple[Any, Any]] = {}
+        self._asked = 0  # calls of the position module within the transformer call
         self._bound: dict[str, nn.Module] = {}
         self._removers: list[Callable[[], None]] = []
 
@@ -50,10 +53,15 @@ class Binding:
         return self.family.read(self.transformer, args, kwargs)
 
     def grid(self, call: Call) -> Grid:
-        """The grid of base tokens, read once per tensor of positions, or once per shape."""
+        """The grid of base tokens, read once per tensor of positions, or once per shape.
+
+        Raises `DditError` where the call can have no coarse patches.
+        """
+        if call.refused:
+            raise DditError(f"this call can have no coarse patches: {call.refused}; choose the policy Base()")
         if self._where is None or not _same(self._where[0], call.where):
             self._where = (call.where, self.family.grid(call))
-            self._rotary = {}
+            self._tables = {}
         return self._where[1]
 
     def tile(self, call: Call, scale: int) -> Layout:
@@ -84,6 +92,7 @@ class Binding:
     def start(self, layout: Layout | None, call: Call) -> None:
         """Run the call on `layout`; None or the base layout: as diffusers wrote it."""
         self._active = None if layout is None or layout.is_base else _Active(layout, call)
+        self._asked = 0
 
     def stop(self) -> None:
         self._active = None
@@ -111,25 +120,39 @@ class Binding:
         if self._active is None or self.adapter is None:
             return None
         active, family = self._active, self.family
-        return family.as_embedded(
-            self.adapter.embed(active.layout, active.call.latents, family.embedded(output))
-        )
+        tokens = self.adapter.embed(active.layout, active.call.latents, family.embedded(output))
+        if not family.position:
+            tokens = tokens + self._table(module, active, output)
+        return family.as_embedded(tokens)
 
     def _skip_positions(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        return None if self._active is None else self.family.fewest_positions(args)
+        if self._active is None:
+            return None
+        self._asked += 1
+        return None if self._of_text else self.family.fewest_positions(args)
 
     def _positions(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-        active = self._active
-        if active is None:
+        if self._active is None or self._of_text:
             return None
-        key = (active.layout, id(active.call.text_ids))
-        if len(self._rotary) > 64:
-            self._rotary = {}
-        if key not in self._rotary:
-            # The ids are kept with the table, so that their id() stays theirs.
-            table = self.family.positions(module, active.call, active.layout)
-            self._rotary[key] = (active.call.text_ids, table)
-        return self._rotary[key][1]
+        return self._table(module, self._active, output)
+
+    @property
+    def _of_text(self) -> bool:
+        """Whether the position module is being asked for the text's."""
+        return self.family.text_apart and self._asked > 1
+
+    def _table(self, module: nn.Module, active: _Active, output: Any) -> Any:
+        """Positions of a layout, made once."""
+        beside = active.call.beside
+        key = (active.layout, beside if isinstance(beside, tuple) else id(beside))
+        if len(self._tables) > 64:
+            self._tables = {}
+        if key not in self._tables:
+            # What they were made from is kept with them, so that its id() stays its own.
+            with torch.no_grad():
+                made = self.family.positions(module, active.call, active.layout, output)
+            self._tables[key] = (beside, made)
+        return self._tables[key][1]
 
     def _lora(
         self, loras: dict[int, Lora], module: nn.Module, args: tuple[Any, ...], output: Tensor
@@ -151,7 +174,7 @@ class Binding:
 
     def _parts(self) -> dict[str, nn.Module]:
         names = (self.family.embedding, self.family.position, self.family.head)
-        return {name: self.transformer.get_submodule(name) for name in names}
+        return {name: self.transformer.get_submodule(name) for name in names if name}
 
     def _bind(self) -> None:
         if self.adapter is None:

@@ -83,7 +83,7 @@ def test_positions_of_the_base_layout_are_the_modules_own(tiny: Tiny) -> None:
     grid = family.grid(call)
     assert grid == (3, 4, 6)
     for ours, theirs in zip(
-        family.positions(transformer.rope, call, uniform(grid, 1)), transformer.rope(z), strict=True
+        family.positions(transformer.rope, call, uniform(grid, 1), None), transformer.rope(z), strict=True
     ):
         torch.testing.assert_close(ours, theirs)
 

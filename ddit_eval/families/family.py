@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from ddit_eval.patching.layout import Grid, Layout
 
+CONTROLLED = "a ControlNet adds to its tokens at the base patch size"
+
 
 @dataclass(frozen=True)
 class Call:
@@ -20,10 +22,10 @@ class Call:
     timestep: Tensor  # (B,), flow time 0 (data) to 1 (noise)
     tokenise: Callable[[Tensor], Tensor]  # from `handed` to base tokens
     where: Any  # what the grid is read from: equal (a tuple) or the same (a tensor) where the grid is
-    text_ids: Tensor | None = (
-        None  # (T, axes) positions of the text, where it shares the image's rotary table
-    )
+    beside: Any = None  # what positions depend on besides the layout: a tuple, or the same tensor again
     given: int = 0  # frames at the front that condition the run and are not generated
+    aside: bool = False  # one more call of a step that has been decided, with fewer samples
+    refused: str = ""  # why this call can have no coarse patches
 
     @cached_property
     def latents(self) -> Tensor:
@@ -36,16 +38,21 @@ class Family:
     """Where a transformer's embedding, positions, head and feed-forwards are.
 
     Inside the core a base token is (C, p, p) in every family; `velocity_in` and `velocity_out` translate.
+    Where a pipeline doubles the batch for guidance, both halves count as samples: their latents are equal,
+    and so are their signals.
     """
 
     name: str
     class_name: str
     patch: int  # latent pixels per side of a base token
     time_scale: float  # scheduler's timestep per unit of flow time
-    embedding: str
-    position: str
+    embedding: str  # the module whose output is replaced
+    position: str  # likewise; empty where positions are a table that the embedding adds
     head: str
-    channel_first: bool = True
+    weights: str = ""  # the embedding's layer, where it is a part of `embedding`
+    text_apart: bool = False  # the position module is called once more, for the text
+    flow: bool = True  # predicts the velocity of a rectified flow, and not noise
+    head_channel_first: bool = True  # else what the head emits is (p, p, C)
     text_first: bool = True  # where a block runs over text and image tokens together
     video: bool = False
     guided_by: str = "true_cfg_scale"  # the setting that, above 1, asks for two calls a step
@@ -67,13 +74,17 @@ class Family:
 
     def embedding_of(self, transformer: Any) -> tuple[Tensor, Tensor]:
         """Weight (d, C_in) and bias (d,) of the embedding, as a linear layer on base tokens."""
-        layer = plain(transformer.get_submodule(self.embedding))
-        return layer.weight, layer.bias
+        layer = self.embedding_layer(transformer)
+        return layer.weight.flatten(1), _bias(layer)
+
+    def embedding_layer(self, transformer: Any) -> Any:
+        """The layer that holds the embedding's weights."""
+        return plain(transformer.get_submodule(self.weights or self.embedding))
 
     def head_of(self, transformer: Any) -> tuple[Tensor, Tensor]:
         """Weight (C_out, d) and bias (C_out,) of the output projection to base tokens."""
         layer = plain(transformer.get_submodule(self.head))
-        return layer.weight, layer.bias
+        return self.velocity_in(layer.weight.T).T, self.velocity_in(_bias(layer))
 
     def read(self, transformer: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call:
         """The call's tensors, whether they were passed by place or by name."""
@@ -83,8 +94,9 @@ class Family:
         """The grid of base tokens. Raises `DditError` where the call can have no coarse patches."""
         raise NotImplementedError
 
-    def positions(self, module: Any, call: Call, layout: Layout) -> Any:
-        """What the position module would return for the centres of a layout's patches."""
+    def positions(self, module: Any, call: Call, layout: Layout, output: Any) -> Any:
+        """What the position module would return for the centres of a layout's patches; `output` is what it
+        did return. Without such a module: what to add to the tokens of the embedding, `module`."""
         raise NotImplementedError
 
     def fewest_positions(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -100,12 +112,20 @@ class Family:
         return tokens
 
     def velocity_in(self, output: Tensor) -> Tensor:
-        """The head's output (B, n, C_out), each token (C, p, p)."""
-        return output
+        """The head's output (..., C_out), each token turned to (C, p, p)."""
+        if self.head_channel_first:
+            return output
+        return output.unflatten(-1, (self.patch**2, -1)).transpose(-1, -2).flatten(-2)
 
     def velocity_out(self, velocity: Tensor) -> Tensor:
         """The way back from `velocity_in`."""
-        return velocity
+        if self.head_channel_first:
+            return velocity
+        return velocity.unflatten(-1, (-1, self.patch**2)).transpose(-1, -2).flatten(-2)
+
+
+def _bias(layer: Any) -> Tensor:
+    return layer.weight.new_zeros(len(layer.weight)) if layer.bias is None else layer.bias
 
 
 def plain(module: Any) -> Any:

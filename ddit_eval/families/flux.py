@@ -1,4 +1,4 @@
-"""FLUX.1: packed tokens of 2 x 2 latent pixels (diffusers' FluxTransformer2DModel)."""
+"""FLUX.1 and FLUX.2: packed tokens of 2 x 2 latent pixels."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ddit_eval.errors import DditError
-from ddit_eval.families.family import Call, Family
+from ddit_eval.families.family import CONTROLLED, Call, Family
 from ddit_eval.patching.layout import Grid, Layout
 
 # The order of FluxTransformer2DModel.forward's parameters.
@@ -58,29 +58,27 @@ class Flux(Family):
 
     def read(self, transformer: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call:
         given = {**dict(zip(_POSITIONAL, args, strict=False)), **kwargs}
-        image_ids, text_ids = given["img_ids"], given["txt_ids"]
-        # diffusers still accepts ids with a batch dimension.
         return Call(
             given["hidden_states"],
             given["timestep"],
-            _as_they_are,
-            image_ids[0] if image_ids.ndim == 3 else image_ids,
-            text_ids[0] if text_ids.ndim == 3 else text_ids,
+            as_they_are,
+            where=given["img_ids"],
+            beside=given["txt_ids"],
+            refused=CONTROLLED if given.get("controlnet_block_samples") is not None else "",
         )
 
-    def positions(self, module: Any, call: Call, layout: Layout) -> tuple[Tensor, Tensor]:
+    def positions(self, module: Any, call: Call, layout: Layout, output: Any) -> tuple[Tensor, Tensor]:
         """Rotary tables (cos, sin) for the text and for the centres of a layout's patches."""
-        assert call.text_ids is not None
-        return module.forward(torch.cat([call.text_ids.float(), layout.centres(call.where)]))
+        return module.forward(torch.cat([_one(call.beside).float(), layout.centres(_one(call.where))]))
 
     def fewest_positions(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
         return (args[0][:1],)
 
     def grid(self, call: Call) -> Grid:
         """Read off the tokens' positions, which costs one device synchronisation."""
-        ids = call.where
+        ids = _one(call.where)[:, 1:3]
         high, low = torch.stack([ids.amax(0), ids.amin(0)]).tolist()
-        height, width = (round(h - lo) + 1 for h, lo in zip(high[1:], low[1:], strict=True))
+        height, width = (round(h - lo) + 1 for h, lo in zip(high, low, strict=True))
         if height * width != len(ids):
             raise DditError(
                 f"{len(ids)} image tokens do not fill one grid of {height} x {width}; coarse patches "
@@ -89,5 +87,55 @@ class Flux(Family):
         return (1, height, width)
 
 
-def _as_they_are(latents: Tensor) -> Tensor:
+@dataclass(frozen=True)
+class Flux2(Flux):
+    """FLUX.2: positions of four axes, image and text asked for one after the other.
+
+    A single block has one projection for queries, keys, values and its feed-forward, and one back.
+    """
+
+    name: str = "flux2"
+    class_name: str = "Flux2Transformer2DModel"
+    text_apart: bool = True
+    of_batch: tuple[str, ...] = ()  # ids have a row a sample
+    guided_by: str = "guidance_scale"  # of the smaller models, which are not guidance-distilled
+
+    def feed_forwards(self, transformer: Any) -> Iterator[tuple[str, nn.Module]]:
+        for i, block in enumerate(transformer.transformer_blocks):
+            yield f"transformer_blocks.{i}.ff.linear_in", block.ff.linear_in
+            yield f"transformer_blocks.{i}.ff.linear_out", block.ff.linear_out
+        for i, block in enumerate(transformer.single_transformer_blocks):
+            yield f"single_transformer_blocks.{i}.attn.to_qkv_mlp_proj", block.attn.to_qkv_mlp_proj
+            yield f"single_transformer_blocks.{i}.attn.to_out", block.attn.to_out
+
+    def attentions(self, transformer: Any) -> Iterator[tuple[str, nn.Module]]:
+        """Of the double blocks; a single block's are its feed-forward's."""
+        for i, block in enumerate(transformer.transformer_blocks):
+            for name in ("to_q", "to_k", "to_v"):
+                yield f"transformer_blocks.{i}.attn.{name}", getattr(block.attn, name)
+            yield f"transformer_blocks.{i}.attn.to_out.0", block.attn.to_out[0]
+
+    def read(self, transformer: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call:
+        names = ("hidden_states", "encoder_hidden_states", "timestep", "img_ids", "txt_ids")
+        given = {**dict(zip(names, args, strict=False)), **kwargs}
+        refused = "keys and values of reference images are kept between its calls"
+        return Call(
+            given["hidden_states"],
+            given["timestep"],
+            as_they_are,
+            where=given["img_ids"],
+            refused=refused if given.get("kv_cache_mode") is not None else "",
+        )
+
+    def positions(self, module: Any, call: Call, layout: Layout, output: Any) -> tuple[Tensor, Tensor]:
+        """Rotary tables (cos, sin) for the centres of a layout's patches."""
+        return module.forward(layout.centres(_one(call.where)))
+
+
+def as_they_are(latents: Tensor) -> Tensor:
     return latents
+
+
+def _one(ids: Tensor) -> Tensor:
+    """Positions (N, axes), which diffusers also takes with a batch dimension."""
+    return ids[0] if ids.ndim == 3 else ids

@@ -59,7 +59,7 @@ class HunyuanVideo15(VideoFamily):
         sizes = (config.patch_size_t, config.patch_size)
         return self.call(given["hidden_states"], given["timestep"], sizes, given=int(replaced))
 
-    def positions(self, module: Any, call: Call, layout: Layout) -> tuple[Tensor, Tensor]:
+    def positions(self, module: Any, call: Call, layout: Layout, output: Any) -> tuple[Tensor, Tensor]:
         """Rotary tables (cos, sin), each (tokens, head size), at the patches' centres."""
         centres: Any = layout.centres(grid_ids(layout.grid, call.handed.device))
         tables = [

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ddit_eval.errors import DditError
-from ddit_eval.families.family import Call, Family, plain
+from ddit_eval.families.family import Call, Family
 from ddit_eval.patching.layout import Grid
+
+TOKEN_TIMES = "it has a timestep for each token (as Wan 2.2 TI2V has), which a coarse patch cannot share"
 
 
 @dataclass(frozen=True)
@@ -24,32 +25,24 @@ class VideoFamily(Family):
         """One transformer call; timestep (B,) as the scheduler counts, patch_size (frames, side)."""
         frames, height, width = latents.shape[2:]
         deep, side = patch_size
-        grid = (frames // deep, height // side, width // side)
+        refused = TOKEN_TIMES if timestep.ndim > 1 else ""
+        if patch_size != (1, self.patch):
+            refused = (
+                f"its transformer has patches of {deep} x {side} x {side}, "
+                f"only 1 x {self.patch} x {self.patch} is known here"
+            )
         return Call(
             latents,
             timestep / self.time_scale,
             partial(patchify, patch=self.patch),
-            (*grid, deep, side, timestep.ndim),
+            where=(frames // deep, height // side, width // side),
             given=given,
+            refused=refused,
         )
 
     def grid(self, call: Call) -> Grid:
-        frames, height, width, deep, side, time_axes = call.where
-        if (deep, side) != (1, self.patch):
-            raise DditError(
-                f"patch_size ({deep}, {side}, {side}) of {self.name} is not known here, "
-                f"only (1, {self.patch}, {self.patch}) is"
-            )
-        if time_axes > 1:
-            raise DditError(
-                "this call has a timestep for each token (Wan 2.2 TI2V), which coarse patches cannot share; "
-                "use a text-to-video model, or the policy Base()"
-            )
+        frames, height, width = call.where
         return (frames, height, width)
-
-    def embedding_of(self, transformer: Any) -> tuple[Tensor, Tensor]:
-        layer = plain(transformer.get_submodule(self.embedding))
-        return layer.weight.flatten(1), layer.bias
 
     def fewest_positions(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
         return (args[0][:1, :1, :1, : self.patch, : self.patch],)

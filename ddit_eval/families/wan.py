@@ -10,7 +10,7 @@ import torch
 from diffusers.models.embeddings import get_1d_rotary_pos_embed
 from torch import Tensor, nn
 
-from ddit_eval.families.family import Call, plain
+from ddit_eval.families.family import Call
 from ddit_eval.families.video import VideoFamily, grid_ids
 from ddit_eval.patching.layout import Layout
 
@@ -28,6 +28,7 @@ class Wan(VideoFamily):
     embedding: str = "patch_embedding"
     position: str = "rope"
     head: str = "proj_out"
+    head_channel_first: bool = False
     guided_by: str = "guidance_scale"
 
     def feed_forwards(self, transformer: Any) -> Iterator[tuple[str, nn.Module]]:
@@ -44,16 +45,12 @@ class Wan(VideoFamily):
             yield f"blocks.{i}.attn1.to_out.0", block.attn1.to_out[0]
             yield f"blocks.{i}.attn2.to_q", block.attn2.to_q
 
-    def head_of(self, transformer: Any) -> tuple[Tensor, Tensor]:
-        layer = plain(transformer.proj_out)
-        return self._channel_first(layer.weight.T).T, self._channel_first(layer.bias)
-
     def read(self, transformer: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call:
         given = {**dict(zip(_POSITIONAL, args, strict=False)), **kwargs}
         deep, side, _ = transformer.config.patch_size
         return self.call(given["hidden_states"], given["timestep"], (deep, side))
 
-    def positions(self, module: Any, call: Call, layout: Layout) -> tuple[Tensor, Tensor]:
+    def positions(self, module: Any, call: Call, layout: Layout, output: Any) -> tuple[Tensor, Tensor]:
         """Rotary tables (cos, sin), each (1, tokens, 1, head size), at the patches' centres."""
         table = module.freqs_cos
         centres: Any = layout.centres(grid_ids(layout.grid, table.device)).double()
@@ -66,13 +63,3 @@ class Wan(VideoFamily):
         ]  # fmt: skip
         cos, sin = (torch.cat([pair[i] for pair in tables], 1).to(table.dtype) for i in (0, 1))
         return cos[None, :, None], sin[None, :, None]
-
-    def velocity_in(self, output: Tensor) -> Tensor:
-        return self._channel_first(output)
-
-    def velocity_out(self, velocity: Tensor) -> Tensor:
-        return velocity.unflatten(-1, (-1, self.patch**2)).transpose(-1, -2).flatten(-2)
-
-    def _channel_first(self, values: Tensor) -> Tensor:
-        """(..., p * p * C) to (..., C * p * p)."""
-        return values.unflatten(-1, (self.patch**2, -1)).transpose(-1, -2).flatten(-2)

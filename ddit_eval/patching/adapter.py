@@ -159,6 +159,12 @@ class Adapter(nn.Module):
         family = family_of(transformer)
         if time and not family.video:
             raise DditError(f"time is {dict(time)}, but {family.name} makes pictures, which have one frame")
+        kind = detail if isinstance(detail, str) else detail.kind
+        if not family.flow and kind in ("analytic", "conv"):
+            raise DditError(
+                f"detail: {kind!r} is derived for rectified flows, but {family.name} predicts noise; "
+                "choose 'zero' or 'none'"
+            )
         embedding, head = family.embedding_of(transformer), family.head_of(transformer)
         layers = dict(family.feed_forwards(transformer))
         layers |= dict(family.attentions(transformer)) if attention else {}
@@ -170,7 +176,7 @@ class Adapter(nn.Module):
                 "rank": rank,
                 "detail": DetailConfig(kind=detail) if isinstance(detail, str) else detail,
                 "patch": family.patch,
-                "channel_first": family.channel_first,
+                "channel_first": True,  # `Family` translates
                 "hidden": len(embedding[0]),
                 "in_channels": embedding[0].shape[1],
                 "out_channels": len(head[0]),

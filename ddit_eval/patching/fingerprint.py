@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from ddit_eval.families import family_of
+from ddit_eval.families.family import plain
 
 
 class BaseFingerprint(BaseModel):
@@ -38,8 +39,8 @@ def fingerprint(transformer: Any) -> BaseFingerprint:
         for key, value in dict(transformer.config).items()
         if not key.startswith("_") and key != "quantization_config"
     }
-    modules = (transformer.get_submodule(name) for name in (family.embedding, family.head))
-    tensors = [t for m in modules for t in _weights(getattr(m, "base_layer", m))]
+    layers = (family.embedding_layer(transformer), plain(transformer.get_submodule(family.head)))
+    tensors = [t for layer in layers for t in _weights(layer)]
     readable = all(t.is_floating_point() and not t.is_meta for t in tensors)
     return BaseFingerprint(
         config=hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()[:16],

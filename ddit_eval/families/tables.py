@@ -1,0 +1,146 @@
+"""Families whose embedding adds a table of positions: Stable Diffusion 3, PixArt, DiT."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+
+from ddit_eval.families.family import CONTROLLED, Call, Family
+from ddit_eval.families.video import patchify
+from ddit_eval.patching.layout import Grid, Layout
+
+
+@dataclass(frozen=True)
+class TableFamily(Family):
+    """Latents (B, C, H, W) through diffusers' PatchEmbed: a convolution, and a table added to its tokens.
+
+    A coarse patch has the mean of the entries that it covers.
+    """
+
+    patch: int = 2
+    time_scale: float = 1000.0
+    embedding: str = "pos_embed"
+    weights: str = "pos_embed.proj"
+    position: str = ""
+    head: str = "proj_out"
+    head_channel_first: bool = False
+    guided_by: str = "guidance_scale"
+
+    def feed_forwards(self, transformer: Any) -> Iterator[tuple[str, nn.Module]]:
+        for i, block in enumerate(transformer.transformer_blocks):
+            yield f"transformer_blocks.{i}.ff.net.0.proj", block.ff.net[0].proj
+            yield f"transformer_blocks.{i}.ff.net.2", block.ff.net[2]
+
+    def attentions(self, transformer: Any) -> Iterator[tuple[str, nn.Module]]:
+        """Self-attention, and the queries of the attention to the text, if there is one."""
+        for i, block in enumerate(transformer.transformer_blocks):
+            for name in ("to_q", "to_k", "to_v"):
+                yield f"transformer_blocks.{i}.attn1.{name}", getattr(block.attn1, name)
+            yield f"transformer_blocks.{i}.attn1.to_out.0", block.attn1.to_out[0]
+            if block.attn2 is not None:
+                yield f"transformer_blocks.{i}.attn2.to_q", block.attn2.to_q
+
+    def read(self, transformer: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call:
+        return self.call(transformer, dict(zip(self.arguments(), args, strict=False)) | dict(kwargs))
+
+    def arguments(self) -> tuple[str, ...]:
+        """The order of the forward's parameters."""
+        raise NotImplementedError
+
+    def call(
+        self, transformer: Any, given: Mapping[str, Any], refused: str = "", aside: bool = False
+    ) -> Call:
+        """One transformer call from its arguments by name."""
+        latents, timestep, side = given["hidden_states"], given["timestep"], transformer.config.patch_size
+        if side != self.patch:
+            refused = f"its transformer has patches of {side}, only {self.patch} is known here"
+        return Call(
+            latents,
+            (timestep.expand(len(latents)) if timestep.ndim == 0 else timestep) / self.time_scale,
+            partial(_patchify, patch=self.patch),
+            where=(latents.shape[1], latents.shape[-2] // side, latents.shape[-1] // side),
+            aside=aside,
+            refused=refused,
+        )
+
+    def grid(self, call: Call) -> Grid:
+        _, height, width = call.where
+        return (1, height, width)
+
+    def positions(self, module: Any, call: Call, layout: Layout, output: Any) -> Tensor:
+        """(1, tokens, d) to add; zero for the tokens of the base patch size, which have theirs."""
+        channels, height, width = call.where
+        nothing = call.handed.new_zeros(1, channels, height * self.patch, width * self.patch)
+        table = module.forward(nothing)[0] - plain_bias(module)
+        added = layout.centres(table)
+        for s in layout.segments:
+            if s.scale == 1:
+                added[s.start : s.stop] = 0
+        return added[None].to(output.dtype)
+
+
+@dataclass(frozen=True)
+class StableDiffusion3(TableFamily):
+    """The text has a stream of its own. A call that skips layers, for guidance, is one more of its step."""
+
+    name: str = "sd3"
+    class_name: str = "SD3Transformer2DModel"
+    embeds: tuple[str, ...] = ()
+
+    def attentions(self, transformer: Any) -> Iterator[tuple[str, nn.Module]]:
+        for i, block in enumerate(transformer.transformer_blocks):
+            for attention in ("attn", "attn2"):
+                if getattr(block, attention) is not None:
+                    layers = getattr(block, attention)
+                    for name in ("to_q", "to_k", "to_v"):
+                        yield f"transformer_blocks.{i}.{attention}.{name}", getattr(layers, name)
+                    yield f"transformer_blocks.{i}.{attention}.to_out.0", layers.to_out[0]
+
+    def arguments(self) -> tuple[str, ...]:
+        return ("hidden_states", "encoder_hidden_states", "pooled_projections", "timestep")
+
+    def read(self, transformer: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call:
+        given = dict(zip(self.arguments(), args, strict=False)) | dict(kwargs)
+        controlled = given.get("block_controlnet_hidden_states") is not None
+        skips = given.get("skip_layers") is not None
+        return self.call(transformer, given, CONTROLLED if controlled else "", aside=skips)
+
+
+@dataclass(frozen=True)
+class PixArt(TableFamily):
+    """Predicts noise and its variance, not a velocity; text enters by cross-attention alone."""
+
+    name: str = "pixart"
+    class_name: str = "PixArtTransformer2DModel"
+    flow: bool = False
+
+    def arguments(self) -> tuple[str, ...]:
+        return ("hidden_states", "encoder_hidden_states", "timestep")
+
+
+@dataclass(frozen=True)
+class DiT(TableFamily):
+    """Class-conditional; predicts noise and its variance, not a velocity."""
+
+    name: str = "dit"
+    class_name: str = "DiTTransformer2DModel"
+    head: str = "proj_out_2"
+    flow: bool = False
+
+    def arguments(self) -> tuple[str, ...]:
+        return ("hidden_states", "timestep")
+
+
+def plain_bias(module: Any) -> Tensor | float:
+    """The bias of a PatchEmbed's convolution, which is what it makes of nothing."""
+    bias = getattr(module.proj, "base_layer", module.proj).bias
+    return 0.0 if bias is None else bias
+
+
+def _patchify(latents: Tensor, patch: int) -> Tensor:
+    """(B, C, H, W) to base tokens (B, N, C * p * p), row by row."""
+    return patchify(latents[:, :, None], patch)
