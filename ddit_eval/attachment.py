@@ -173,8 +173,10 @@ class Handle:
             for binding in self.bindings:
                 binding.stop()
 
-    # The root hooks: what happens around a transformer call.
+    # The root hooks: what happens around a transformer call. Where the whole transformer is compiled, these
+    # stay outside: the decision differs from step to step.
 
+    @torch.compiler.disable
     def _before(
         self, binding: Binding, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
@@ -226,6 +228,7 @@ class Handle:
         binding.start(layout, binding.read((), first))
         return first
 
+    @torch.compiler.disable
     def _after(self, binding: Binding, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         if self._forced is not None:
             return None

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import ddit_eval
-from ddit_eval import Adapter, DditError
+from ddit_eval import Adapter, DditError, flops
 from ddit_eval.families import FAMILIES, UNSUPPORTED, family_named, family_of
 from ddit_eval.patching.layout import Layout, uniform
 from ddit_eval.policies import Base, Explicit, Fixed, Region, Threshold
@@ -175,6 +175,21 @@ def test_a_mixed_layout_covers_what_uniform_ones_do(tiny: Tiny, adapter: Adapter
         mixed = tile(allowed, (2, 4))
         assert mixed.tokens == grid[0] * (8 + 2)
         assert not torch.allclose(forward(mixed), forward(2))
+
+
+def test_operations_are_those_that_torch_counts(tiny: Tiny, adapter: Adapter) -> None:
+    transformer = tiny.pipe.transformer
+    with calls(tiny) as held:
+        tiny.run(steps=1)
+    args, kwargs, _ = held[0]
+    words = 0 if family_of(transformer).name == "dit" else 6
+    with ddit_eval.attach(transformer, adapter) as handle:
+        for scale in (1, 2, 4):
+            with handle.forced(scale):
+                transformer(*args, **kwargs)  # positions are made once
+                seen = flops.counted(lambda: transformer(*args, **kwargs))
+            layout = adapter.tile((frames(tiny), 4, 4), scale)
+            assert flops.forward(transformer, layout, words, adapter) == seen
 
 
 def test_offloading_in_either_order(tiny: Tiny, adapter: Adapter) -> None:

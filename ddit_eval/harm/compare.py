@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ddit_eval.policies import Policy
     from ddit_eval.records import Job
 
-CODE = (*PICTURE_CODE, "harm/measure.py", "cost.py", "flops.py")  # what decides a row of the table
+CODE = (*PICTURE_CODE, "harm/measure.py", "cost.py", "flops")  # what decides a row of the table
 CALIBRATION = WorldPrompts(split="train", count=8, seed=7001, start=0)  # prompts of calibration's own
 TAUS = tuple(float(t) for t in np.geomspace(0.3, 6, 5))  # in units of the median signal
 

@@ -26,7 +26,7 @@ from ddit_eval.study.space import check_scales
 
 # What decides the values of a trial, with the code of its metric.
 CODE = (
-    *PICTURE_CODE, "cost.py", "flops.py", "study/latency.py", "study/measure.py", "study/rungs.py",
+    *PICTURE_CODE, "cost.py", "flops", "study/latency.py", "study/measure.py", "study/rungs.py",
     "study/sampling.py", "study/space.py", "study/trial.py",
 )  # fmt: skip
 
