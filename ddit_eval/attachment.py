@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ddit_eval import caches
 from ddit_eval.binding import Binding
 from ddit_eval.decision import Decisions
 from ddit_eval.errors import DditError
@@ -199,6 +200,7 @@ class Handle:
         if tick != "same":
             index = len(self._traces[0])
             self._timer.start(index, started, call.latents.device)
+            before = self._layouts
             self._layouts = self._decisions.step(
                 binding,
                 call,
@@ -208,19 +210,28 @@ class Handle:
                 total=self._total,
                 seed=self.seed,
             )
+            if self._layouts != before:
+                caches.forget(binding.transformer)
         binding.bind_parts()
         parts = split(self._layouts)
         if len(parts) == 1:
             binding.start(self._layouts[0], call)
             return None
-        return (), self._part(binding, parts, named(module, args, kwargs), len(call.latents))
+        return (), self._part(binding, module, parts, named(module, args, kwargs), len(call.latents))
 
-    def _part(self, binding: Binding, parts: Split, values: dict[str, Any], batch: int) -> dict[str, Any]:
+    def _part(
+        self, binding: Binding, module: nn.Module, parts: Split, values: dict[str, Any], batch: int
+    ) -> dict[str, Any]:
         """The arguments of the first part of a call; `_after` runs the others."""
         if batch != len(self._layouts):
             raise DditError(
                 f"the step began with {len(self._layouts)} samples and goes on with {batch}; "
                 "attach without per_sample"
+            )
+        if caches.has_cache(module):
+            raise DditError(
+                "the samples of this batch want different patches, and what a cache keeps is of them all; "
+                "attach without per_sample, or call disable_cache() on the transformer"
             )
         pieces = [(layout, take(values, rows, batch, binding.family.of_batch)) for layout, rows in parts]
         self._parts = _Parts([rows for _, rows in parts], pieces[1:])
