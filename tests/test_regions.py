@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ddit_eval import Adapter, attach
 from ddit_eval.compiling import CompiledBlocks, graphs
-from ddit_eval.distil.inputs import flux_inputs
+from ddit_eval.distil.picture_inputs import flux_inputs
 from ddit_eval.errors import DditError
 from ddit_eval.figures.regions import parse_sizes, patches_of
 from ddit_eval.patching.layout import Group, Layout, uniform

@@ -1,28 +1,21 @@
-"""From clean latents and prompts to the transformer's own inputs, one function a family."""
+"""From clean pictures and prompts to the transformer's own inputs: what is common, and whose is which."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ddit_eval.distil import picture_inputs, video_inputs
+from ddit_eval.distil.noised import Noised
 from ddit_eval.errors import DditError
 from ddit_eval.families import family_of
 from ddit_eval.families.video import normalised
 
 Span = tuple[float, float]
-
-
-@dataclass
-class Noised:
-    """A batch on the flow z_t = (1 - t) z_0 + t noise, with everything that the model is told."""
-
-    kwargs: dict[str, Any]  # the transformer's keyword arguments, hidden_states = z_t included
-    t: Tensor  # (B,) in 0..1
 
 
 def shift_of(scheduler: Any, tokens: int) -> float:
@@ -32,7 +25,9 @@ def shift_of(scheduler: Any, tokens: int) -> float:
     """
     config = scheduler.config
     if config.get("use_dynamic_shifting"):
-        return math.exp(0.5 + (tokens - 256) / (4096 - 256) * (1.15 - 0.5))
+        few, many = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
+        low, high = config.get("base_shift", 0.5), config.get("max_shift", 1.15)
+        return math.exp(low + (tokens - few) / (many - few) * (high - low))
     return float(config.get("flow_shift") or config.get("shift") or 1.0)
 
 
@@ -61,109 +56,31 @@ def span_of(pipe: Any, part: str) -> Span:
 @torch.no_grad()
 def encode(pipe: Any, pictures: Tensor) -> Tensor:
     """Pictures (B, 3, H, W), or clips (B, 3, F, H, W), in [-1, 1] to normalised latents, float32."""
-    vae = pipe.vae
-    z = vae.encode(pictures.to(vae.device, vae.dtype)).latent_dist.mode()
+    vae, kind = pipe.vae, family_of(pipe.transformer).name
+    pictures = pictures.to(vae.device, vae.dtype)
+    if kind == "qwen-image":  # a video VAE
+        return normalised(vae, vae.encode(pictures[:, :, None]).latent_dist.mode().float())[:, :, 0]
+    z = vae.encode(pictures).latent_dist.mode().float()
+    if kind == "ltx":
+        return pipe._normalize_latents(z, vae.latents_mean, vae.latents_std, vae.config.scaling_factor)
+    if kind == "flux2":
+        mean, var = (v.float().view(1, -1, 1, 1) for v in (vae.bn.running_mean, vae.bn.running_var))
+        groups = (pipe._patchify_latents(z) - mean) / (var + vae.config.batch_norm_eps).sqrt()
+        return pipe._unpatchify_latents(groups)
     if z.ndim == 5:
-        return normalised(vae, z.float())
-    return ((z - vae.config.shift_factor) * vae.config.scaling_factor).float()
-
-
-@torch.no_grad()
-def flux_inputs(
-    pipe: Any, latents: Tensor, prompts: list[str], t: Tensor, noise: Tensor, text_tokens: int
-) -> Noised:
-    """FLUX's inputs for latents (B, C, h, w) at times t (B,)."""
-    device, dtype = latents.device, pipe.transformer.dtype
-    text, pooled, txt_ids = pipe.encode_prompt(
-        prompt=prompts, prompt_2=None, device=device, max_sequence_length=text_tokens
-    )
-    b, c, h, w = latents.shape
-    mix = t.to(device)[:, None, None, None]
-    z = (1 - mix) * latents + mix * noise.to(device)
-    kwargs: dict[str, Any] = {
-        "hidden_states": pipe._pack_latents(z, b, c, h, w).to(dtype),
-        "timestep": t.to(device, dtype),
-        "guidance": None,
-        "pooled_projections": pooled.to(dtype),
-        "encoder_hidden_states": text.to(dtype),
-        "txt_ids": txt_ids.to(dtype),
-        "img_ids": pipe._prepare_latent_image_ids(b, h // 2, w // 2, device, dtype),
-        "return_dict": False,
-    }
-    if pipe.transformer.config.guidance_embeds:
-        kwargs["guidance"] = torch.full((b,), 3.5, device=device, dtype=torch.float32)
-    return Noised(kwargs, t)
-
-
-@torch.no_grad()
-def wan_inputs(
-    pipe: Any, latents: Tensor, prompts: list[str], t: Tensor, noise: Tensor, text_tokens: int
-) -> Noised:
-    """Wan's inputs for latents (B, C, F, h, w) at times t (B,)."""
-    device, dtype = latents.device, pipe.transformer.dtype
-    text, _ = pipe.encode_prompt(
-        prompts, do_classifier_free_guidance=False, max_sequence_length=text_tokens, device=device
-    )
-    mix = t.to(device)[:, None, None, None, None]
-    kwargs: dict[str, Any] = {
-        "hidden_states": ((1 - mix) * latents + mix * noise.to(device)).to(dtype),
-        "timestep": t.to(device) * 1000,
-        "encoder_hidden_states": text.to(dtype),
-        "return_dict": False,
-    }
-    return Noised(kwargs, t)
-
-
-@torch.no_grad()
-def hunyuan_inputs(
-    pipe: Any, latents: Tensor, prompts: list[str], t: Tensor, noise: Tensor, text_tokens: int
-) -> Noised:
-    """HunyuanVideo's inputs for latents (B, C, F, h, w) at times t (B,)."""
-    device, dtype = latents.device, pipe.transformer.dtype
-    text, pooled, mask = pipe.encode_prompt(prompts, device=device, max_sequence_length=text_tokens)
-    mix = t.to(device)[:, None, None, None, None]
-    kwargs: dict[str, Any] = {
-        "hidden_states": ((1 - mix) * latents + mix * noise.to(device)).to(dtype),
-        "timestep": t.to(device) * 1000,
-        "encoder_hidden_states": text.to(dtype),
-        "encoder_attention_mask": mask.to(dtype),
-        "pooled_projections": pooled.to(dtype),
-        "return_dict": False,
-    }
-    if pipe.transformer.config.guidance_embeds:
-        kwargs["guidance"] = torch.full((len(latents),), 6000.0, device=device, dtype=dtype)
-    return Noised(kwargs, t)
-
-
-@torch.no_grad()
-def hunyuan_15_inputs(
-    pipe: Any, latents: Tensor, prompts: list[str], t: Tensor, noise: Tensor, text_tokens: int
-) -> Noised:
-    """HunyuanVideo 1.5's inputs, text to video: no picture, its channels and their mask are zero."""
-    device, dtype, b = latents.device, pipe.transformer.dtype, len(latents)
-    text, mask, glyphs, glyph_mask = pipe.encode_prompt(prompts, device=device, dtype=dtype, batch_size=b)
-    mix = t.to(device)[:, None, None, None, None]
-    z = (1 - mix) * latents + mix * noise.to(device)
-    nothing = torch.zeros_like(z[:, :1]).expand(-1, z.shape[1] + 1, -1, -1, -1)
-    seen = pipe.transformer.config.image_embed_dim
-    kwargs: dict[str, Any] = {
-        "hidden_states": torch.cat([z, nothing], 1).to(dtype),
-        "timestep": t.to(device, dtype) * 1000,
-        "encoder_hidden_states": text,
-        "encoder_attention_mask": mask,
-        "encoder_hidden_states_2": glyphs,
-        "encoder_attention_mask_2": glyph_mask,
-        "image_embeds": torch.zeros(b, pipe.vision_num_semantic_tokens, seen, device=device, dtype=dtype),
-        "return_dict": False,
-    }
-    return Noised(kwargs, t)
+        return normalised(vae, z)
+    return (z - vae.config.shift_factor) * vae.config.scaling_factor
 
 
 INPUTS = {
-    "flux": flux_inputs,
-    "wan": wan_inputs,
-    "hunyuan-video": hunyuan_inputs,
-    "hunyuan-video-1.5": hunyuan_15_inputs,
+    "flux": picture_inputs.flux_inputs,
+    "flux2": picture_inputs.flux2_inputs,
+    "qwen-image": picture_inputs.qwen_inputs,
+    "sd3": picture_inputs.sd3_inputs,
+    "wan": video_inputs.wan_inputs,
+    "hunyuan-video": video_inputs.hunyuan_inputs,
+    "hunyuan-video-1.5": video_inputs.hunyuan_15_inputs,
+    "ltx": video_inputs.ltx_inputs,
 }
 
 

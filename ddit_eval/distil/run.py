@@ -142,7 +142,7 @@ class Distiller:
         blank = torch.rand(len(prompts), generator=generator) < config.drop
         prompts = ["" if b else p for p, b in zip(prompts, blank.tolist(), strict=True)]
         noise = torch.randn(latents.shape, generator=generator)
-        tokens = latents.shape[-1] * latents.shape[-2] // 4
+        tokens = latents.shape[2:].numel() // family_of(self.transformer).patch ** 2
         t = sample_timesteps(len(latents), shift_of(self.pipe.scheduler, tokens), generator, self.span)
         kwargs = self.build(self.pipe, latents, prompts, t, noise, self.text_tokens).kwargs
         with torch.no_grad(), handle.forced(1):
