@@ -43,15 +43,19 @@ def flops_of_counts(
 @lru_cache(maxsize=4)
 def _counted(model: str, adapter: str | None) -> tuple[Any, Any]:
     """The transformer without weights, and its adapter."""
+    from ddit_eval.patching.adapter import Adapter
+
+    return transformer_of(model), Adapter.from_pretrained(adapter) if adapter else None
+
+
+def transformer_of(model: str | Path, part: str = "transformer") -> Any:
+    """A model's transformer on the meta device: its shapes, without its weights."""
     import diffusers
     import torch
 
-    from ddit_eval.patching.adapter import Adapter
-
-    settings = _settings(model, "transformer")
+    settings = _settings(model, part)
     with torch.device("meta"):
-        transformer = getattr(diffusers, settings["_class_name"]).from_config(settings)
-    return transformer, Adapter.from_pretrained(adapter) if adapter else None
+        return getattr(diffusers, settings["_class_name"]).from_config(settings)
 
 
 def grid_of(model: str | Path, height: int, width: int, frames: int = 1) -> Grid:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from ddit_eval import flops
 from ddit_eval.attachment import attach
-from ddit_eval.distil import DistilConfig, distil, load_config
+from ddit_eval.distil import DistilConfig, distil, estimate, load_config
 from ddit_eval.distil.config import Source
 from ddit_eval.distil.data import pictures_of
 from ddit_eval.distil.inputs import encode
 from ddit_eval.distil.measure import TIMESTEPS, relative_error
 from ddit_eval.distil.picture_inputs import flux_inputs
 from ddit_eval.errors import DditError
+from ddit_eval.models import load_pipeline
 from ddit_eval.patching.adapter import Adapter
 from ddit_eval.patching.detail import DetailConfig
 from ddit_eval.tracking import track_training
@@ -188,3 +191,21 @@ def test_several_sides_take_turns(tmp_path, monkeypatch):
 def test_an_empty_folder_of_pictures_is_named(tmp_path):
     with pytest.raises(DditError, match="no picture"):
         pictures_of(Source(kind="folder", path=tmp_path))
+
+
+def test_the_estimate_counts_what_a_run_computes(tmp_path: Path) -> None:
+    config = DistilConfig(model="mini-flux", out=tmp_path, rank=4, pictures=640, batch=4)
+    found = estimate(config, processes=2)
+    pipe = load_pipeline("mini-flux")
+    adapter = Adapter.from_base(pipe, rank=4)
+    table = flops.by_scale(pipe.transformer, (1, 16, 16), 32, (2, 4), adapter)
+    assert found.steps == 80
+    assert found.flops_a_sample == table[1] + 2 * (table[2] + table[4])
+    assert found.base_parameters == sum(p.numel() for p in pipe.transformer.parameters())
+    assert found.adapter_parameters == sum(p.numel() for p in adapter.parameters())
+    assert found.adapter_bytes == 16 * found.adapter_parameters  # weights, gradients, two of AdamW
+    assert found.seconds == pytest.approx(320 * found.flops_a_sample / (0.4e9 * found.gflops))
+    again = estimate(config.model_copy(update={"checkpointing": True, "mixed": True}), processes=2)
+    assert again.activation_bytes < found.activation_bytes
+    assert again.flops_a_sample > found.flops_a_sample
+    assert "80 steps by 2 process(es)" in str(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -138,6 +139,8 @@ def train(
 
     settings = distil.load_config(config)
     quiet_libraries()
+    if int(os.environ.get("RANK", 0)) == 0:
+        say(str(distil.estimate(settings)))
     with progress("steps") as step:
         for row in distil.distil(settings):
             errors = "  ".join(f"{k} {v:.3f}" for k, v in row.items() if k.startswith("error"))

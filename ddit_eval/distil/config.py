@@ -68,6 +68,7 @@ class DistilConfig(BaseModel):
     source: Source = Source()
     pictures: PositiveInt = 20_000
     batch: PositiveInt = 8
+    checkpointing: bool = False  # less memory, more time: blocks run again in the backward
     optimizer: Literal["adamw", "prodigy"] = "adamw"
     lr: PositiveFloat = 1e-3
     decay: float = Field(0.5, ge=0, le=1)  # share of the run over which the rate falls to zero

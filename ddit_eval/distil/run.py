@@ -65,6 +65,8 @@ class Distiller:
         self.span = span_of(self.pipe, config.part)
         self.transformer = getattr(self.pipe, config.part)
         self.transformer.requires_grad_(False)
+        if config.checkpointing:
+            self.transformer.enable_gradient_checkpointing()
         self.build = inputs_for(self.pipe)
         model = known(config.model)
         self.text_tokens = config.text_tokens or (model.text_tokens if model else 512)

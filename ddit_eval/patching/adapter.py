@@ -156,37 +156,12 @@ class Adapter(nn.Module):
         {4: 2}; the paper's span one.
         """
         transformer = getattr(base, "transformer", base)
-        family = family_of(transformer)
-        if time and not family.video:
-            raise DditError(f"time is {dict(time)}, but {family.name} makes pictures, which have one frame")
-        kind = detail if isinstance(detail, str) else detail.kind
-        if not family.flow and kind in ("analytic", "conv"):
-            raise DditError(
-                f"detail: {kind!r} is derived for rectified flows, but {family.name} predicts noise; "
-                "choose 'zero' or 'none'"
-            )
-        embedding, head = family.embedding_of(transformer), family.head_of(transformer)
-        layers = dict(family.feed_forwards(transformer))
-        layers |= dict(family.attentions(transformer)) if attention else {}
-        config = parse_config(
-            {
-                "family": family.name,
-                "base": fingerprint(transformer),
-                "scales": tuple(scales),
-                "rank": rank,
-                "detail": DetailConfig(kind=detail) if isinstance(detail, str) else detail,
-                "patch": family.patch,
-                "channel_first": True,  # `Family` translates
-                "hidden": len(embedding[0]),
-                "in_channels": embedding[0].shape[1],
-                "out_channels": len(head[0]),
-                "layers": {n: (plain(m).in_features, plain(m).out_features) for n, m in layers.items()},
-                "time": dict(time or {}),
-            }
-        )
+        config = config_for(transformer, scales, rank, detail, attention, time)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             adapter = cls(config)
+        family = family_of(transformer)
+        embedding, head = family.embedding_of(transformer), family.head_of(transformer)
         for scale in adapter.scales:
             _start(adapter.branch(scale), embedding, head)
         return adapter
@@ -333,6 +308,46 @@ class Adapter(nn.Module):
         """(B, N, C) to (B, n, cells, C)."""
         picked = latents.index_select(1, layout.on(latents.device).flat[group.scale])
         return picked.unflatten(1, (-1, group.indices.shape[1]))
+
+
+def config_for(
+    transformer: Any,
+    scales: Iterable[int] = (2, 4),
+    rank: int = 32,
+    detail: DetailConfig | Kind = "conv",
+    attention: bool = False,
+    time: Mapping[int, int] | None = None,
+) -> AdapterConfig:
+    """The configuration of `Adapter.from_base`; reads shapes alone, so that a transformer on the meta device
+    will do."""
+    family = family_of(transformer)
+    if time and not family.video:
+        raise DditError(f"time is {dict(time)}, but {family.name} makes pictures, which have one frame")
+    kind = detail if isinstance(detail, str) else detail.kind
+    if not family.flow and kind in ("analytic", "conv"):
+        raise DditError(
+            f"detail: {kind!r} is derived for rectified flows, but {family.name} predicts noise; "
+            "choose 'zero' or 'none'"
+        )
+    embedding, head = family.embedding_of(transformer), family.head_of(transformer)
+    layers = dict(family.feed_forwards(transformer))
+    layers |= dict(family.attentions(transformer)) if attention else {}
+    return parse_config(
+        {
+            "family": family.name,
+            "base": fingerprint(transformer),
+            "scales": tuple(scales),
+            "rank": rank,
+            "detail": DetailConfig(kind=detail) if isinstance(detail, str) else detail,
+            "patch": family.patch,
+            "channel_first": True,  # `Family` translates
+            "hidden": len(embedding[0]),
+            "in_channels": embedding[0].shape[1],
+            "out_channels": len(head[0]),
+            "layers": {n: (plain(m).in_features, plain(m).out_features) for n, m in layers.items()},
+            "time": dict(time or {}),
+        }
+    )
 
 
 def parse_config(data: dict[str, Any]) -> AdapterConfig:
