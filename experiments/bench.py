@@ -83,7 +83,7 @@ class Loop:
     def __init__(self, pipe: Any, adapter: Adapter, call: Mapping[str, Any]):
         self.pipe, self.adapter, self.call = pipe, adapter, dict(call)
         self.watch = Stopwatch(pipe)
-        self.traces: list[list[StepTrace]] = []  # of the newest run
+        self.traces: list[list[StepTrace]] = []  # of the newest run, one a schedule
 
     def runner(
         self, policy: policies.Policy | None, batch: int = 1, per_sample: bool = False
@@ -240,6 +240,23 @@ def batched_regions(loop: Loop, prompts: Sequence[str], effort: Effort) -> list[
     return targets
 
 
+def batched_rule(loop: Loop, prompts: Sequence[str], effort: Effort) -> Target:
+    """The rule in a batch whose samples want different scales: a schedule for each sample (the transformer
+    runs once for each scale in a step) over one for all, which has the finest that any sample asks for."""
+    rule = policies.Threshold(tau=1e-30, order=1, scales=loop.adapter.scales)
+    loop.runner(rule, effort.batch, per_sample=True)(prompts[0], 0)
+    seen = [s.signals[max(rule.scales)] for trace in loop.traces for s in trace if s.signals]
+    rule = rule.model_copy(update={"tau": statistics.median(seen)})
+    runners = {
+        "one schedule": loop.runner(rule, effort.batch),
+        "a schedule a sample": loop.runner(rule, effort.batch, per_sample=True),
+    }
+    samples = timing.run_blocks(runners, prompts, effort.batch_rounds)
+    got = timing.speedup(samples, "a schedule a sample", "one schedule")
+    what = f"a schedule for each of {effort.batch} samples, over the finest for all (tau: the median signal)"
+    return Target("rule, a schedule a sample", what, "x", got, 1.0, at_most=False)
+
+
 def start_up(effort: Effort) -> list[Target]:
     """Seconds of an import and of a --help, each in processes of its own (the first one only warms)."""
 
@@ -277,7 +294,8 @@ def bench(pipe: Any, adapter: Adapter, call: Mapping[str, Any], effort: Effort) 
     attached, step, null = overhead(loop, prompts, effort)
     decided = decision(loop, prompts[0], effort)
     targets = [*attached, decided, tiling(loop, prompts[0], effort), *batched(loop, prompts, effort)]
-    targets += [*batched_regions(loop, prompts, effort), *start_up(effort)]
+    targets += [*batched_regions(loop, prompts, effort), batched_rule(loop, prompts, effort)]
+    targets += start_up(effort)
     return {
         "machine": machine.describe(loop.watch.device),
         "base_step_seconds": step,

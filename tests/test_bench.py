@@ -23,7 +23,8 @@ def test_bench_runs_whole_on_a_tiny_pipeline(monkeypatch: pytest.MonkeyPatch, ca
     names = [row["name"] for row in got["rows"]]
     regions = ["regions, one tiling", "regions, a tiling a sample"]
     assert names == [
-        "attached", "rule", "decision", "tiling", "always-2p", "always-4p", *regions, "import",
+        "attached", "rule", "decision", "tiling", "always-2p", "always-4p", *regions,
+        "rule, a schedule a sample", "import",
     ]  # fmt: skip
     assert got["base_step_seconds"] > 0
     assert got["rows"][2]["value"] > 0
