@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 FORMAT = 1
 # What decides a picture besides configuration and weights. Comments and layout of the code do not.
 PICTURE_CODE = (
-    "patching", "families", "attachment.py", "steps.py", "policies", "harm/calibration.py", "schedule.py",
+    "patching", "families", "attachment.py", "binding.py", "caches.py", "decision.py", "regions.py",
+    "rows.py", "steps.py", "policies", "harm/calibration.py", "schedule.py",
 )  # fmt: skip
 _FIELDS = {
     "key": str, "model": str, "method": str, "policy": dict, "prompt": str, "index": int, "seed": int,
