@@ -66,6 +66,18 @@ MODELS = {
             61,
             24,
         ),
+        *(
+            Model(name, what, side, words, hub)
+            for name, what, side, words, hub in (
+                ("FLUX.2-dev", "32 B, guidance-distilled", 1024, 512, "black-forest-labs/FLUX.2-dev"),
+                ("Qwen-Image", "20 B", 1328, 512, "Qwen/Qwen-Image"),
+                ("SD3.5-medium", "2.5 B", 1024, 256, "stabilityai/stable-diffusion-3.5-medium"),
+                ("SD3.5-large", "8 B", 1024, 256, "stabilityai/stable-diffusion-3.5-large"),
+                ("PixArt-alpha", "0.6 B, predicts noise", 1024, 120, "PixArt-alpha/PixArt-XL-2-1024-MS"),
+                ("DiT-XL-2", "0.7 B, ImageNet classes, predicts noise", 256, 0, "facebook/DiT-XL-2-256"),
+            )
+        ),
+        Model("LTX-Video", "2 B, text to video", 512, 128, "Lightricks/LTX-Video", 704, 161, 25),
         # Its text tokens: 1,000 of the prompt, 256 of glyphs, 729 of a picture.
         Model(
             "HunyuanVideo-1.5",

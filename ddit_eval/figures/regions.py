@@ -60,7 +60,7 @@ def region_maps(
     for panel, picture, row, name in zip(panels, pictures, maps, rows, strict=True):
         image = pixels_of(picture)
         _show(panel[0], image)
-        panel[0].set_title(shorten(name, 26), fontsize=6)
+        panel[0].set_title(shorten(name, 22), fontsize=6)
         for axes, (heading, sizes) in zip(panel[1:], row, strict=True):
             _show(axes, image)
             _overlay(axes, sizes, image.shape[1] / sizes.shape[1])
