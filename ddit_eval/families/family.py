@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ddit_eval.patching.layout import Grid, Layout
 
+FEED_FORWARD = ("ff.net.0.proj", "ff.net.2")  # as diffusers' FeedForward names its two layers
 CONTROLLED = "a ControlNet adds to its tokens at the base patch size"
 
 
@@ -122,6 +123,18 @@ class Family:
         if self.head_channel_first:
             return velocity
         return velocity.unflatten(-1, (-1, self.patch**2)).transpose(-1, -2).flatten(-2)
+
+
+def layers_of(transformer: Any, blocks: str, *names: str) -> Iterator[tuple[str, nn.Module]]:
+    """The layers `names` of every block in the list `blocks`, by their full names."""
+    for i, block in enumerate(getattr(transformer, blocks)):
+        for name in names:
+            yield f"{blocks}.{i}.{name}", block.get_submodule(name)
+
+
+def attention(name: str, *more: str) -> tuple[str, ...]:
+    """Names of the projections to queries, keys and values of an attention, and `more` of it."""
+    return tuple(f"{name}.{part}" for part in ("to_q", "to_k", "to_v", *more))
 
 
 def _bias(layer: Any) -> Tensor:

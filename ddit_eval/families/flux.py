@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ddit_eval.errors import DditError
-from ddit_eval.families.family import CONTROLLED, Call, Family
+from ddit_eval.families.family import CONTROLLED, FEED_FORWARD, Call, Family, attention, layers_of
 from ddit_eval.patching.layout import Grid, Layout
 
 # The order of FluxTransformer2DModel.forward's parameters.
@@ -40,21 +40,13 @@ class Flux(Family):
 
     def feed_forwards(self, transformer: Any) -> Iterator[tuple[str, nn.Module]]:
         """In single blocks text and image tokens share them; the image tokens come last."""
-        for i, block in enumerate(transformer.transformer_blocks):
-            yield f"transformer_blocks.{i}.ff.net.0.proj", block.ff.net[0].proj
-            yield f"transformer_blocks.{i}.ff.net.2", block.ff.net[2]
-        for i, block in enumerate(transformer.single_transformer_blocks):
-            yield f"single_transformer_blocks.{i}.proj_mlp", block.proj_mlp
-            yield f"single_transformer_blocks.{i}.proj_out", block.proj_out
+        yield from layers_of(transformer, "transformer_blocks", *FEED_FORWARD)
+        yield from layers_of(transformer, "single_transformer_blocks", "proj_mlp", "proj_out")
 
     def attentions(self, transformer: Any) -> Iterator[tuple[str, nn.Module]]:
         """Queries, keys and values of the image; a single block's output projection is its feed-forward's."""
-        for blocks in ("transformer_blocks", "single_transformer_blocks"):
-            for i, block in enumerate(getattr(transformer, blocks)):
-                for name in ("to_q", "to_k", "to_v"):
-                    yield f"{blocks}.{i}.attn.{name}", getattr(block.attn, name)
-                if blocks == "transformer_blocks":
-                    yield f"{blocks}.{i}.attn.to_out.0", block.attn.to_out[0]
+        yield from layers_of(transformer, "transformer_blocks", *attention("attn", "to_out.0"))
+        yield from layers_of(transformer, "single_transformer_blocks", *attention("attn"))
 
     def read(self, transformer: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call:
         given = {**dict(zip(_POSITIONAL, args, strict=False)), **kwargs}
@@ -101,19 +93,12 @@ class Flux2(Flux):
     guided_by: str = "guidance_scale"  # of the smaller models, which are not guidance-distilled
 
     def feed_forwards(self, transformer: Any) -> Iterator[tuple[str, nn.Module]]:
-        for i, block in enumerate(transformer.transformer_blocks):
-            yield f"transformer_blocks.{i}.ff.linear_in", block.ff.linear_in
-            yield f"transformer_blocks.{i}.ff.linear_out", block.ff.linear_out
-        for i, block in enumerate(transformer.single_transformer_blocks):
-            yield f"single_transformer_blocks.{i}.attn.to_qkv_mlp_proj", block.attn.to_qkv_mlp_proj
-            yield f"single_transformer_blocks.{i}.attn.to_out", block.attn.to_out
+        yield from layers_of(transformer, "transformer_blocks", "ff.linear_in", "ff.linear_out")
+        yield from layers_of(transformer, "single_transformer_blocks", "attn.to_qkv_mlp_proj", "attn.to_out")
 
     def attentions(self, transformer: Any) -> Iterator[tuple[str, nn.Module]]:
         """Of the double blocks; a single block's are its feed-forward's."""
-        for i, block in enumerate(transformer.transformer_blocks):
-            for name in ("to_q", "to_k", "to_v"):
-                yield f"transformer_blocks.{i}.attn.{name}", getattr(block.attn, name)
-            yield f"transformer_blocks.{i}.attn.to_out.0", block.attn.to_out[0]
+        return layers_of(transformer, "transformer_blocks", *attention("attn", "to_out.0"))
 
     def read(self, transformer: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call:
         names = ("hidden_states", "encoder_hidden_states", "timestep", "img_ids", "txt_ids")

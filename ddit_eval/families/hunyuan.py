@@ -10,7 +10,7 @@ import torch
 from diffusers.models.embeddings import get_1d_rotary_pos_embed
 from torch import Tensor, nn
 
-from ddit_eval.families.family import Call
+from ddit_eval.families.family import FEED_FORWARD, Call, attention, layers_of
 from ddit_eval.families.video import VideoFamily, grid_ids
 from ddit_eval.patching.layout import Layout
 
@@ -40,16 +40,11 @@ class HunyuanVideo15(VideoFamily):
     )
 
     def feed_forwards(self, transformer: Any) -> Iterator[tuple[str, nn.Module]]:
-        for i, block in enumerate(transformer.transformer_blocks):
-            yield f"transformer_blocks.{i}.ff.net.0.proj", block.ff.net[0].proj
-            yield f"transformer_blocks.{i}.ff.net.2", block.ff.net[2]
+        yield from layers_of(transformer, "transformer_blocks", *FEED_FORWARD)
 
     def attentions(self, transformer: Any) -> Iterator[tuple[str, nn.Module]]:
         """Queries, keys and values of the image, and its output projection."""
-        for i, block in enumerate(transformer.transformer_blocks):
-            for name in ("to_q", "to_k", "to_v"):
-                yield f"transformer_blocks.{i}.attn.{name}", getattr(block.attn, name)
-            yield f"transformer_blocks.{i}.attn.to_out.0", block.attn.to_out[0]
+        yield from layers_of(transformer, "transformer_blocks", *attention("attn", "to_out.0"))
 
     def read(self, transformer: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call:
         given = {**dict(zip(_POSITIONAL, args, strict=False)), **kwargs}
@@ -83,13 +78,9 @@ class HunyuanVideo(HunyuanVideo15):
 
     def feed_forwards(self, transformer: Any) -> Iterator[tuple[str, nn.Module]]:
         yield from super().feed_forwards(transformer)
-        for i, block in enumerate(transformer.single_transformer_blocks):
-            yield f"single_transformer_blocks.{i}.proj_mlp", block.proj_mlp
-            yield f"single_transformer_blocks.{i}.proj_out", block.proj_out
+        yield from layers_of(transformer, "single_transformer_blocks", "proj_mlp", "proj_out")
 
     def attentions(self, transformer: Any) -> Iterator[tuple[str, nn.Module]]:
         """A single block's output projection is its feed-forward's."""
         yield from super().attentions(transformer)
-        for i, block in enumerate(transformer.single_transformer_blocks):
-            for name in ("to_q", "to_k", "to_v"):
-                yield f"single_transformer_blocks.{i}.attn.{name}", getattr(block.attn, name)
+        yield from layers_of(transformer, "single_transformer_blocks", *attention("attn"))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ddit_eval.errors import DditError
-from ddit_eval.families.family import Call, Family
+from ddit_eval.families.family import FEED_FORWARD, Call, Family, attention, layers_of
 from ddit_eval.families.flux import as_they_are
 from ddit_eval.families.video import TOKEN_TIMES
 from ddit_eval.patching.layout import Grid, Layout
@@ -44,17 +44,11 @@ class Ltx(Family):
     guided_by: str = "guidance_scale"
 
     def feed_forwards(self, transformer: Any) -> Iterator[tuple[str, nn.Module]]:
-        for i, block in enumerate(transformer.transformer_blocks):
-            yield f"transformer_blocks.{i}.ff.net.0.proj", block.ff.net[0].proj
-            yield f"transformer_blocks.{i}.ff.net.2", block.ff.net[2]
+        return layers_of(transformer, "transformer_blocks", *FEED_FORWARD)
 
     def attentions(self, transformer: Any) -> Iterator[tuple[str, nn.Module]]:
         """Self-attention, and the queries of the attention to the text."""
-        for i, block in enumerate(transformer.transformer_blocks):
-            for name in ("to_q", "to_k", "to_v"):
-                yield f"transformer_blocks.{i}.attn1.{name}", getattr(block.attn1, name)
-            yield f"transformer_blocks.{i}.attn1.to_out.0", block.attn1.to_out[0]
-            yield f"transformer_blocks.{i}.attn2.to_q", block.attn2.to_q
+        return layers_of(transformer, "transformer_blocks", *attention("attn1", "to_out.0"), "attn2.to_q")
 
     def read(self, transformer: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call:
         given = {**dict(zip(_POSITIONAL, args, strict=False)), **kwargs}

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ddit_eval.families.family import CONTROLLED, Call, Family
+from ddit_eval.families.family import CONTROLLED, Call, Family, attention, layers_of
 from ddit_eval.families.flux import as_they_are
 from ddit_eval.families.video import grid_ids
 from ddit_eval.patching.layout import Grid, Layout
@@ -37,15 +37,10 @@ class QwenImage(Family):
     embeds: tuple[str, ...] = ("prompt_embeds", "prompt_embeds_mask")
 
     def feed_forwards(self, transformer: Any) -> Iterator[tuple[str, nn.Module]]:
-        for i, block in enumerate(transformer.transformer_blocks):
-            yield f"transformer_blocks.{i}.img_mlp.net.0.proj", block.img_mlp.net[0].proj
-            yield f"transformer_blocks.{i}.img_mlp.net.2", block.img_mlp.net[2]
+        return layers_of(transformer, "transformer_blocks", "img_mlp.net.0.proj", "img_mlp.net.2")
 
     def attentions(self, transformer: Any) -> Iterator[tuple[str, nn.Module]]:
-        for i, block in enumerate(transformer.transformer_blocks):
-            for name in ("to_q", "to_k", "to_v"):
-                yield f"transformer_blocks.{i}.attn.{name}", getattr(block.attn, name)
-            yield f"transformer_blocks.{i}.attn.to_out.0", block.attn.to_out[0]
+        return layers_of(transformer, "transformer_blocks", *attention("attn", "to_out.0"))
 
     def read(self, transformer: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call:
         given = {**dict(zip(_POSITIONAL, args, strict=False)), **kwargs}

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ddit_eval.families.family import CONTROLLED, Call, Family
+from ddit_eval.families.family import CONTROLLED, FEED_FORWARD, Call, Family, attention, layers_of
 from ddit_eval.families.video import patchify
 from ddit_eval.patching.layout import Grid, Layout
 
@@ -31,18 +31,11 @@ class TableFamily(Family):
     guided_by: str = "guidance_scale"
 
     def feed_forwards(self, transformer: Any) -> Iterator[tuple[str, nn.Module]]:
-        for i, block in enumerate(transformer.transformer_blocks):
-            yield f"transformer_blocks.{i}.ff.net.0.proj", block.ff.net[0].proj
-            yield f"transformer_blocks.{i}.ff.net.2", block.ff.net[2]
+        return layers_of(transformer, "transformer_blocks", *FEED_FORWARD)
 
     def attentions(self, transformer: Any) -> Iterator[tuple[str, nn.Module]]:
-        """Self-attention, and the queries of the attention to the text, if there is one."""
-        for i, block in enumerate(transformer.transformer_blocks):
-            for name in ("to_q", "to_k", "to_v"):
-                yield f"transformer_blocks.{i}.attn1.{name}", getattr(block.attn1, name)
-            yield f"transformer_blocks.{i}.attn1.to_out.0", block.attn1.to_out[0]
-            if block.attn2 is not None:
-                yield f"transformer_blocks.{i}.attn2.to_q", block.attn2.to_q
+        """Self-attention, and the queries of the attention to the text."""
+        return layers_of(transformer, "transformer_blocks", *attention("attn1", "to_out.0"), "attn2.to_q")
 
     def read(self, transformer: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call:
         return self.call(transformer, dict(zip(self.arguments(), args, strict=False)) | dict(kwargs))
@@ -92,13 +85,11 @@ class StableDiffusion3(TableFamily):
     embeds: tuple[str, ...] = ()
 
     def attentions(self, transformer: Any) -> Iterator[tuple[str, nn.Module]]:
-        for i, block in enumerate(transformer.transformer_blocks):
-            for attention in ("attn", "attn2"):
-                if getattr(block, attention) is not None:
-                    layers = getattr(block, attention)
-                    for name in ("to_q", "to_k", "to_v"):
-                        yield f"transformer_blocks.{i}.{attention}.{name}", getattr(layers, name)
-                    yield f"transformer_blocks.{i}.{attention}.to_out.0", layers.to_out[0]
+        """Of the joint attention, and of the image's own where a block has one."""
+        yield from layers_of(transformer, "transformer_blocks", *attention("attn", "to_out.0"))
+        for i in transformer.config.dual_attention_layers:
+            for name in attention("attn2", "to_out.0"):
+                yield f"transformer_blocks.{i}.{name}", transformer.transformer_blocks[i].get_submodule(name)
 
     def arguments(self) -> tuple[str, ...]:
         return ("hidden_states", "encoder_hidden_states", "pooled_projections", "timestep")
@@ -130,6 +121,9 @@ class DiT(TableFamily):
     class_name: str = "DiTTransformer2DModel"
     head: str = "proj_out_2"
     flow: bool = False
+
+    def attentions(self, transformer: Any) -> Iterator[tuple[str, nn.Module]]:
+        return layers_of(transformer, "transformer_blocks", *attention("attn1", "to_out.0"))
 
     def arguments(self) -> tuple[str, ...]:
         return ("hidden_states", "timestep")

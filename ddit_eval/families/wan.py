@@ -10,7 +10,7 @@ import torch
 from diffusers.models.embeddings import get_1d_rotary_pos_embed
 from torch import Tensor, nn
 
-from ddit_eval.families.family import Call
+from ddit_eval.families.family import Call, attention, layers_of
 from ddit_eval.families.video import VideoFamily, grid_ids
 from ddit_eval.patching.layout import Layout
 
@@ -33,17 +33,11 @@ class Wan(VideoFamily):
 
     def feed_forwards(self, transformer: Any) -> Iterator[tuple[str, nn.Module]]:
         """Text enters by cross-attention alone, so that only image tokens pass here."""
-        for i, block in enumerate(transformer.blocks):
-            yield f"blocks.{i}.ffn.net.0.proj", block.ffn.net[0].proj
-            yield f"blocks.{i}.ffn.net.2", block.ffn.net[2]
+        return layers_of(transformer, "blocks", "ffn.net.0.proj", "ffn.net.2")
 
     def attentions(self, transformer: Any) -> Iterator[tuple[str, nn.Module]]:
         """Self-attention, and the queries of the attention to the text."""
-        for i, block in enumerate(transformer.blocks):
-            for name in ("to_q", "to_k", "to_v"):
-                yield f"blocks.{i}.attn1.{name}", getattr(block.attn1, name)
-            yield f"blocks.{i}.attn1.to_out.0", block.attn1.to_out[0]
-            yield f"blocks.{i}.attn2.to_q", block.attn2.to_q
+        return layers_of(transformer, "blocks", *attention("attn1", "to_out.0"), "attn2.to_q")
 
     def read(self, transformer: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call:
         given = {**dict(zip(_POSITIONAL, args, strict=False)), **kwargs}
