@@ -10,7 +10,6 @@ import math
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import torch
@@ -155,7 +154,7 @@ def _tile(data: bytes, shape: Grid, scales: tuple[int, ...], times: Times, given
         if not all(size):
             continue
         fits = (free[slab] & (allowed[slab] >= scale)).reshape(size)
-        taken: np.ndarray[Any, Any] = fits.all(axis=(1, 3, 5))
+        taken = np.logical_and.reduce(fits, axis=(1, 3, 5))
         if not taken.any():
             continue
         groups.append((scale, ids[slab].reshape(size).transpose(0, 2, 4, 1, 3, 5)[taken]))
