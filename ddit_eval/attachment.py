@@ -217,18 +217,16 @@ class Handle:
         if len(parts) == 1:
             binding.start(self._layouts[0], call)
             return None
-        return (), self._part(binding, module, parts, named(module, args, kwargs), len(call.latents))
+        return (), self._part(binding, parts, named(module, args, kwargs), len(call.latents))
 
-    def _part(
-        self, binding: Binding, module: nn.Module, parts: Split, values: dict[str, Any], batch: int
-    ) -> dict[str, Any]:
+    def _part(self, binding: Binding, parts: Split, values: dict[str, Any], batch: int) -> dict[str, Any]:
         """The arguments of the first part of a call; `_after` runs the others."""
         if batch != len(self._layouts):
             raise DditError(
                 f"the step began with {len(self._layouts)} samples and goes on with {batch}; "
                 "attach without per_sample"
             )
-        if caches.has_cache(module):
+        if caches.has_cache(binding.transformer):
             raise DditError(
                 "the samples of this batch want different patches, and what a cache keeps is of them all; "
                 "attach without per_sample, or call disable_cache() on the transformer"

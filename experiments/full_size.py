@@ -9,6 +9,7 @@ anew after each figure, so that a run that is cut off leaves what it has.
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -140,9 +141,9 @@ class Bench:
         if "prediction_type" in case.scheduler:
             scheduler = diffusers.UniPCMultistepScheduler
         kind = getattr(diffusers, case.pipeline)
-        parts = dict.fromkeys(kind._get_signature_types(), None)
-        parts |= {"transformer": transformer, "scheduler": scheduler(**case.scheduler)}
-        self.pipe = kind(**{name: part for name, part in parts.items() if name in _accepted(kind)})
+        asked = inspect.signature(kind).parameters.items()
+        parts: dict[str, Any] = {name: None for name, p in asked if p.default is p.empty}
+        self.pipe = kind(**parts | {"transformer": transformer, "scheduler": scheduler(**case.scheduler)})
         self.pipe.set_progress_bar_config(disable=True)
         self.adapter = Adapter.from_base(self.pipe).eval()
         self.watch = Stopwatch(self.pipe)
@@ -346,12 +347,6 @@ def forced(steps: int, wanted: float, ratio: Mapping[int, float]) -> list[int]:
             if steps / tokens >= wanted:
                 return [4] * coarsest + [2] * middle + [1] * (steps - coarsest - middle)
     return [4] * steps
-
-
-def _accepted(kind: Any) -> set[str]:
-    import inspect
-
-    return set(inspect.signature(kind.__init__).parameters)
 
 
 def main(

@@ -210,13 +210,12 @@ def test_a_lora_of_another_library_on_top(tiny: Tiny, adapter: Adapter) -> None:
     from peft import LoraConfig
 
     transformer = tiny.pipe.transformer
+    if not hasattr(transformer, "add_adapter"):
+        pytest.skip(f"diffusers gives {type(transformer).__name__} no adapters")
     names = [family_of(transformer).head.split(".")[-1], "ff.net.2", "img_mlp.net.2", "ff.linear_out"]
     with ddit_eval.attach(tiny.pipe, adapter, Fixed(2)) as handle:
         before = tiny.run()
-        if hasattr(transformer, "add_adapter"):
-            transformer.add_adapter(LoraConfig(r=2, target_modules=names))
-        else:  # DiT, which diffusers gives none
-            return
+        transformer.add_adapter(LoraConfig(r=2, target_modules=names))
         assert torch.allclose(tiny.run(), before, atol=1e-4)  # peft's LoRA starts at zero
         assert scales(handle) == [2] * 5
         for name, parameter in transformer.named_parameters():

@@ -70,8 +70,15 @@ def text(seed: int, words: int = 6, channels: int = TEXT) -> Tensor:
     return torch.randn(1, words, channels, generator=torch.Generator().manual_seed(seed))
 
 
-def _kl(latent_channels: int, **more: Any) -> Any:
-    return AutoencoderKL(
+def _masked() -> dict[str, Any]:
+    """The prompt and the negative one, each with a mask."""
+    mask = torch.ones(1, 6, dtype=torch.long)
+    texts = {"prompt_embeds": text(1), "negative_prompt_embeds": text(3)}
+    return texts | {"prompt_attention_mask": mask, "negative_prompt_attention_mask": mask}
+
+
+def _kl(latent_channels: int, kind: Any = AutoencoderKL, **more: Any) -> Any:
+    return kind(
         down_block_types=("DownEncoderBlock2D",) * 2,
         up_block_types=("UpDecoderBlock2D",) * 2,
         block_out_channels=(4, 8),
@@ -152,19 +159,11 @@ def flux2() -> Tiny:
         axes_dims_rope=(4, 4, 4, 4),
         **WIDTH,
     )
-    vae = AutoencoderKLFlux2(
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        block_out_channels=(4, 8),
-        layers_per_block=1,
-        latent_channels=4,
-        norm_num_groups=2,
-        mid_block_add_attention=False,
-    )
+    vae = _kl(4, AutoencoderKLFlux2)
     pipe = Flux2Pipeline(
         transformer=transformer,
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True),
-        vae=vae.eval(),
+        vae=vae,
         text_encoder=None,
         tokenizer=None,
     )
@@ -190,16 +189,9 @@ def _ltx(kind: Any) -> Tiny:
         decoder_layers_per_block=(1,) * 5,
     )
     pipe = kind(transformer=transformer, scheduler=scheduler, vae=vae, text_encoder=None, tokenizer=None)
-    mask = torch.ones(1, 6, dtype=torch.long)
-    texts = {
-        "prompt_embeds": text(1),
-        "prompt_attention_mask": mask,
-        "negative_prompt_embeds": text(3),
-        "negative_prompt_attention_mask": mask,
-    }
     # A latent pixel is 32 pixels, a latent frame 8 frames.
     size = {"height": 128, "width": 128, "num_frames": 17, "frame_rate": 24}
-    return Tiny(pipe, texts | size, {"guidance_scale": 3.0}, {"guidance_scale": 1.0})
+    return Tiny(pipe, _masked() | size, {"guidance_scale": 3.0}, {"guidance_scale": 1.0})
 
 
 def ltx() -> Tiny:
@@ -226,12 +218,7 @@ def pixart() -> Tiny:
     pipe = PixArtAlphaPipeline(
         transformer=transformer, scheduler=DDIMScheduler(), vae=_kl(4), text_encoder=None, tokenizer=None
     )
-    mask = torch.ones(1, 6, dtype=torch.long)
-    call = {
-        "prompt_embeds": text(1),
-        "prompt_attention_mask": mask,
-        "negative_prompt_embeds": text(3),
-        "negative_prompt_attention_mask": mask,
+    call = _masked() | {
         "negative_prompt": None,
         "height": 16,
         "width": 16,

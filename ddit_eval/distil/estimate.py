@@ -9,7 +9,8 @@ from typing import Any
 from ddit_eval import cost, flops, machine
 from ddit_eval.distil.config import DistilConfig
 from ddit_eval.models import text_tokens
-from ddit_eval.patching.adapter import Adapter, config_for
+from ddit_eval.patching.adapter import Adapter
+from ddit_eval.patching.config import config_for
 
 SHARE = 0.4  # of the measured matrix rate, as training usually reaches
 # Tensors of a token's width that a block keeps for its backward, roughly: norms, projections, feed-forward.

@@ -76,7 +76,7 @@ class Family:
     def embedding_of(self, transformer: Any) -> tuple[Tensor, Tensor]:
         """Weight (d, C_in) and bias (d,) of the embedding, as a linear layer on base tokens."""
         layer = self.embedding_layer(transformer)
-        return layer.weight.flatten(1), _bias(layer)
+        return layer.weight.flatten(1), bias_of(layer)
 
     def embedding_layer(self, transformer: Any) -> Any:
         """The layer that holds the embedding's weights."""
@@ -85,7 +85,7 @@ class Family:
     def head_of(self, transformer: Any) -> tuple[Tensor, Tensor]:
         """Weight (C_out, d) and bias (C_out,) of the output projection to base tokens."""
         layer = plain(transformer.get_submodule(self.head))
-        return self.velocity_in(layer.weight.T).T, self.velocity_in(_bias(layer))
+        return self.velocity_in(layer.weight.T).T, self.velocity_in(bias_of(layer))
 
     def read(self, transformer: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call:
         """The call's tensors, whether they were passed by place or by name."""
@@ -137,7 +137,8 @@ def attention(name: str, *more: str) -> tuple[str, ...]:
     return tuple(f"{name}.{part}" for part in ("to_q", "to_k", "to_v", *more))
 
 
-def _bias(layer: Any) -> Tensor:
+def bias_of(layer: Any) -> Tensor:
+    """The bias of a layer, zeros where it has none."""
     return layer.weight.new_zeros(len(layer.weight)) if layer.bias is None else layer.bias
 
 

@@ -9,7 +9,16 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ddit_eval.families.family import CONTROLLED, FEED_FORWARD, Call, Family, attention, layers_of
+from ddit_eval.families.family import (
+    CONTROLLED,
+    FEED_FORWARD,
+    Call,
+    Family,
+    attention,
+    bias_of,
+    layers_of,
+    plain,
+)
 from ddit_eval.families.video import patchify
 from ddit_eval.patching.layout import Grid, Layout
 
@@ -38,17 +47,9 @@ class TableFamily(Family):
         return layers_of(transformer, "transformer_blocks", *attention("attn1", "to_out.0"), "attn2.to_q")
 
     def read(self, transformer: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call:
-        return self.call(transformer, dict(zip(self.arguments(), args, strict=False)) | dict(kwargs))
-
-    def arguments(self) -> tuple[str, ...]:
-        """The order of the forward's parameters."""
-        raise NotImplementedError
-
-    def call(
-        self, transformer: Any, given: Mapping[str, Any], refused: str = "", aside: bool = False
-    ) -> Call:
-        """One transformer call from its arguments by name."""
+        given = dict(zip(self.arguments(), args, strict=False)) | dict(kwargs)
         latents, timestep, side = given["hidden_states"], given["timestep"], transformer.config.patch_size
+        refused = CONTROLLED if given.get("block_controlnet_hidden_states") is not None else ""
         if side != self.patch:
             refused = f"its transformer has patches of {side}, only {self.patch} is known here"
         return Call(
@@ -56,9 +57,13 @@ class TableFamily(Family):
             (timestep.expand(len(latents)) if timestep.ndim == 0 else timestep) / self.time_scale,
             partial(_patchify, patch=self.patch),
             where=(latents.shape[1], latents.shape[-2] // side, latents.shape[-1] // side),
-            aside=aside,
+            aside=given.get("skip_layers") is not None,
             refused=refused,
         )
+
+    def arguments(self) -> tuple[str, ...]:
+        """The order of the forward's parameters."""
+        raise NotImplementedError
 
     def grid(self, call: Call) -> Grid:
         _, height, width = call.where
@@ -68,7 +73,7 @@ class TableFamily(Family):
         """(1, tokens, d) to add; zero for the tokens of the base patch size, which have theirs."""
         channels, height, width = call.where
         nothing = call.handed.new_zeros(1, channels, height * self.patch, width * self.patch)
-        table = module.forward(nothing)[0] - plain_bias(module)
+        table = module.forward(nothing)[0] - bias_of(plain(module.proj))  # what it makes of nothing
         added = layout.centres(table)
         for s in layout.segments:
             if s.scale == 1:
@@ -93,12 +98,6 @@ class StableDiffusion3(TableFamily):
 
     def arguments(self) -> tuple[str, ...]:
         return ("hidden_states", "encoder_hidden_states", "pooled_projections", "timestep")
-
-    def read(self, transformer: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call:
-        given = dict(zip(self.arguments(), args, strict=False)) | dict(kwargs)
-        controlled = given.get("block_controlnet_hidden_states") is not None
-        skips = given.get("skip_layers") is not None
-        return self.call(transformer, given, CONTROLLED if controlled else "", aside=skips)
 
 
 @dataclass(frozen=True)
@@ -127,12 +126,6 @@ class DiT(TableFamily):
 
     def arguments(self) -> tuple[str, ...]:
         return ("hidden_states", "timestep")
-
-
-def plain_bias(module: Any) -> Tensor | float:
-    """The bias of a PatchEmbed's convolution, which is what it makes of nothing."""
-    bias = getattr(module.proj, "base_layer", module.proj).bias
-    return 0.0 if bias is None else bias
 
 
 def _patchify(latents: Tensor, patch: int) -> Tensor:

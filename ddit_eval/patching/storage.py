@@ -13,7 +13,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from ddit_eval.errors import DditError
-from ddit_eval.patching.adapter import Adapter, parse_config
+from ddit_eval.patching.adapter import Adapter
+from ddit_eval.patching.config import parse_config
 
 WEIGHTS, CONFIG = "adapter.safetensors", "config.json"
 
