@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -213,19 +214,61 @@ def _kept(store: Store, job: Job) -> bool:
     return True
 
 
+def _make(
+    generator: Generator,
+    store: Store,
+    todo: Sequence[list[Job]],
+    progress: Progress = _quiet,
+    stop: Callable[[], bool] = lambda: False,
+) -> None:
+    """Make the records of some batches. stop: asked before each."""
+    total, made = sum(map(len, todo)), 0
+    for batch in todo:
+        if stop():
+            return
+        progress(made, total, batch[0].method)
+        samples, trace = generator.sample(batch)
+        for job, frames in zip(batch, samples, strict=True):
+            store.save(job, frames, trace)
+        made += len(batch)
+    progress(made, total, "done")
+
+
+def _help(experiment: Experiment, store: Store, todo: list[list[Job]], workers: int, parent: int) -> None:
+    """One of `workers`, in a process of its own, which does not outlive its parent."""
+    from ddit_eval.workers import share_of_cores
+
+    try:
+        with share_of_cores(workers), Generator(experiment) as generator:
+            _make(generator, store, todo, stop=lambda: os.getppid() != parent)
+    except KeyboardInterrupt:
+        pass
+    except DditError:
+        raise SystemExit(1) from None  # the parent takes the sample up and tells of the same error
+
+
 def generate(
-    experiment: Experiment, folder: Path, *, pipe: Any = None, progress: Progress = _quiet
+    experiment: Experiment,
+    folder: Path,
+    *,
+    pipe: Any = None,
+    workers: int = 1,
+    progress: Progress = _quiet,
 ) -> Outcome:
     """Make every record of `experiment` that is not in `folder`/records yet.
 
-    Stopped at any moment, the next call goes on where this one was. Under `accelerate launch` the
-    missing samples are split between the processes. `folder`/index.json then lists the keys by method,
-    and the FLOPs of a transformer call by scale.
+    Stopped at any moment, the next call goes on where this one was. The missing samples are split between
+    `workers` processes on this machine, and under `accelerate launch` between its processes.
+    `folder`/index.json then lists the keys by method, and the FLOPs of a transformer call by scale.
     Raises `DditError` where the folder cannot be written to, before anything is computed.
     """
     import torch
     from accelerate import PartialState
 
+    from ddit_eval.workers import beside, share_of_cores
+
+    if workers < 1:
+        raise DditError(f"the work needs at least one worker, not {workers}")
     store = Store(folder / "records")
     check_writable(store.folder)
     by_method = jobs_of(experiment)
@@ -234,26 +277,22 @@ def generate(
     state = PartialState(cpu=not torch.cuda.is_available())
     missing = [job for job in jobs if not _kept(store, job)]
     state.wait_for_everyone()  # nobody writes before all have looked, so all split the same list
-    made = 0
-    if missing:
-        with (
-            Generator(experiment, pipe) as generator,
-            state.split_between_processes(list(batches(missing, experiment.batch))) as mine,
-        ):
-            total = sum(map(len, mine))
-            for batch in mine:
-                progress(made, total, batch[0].method)
-                samples, trace = generator.sample(batch)
-                for job, frames in zip(batch, samples, strict=True):
-                    store.save(job, frames, trace)
-                made += len(batch)
-            progress(made, total, "done")
+    # One here, one there: neighbours cost about the same.
+    todo = list(batches(missing, experiment.batch))[state.process_index :: state.num_processes]
+    if todo:
+        shares = [todo[i::workers] for i in range(min(workers, len(todo)))]
+        helps = [(experiment, store, share, len(shares), os.getpid()) for share in shares[1:]]
+        with share_of_cores(len(shares)), Generator(experiment, pipe) as generator:
+            with beside(_help, helps):
+                _make(generator, store, shares[0], progress)
+            left = [job for share in shares[1:] for batch in share for job in batch if not _kept(store, job)]
+            _make(generator, store, list(batches(left, experiment.batch)))  # of a worker that died
     state.wait_for_everyone()
     if state.is_main_process:
         keys = {name: [job.key for job in same] for name, same in by_method.items()}
         table = flop_table(experiment.model, experiment.adapter, *size_of(experiment))
         write_json(folder / "index.json", {"methods": keys, "flops": {str(s): n for s, n in table.items()}})
-    return Outcome(len(jobs), len(jobs) - len(missing), made)
+    return Outcome(len(jobs), len(jobs) - len(missing), sum(map(len, todo)))
 
 
 def records_of(experiment: Experiment, folder: Path) -> dict[str, list[dict[str, Any]]]:

@@ -14,7 +14,7 @@ from ddit_eval.attachment import attach
 from ddit_eval.distil import DistilConfig, distil, estimate, load_config
 from ddit_eval.distil.config import Source
 from ddit_eval.distil.data import pictures_of
-from ddit_eval.distil.inputs import encode
+from ddit_eval.distil.latents import encode
 from ddit_eval.distil.measure import TIMESTEPS, relative_error
 from ddit_eval.distil.picture_inputs import flux_inputs
 from ddit_eval.errors import DditError

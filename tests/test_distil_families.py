@@ -12,7 +12,8 @@ from torch import Tensor
 import ddit_eval
 from ddit_eval import Adapter, DditError
 from ddit_eval.distil.config import DistilConfig
-from ddit_eval.distil.inputs import encode, inputs_for
+from ddit_eval.distil.inputs import inputs_for
+from ddit_eval.distil.latents import encode, unpacked
 from ddit_eval.distil.run import Distiller
 from ddit_eval.families import family_of
 from tests.tiny_families import MAKERS, Tiny, text
@@ -71,6 +72,19 @@ def test_the_arguments_are_the_pipelines_own(name: str, monkeypatch: pytest.Monk
     tokens = family.read(pipe.transformer, (), kwargs).latents[1]
     only = inputs_for(pipe)(pipe, 0 * latents, ["a", "b"], torch.ones(2), noise, 6).kwargs
     torch.testing.assert_close(tokens, family.read(pipe.transformer, (), only).latents[1])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_the_pipeline_has_sampled_is_unpacked(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny = MAKERS[name]()
+    monkeypatch.setattr(type(tiny.pipe), "encode_prompt", lambda self, *a, **k: encoder(tiny)(*_first(a, k)))
+    pictures = clean(tiny)
+    latents = encode(tiny.pipe, pictures)
+    # At t = 0 the transformer is given the clean latents in the form in which the pipeline ends.
+    given = inputs_for(tiny.pipe)(tiny.pipe, latents, ["a", "b"], torch.zeros(2), 0 * latents, 6).kwargs
+    frames = pictures.shape[2] if pictures.ndim == 5 else 1
+    again = unpacked(tiny.pipe, given["hidden_states"], pictures.shape[-1], frames)
+    torch.testing.assert_close(again, latents.cpu())
 
 
 def _first(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:

@@ -17,7 +17,8 @@ from ddit_eval import Adapter, attach
 from ddit_eval.distil.config import DistilConfig, Source
 from ddit_eval.distil.data import pictures_of, world_prompts
 from ddit_eval.distil.generated import PROBE
-from ddit_eval.distil.inputs import encode, inputs_for, sample_timesteps, shift_of
+from ddit_eval.distil.inputs import inputs_for, sample_timesteps, shift_of
+from ddit_eval.distil.latents import encode
 from ddit_eval.distil.measure import TIMESTEPS, error_table
 from ddit_eval.distil.run import Distiller, distil
 from ddit_eval.distil.video_inputs import wan_inputs

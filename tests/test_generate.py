@@ -77,6 +77,27 @@ def test_a_sample_is_the_same_at_any_batch_size_and_order(tiny: Any, filled: Pat
     assert np.abs(np.asarray(images[0][0], np.int16) - again).max() <= 1
 
 
+def test_workers_share_the_samples(tiny: Any, filled: Path, tmp_path: Path) -> None:
+    outcome = generate(tiny.experiment(), tmp_path, workers=2)
+    assert (outcome.total, outcome.there, outcome.made) == (15, 0, 15)
+    alone, shared = records_of(tiny.experiment(), filled), records_of(tiny.experiment(), tmp_path)
+    for one, two in zip(alone["ddit"], shared["ddit"], strict=True):
+        a, b = picture(Store(filled / "records"), one), picture(Store(tmp_path / "records"), two)
+        assert np.abs(a - b).max() <= 1
+    with pytest.raises(DditError, match="at least one worker, not 0"):
+        generate(tiny.experiment(), tmp_path, workers=0)
+
+
+def test_what_a_worker_that_died_has_left_is_made(tiny: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(module, "_help", _dies)
+    generate(tiny.experiment(), tmp_path, workers=3)
+    assert all(len(records) == 3 for records in records_of(tiny.experiment(), tmp_path).values())
+
+
+def _dies(*call: Any) -> None:
+    raise SystemExit(1)
+
+
 def test_a_killed_run_goes_on_where_it_was(tiny: Any, tmp_path: Path, monkeypatch: Any) -> None:
     experiment = tiny.experiment(methods=[{"name": "base"}, {"name": "two", "steps": 2}])
     save, saved = Store.save, []

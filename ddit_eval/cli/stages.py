@@ -21,7 +21,11 @@ State = Annotated[Path, typer.Option(help="Where the study keeps its journal.")]
 RUNS, RESULTS, STATE = Path("runs"), Path("results"), Path(".state")
 
 
-def run(experiment: Yaml, runs: Runs = RUNS) -> None:
+def run(
+    experiment: Yaml,
+    workers: Annotated[int, typer.Option(help="Processes on this machine.")] = 1,
+    runs: Runs = RUNS,
+) -> None:
     """Make the pictures of an experiment: one record for each method and prompt.
 
     What is there is kept, so after a crash the same command goes on where it was.
@@ -34,7 +38,7 @@ def run(experiment: Yaml, runs: Runs = RUNS) -> None:
 
     quiet_libraries()
     with progress("pictures") as step:
-        outcome = generate(config, runs / config.profile, progress=step)
+        outcome = generate(config, runs / config.profile, workers=workers, progress=step)
     say(f"{outcome.total} records in {runs / config.profile}: {outcome.made} made, {outcome.there} kept")
 
 

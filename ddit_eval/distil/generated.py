@@ -5,6 +5,7 @@ They are made once, before the training, and kept as latents: every step then ta
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 from collections.abc import Callable
@@ -17,8 +18,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ddit_eval.distil.config import Source
+from ddit_eval.distil.latents import unpacked
 from ddit_eval.errors import DditError
-from ddit_eval.families import family_of
 
 CHUNK = 8  # samples a file
 PROBE = 10_000_000  # samples from this index on are for the error table alone
@@ -93,16 +94,17 @@ def _check(path: Path, source: Source) -> None:
 @torch.no_grad()
 def _sample(pipe: Any, source: Source, texts: list[str], start: int, text_tokens: int) -> Tensor:
     side = source.sides[0]
-    call: dict[str, Any] = {
+    wanted: dict[str, Any] = {
         "num_inference_steps": source.steps,
         "guidance_scale": source.guidance_scale,
         "max_sequence_length": text_tokens,
         "height": side,
         "width": side,
+        "num_frames": source.frames,
         "generator": [torch.Generator().manual_seed(source.seed + start + i) for i in range(len(texts))],
         "output_type": "latent",
     }
-    if family_of(pipe.transformer).video:
-        return pipe(texts, num_frames=source.frames, **call).frames.float().cpu()
-    packed = pipe(texts, **call).images
-    return pipe._unpack_latents(packed, side, side, pipe.vae_scale_factor).float().cpu()
+    accepted = inspect.signature(pipe.__call__).parameters
+    output = pipe(texts, **{name: value for name, value in wanted.items() if name in accepted})
+    out = output.frames if hasattr(output, "frames") else output.images
+    return unpacked(pipe, out, side, source.frames)

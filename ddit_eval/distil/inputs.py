@@ -13,7 +13,6 @@ from ddit_eval.distil import picture_inputs, video_inputs
 from ddit_eval.distil.noised import Noised
 from ddit_eval.errors import DditError
 from ddit_eval.families import family_of
-from ddit_eval.families.video import normalised
 
 Span = tuple[float, float]
 
@@ -51,25 +50,6 @@ def span_of(pipe: Any, part: str) -> Span:
     if boundary is None:
         return (0.0, 1.0)
     return (boundary, 1.0) if part == "transformer" else (0.0, boundary)
-
-
-@torch.no_grad()
-def encode(pipe: Any, pictures: Tensor) -> Tensor:
-    """Pictures (B, 3, H, W), or clips (B, 3, F, H, W), in [-1, 1] to normalised latents, float32."""
-    vae, kind = pipe.vae, family_of(pipe.transformer).name
-    pictures = pictures.to(vae.device, vae.dtype)
-    if kind == "qwen-image":  # a video VAE
-        return normalised(vae, vae.encode(pictures[:, :, None]).latent_dist.mode().float())[:, :, 0]
-    z = vae.encode(pictures).latent_dist.mode().float()
-    if kind == "ltx":
-        return pipe._normalize_latents(z, vae.latents_mean, vae.latents_std, vae.config.scaling_factor)
-    if kind == "flux2":
-        mean, var = (v.float().view(1, -1, 1, 1) for v in (vae.bn.running_mean, vae.bn.running_var))
-        groups = (pipe._patchify_latents(z) - mean) / (var + vae.config.batch_norm_eps).sqrt()
-        return pipe._unpatchify_latents(groups)
-    if z.ndim == 5:
-        return normalised(vae, z)
-    return (z - vae.config.shift_factor) * vae.config.scaling_factor
 
 
 INPUTS = {

@@ -20,7 +20,8 @@ from ddit_eval.attachment import attach
 from ddit_eval.distil import generated
 from ddit_eval.distil.config import DistilConfig
 from ddit_eval.distil.data import pictures_of, world_prompts
-from ddit_eval.distil.inputs import encode, inputs_for, sample_timesteps, shift_of, span_of
+from ddit_eval.distil.inputs import inputs_for, sample_timesteps, shift_of, span_of
+from ddit_eval.distil.latents import encode
 from ddit_eval.distil.measure import TIMESTEPS, error_table
 from ddit_eval.errors import DditError
 from ddit_eval.families import family_of

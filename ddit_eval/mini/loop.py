@@ -10,6 +10,7 @@ import copy
 import json
 import math
 import time
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -57,7 +58,8 @@ def shift_of(tokens: int) -> float:
 class Loop(Generic[Model]):
     """The state of a run: model, its moving average, optimizer, and where in the plan it stands.
 
-    `plan` has `stages`, `ema` and `seed`; `out` takes checkpoint, log and what `export` writes.
+    `plan` has `stages`, `ema`, `seed` and perhaps `bfloat16`; `out` takes checkpoint, log and what `export`
+    writes.
     """
 
     def __init__(self, plan: Any, out: Path, student: Model):
@@ -87,6 +89,12 @@ class Loop(Generic[Model]):
 
     # The loop.
 
+    def rounded(self) -> AbstractContextManager[Any]:
+        """Products and what lies between them in bfloat16, where the plan asks for it."""
+        if not getattr(self.plan, "bfloat16", False):
+            return nullcontext()
+        return torch.autocast(self.accelerator.device.type, torch.bfloat16)
+
     def new_optimizer(self) -> torch.optim.Optimizer:
         plain = [p for p in self.student.parameters() if p.ndim < 2]
         matrices = [p for p in self.student.parameters() if p.ndim >= 2]
@@ -102,7 +110,7 @@ class Loop(Generic[Model]):
         for group in self.optimizer.param_groups:
             group["lr"] = rate(stage, self.step, steps)
         torch.manual_seed((self.plan.seed * 7_919 + self.stage * 1_000_003 + self.step) * 64 + self.rank)
-        with fast_matmul():
+        with fast_matmul(), self.rounded():
             loss, shown = self.losses(stage, start + self.step * stage.batch)
             self.optimizer.zero_grad()
             loss.backward()

@@ -70,6 +70,7 @@ class Plan(BaseModel):
     captions: NonNegativeInt = 0  # read by the text encoder before the first stage
     ema: float = 0.995
     seed: int = 0
+    bfloat16: bool = False  # autocast: pays on a GPU and on a CPU with AMX, not on others
 
 
 def load_plan(path: Path) -> Plan:
@@ -150,11 +151,10 @@ class Trainer(Loop[Student]):
         self.shape_ids = shape_ids(self.pipe.tokenizer).to(self.accelerator.device)
 
     def compile(self) -> None:
-        """Compile the student's blocks; not the one whose output is hooked, which would be compiled anew at
-        every step."""
-        for number, block in enumerate(self.student.transformer.blocks):
-            if number != MIDDLE:
-                block.compile()
+        """Compile what the student's blocks compute; not the blocks with their hooks, since the one that is
+        read would be compiled anew at every step."""
+        for block in self.student.transformer.blocks:
+            block.forward = torch.compile(block.forward)
 
     def teach(self) -> None:
         """The grammar before the first clip, for a fresh run; every process learns the same."""

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -18,6 +16,7 @@ from ddit_eval.study.measure import Lab
 from ddit_eval.study.storage import open_study
 from ddit_eval.study.trial import run_trial
 from ddit_eval.study.trials import finished
+from ddit_eval.workers import beside
 
 if TYPE_CHECKING:
     import optuna
@@ -82,25 +81,15 @@ def _run(
 ) -> optuna.Study:
     study = place.open()
     claims.reap(study, space.trials)
-    context = multiprocessing.get_context("spawn")  # a fork of a process that has used torch may hang
     # With nothing left to try, a second process would be slower to start than the rest is to do.
     count = min(workers, max(1, space.trials - len(finished(study, space))))
-    others: list[BaseProcess] = []
-    for i in range(1, count):
-        child = (place, space, open_lab, (i, count), os.getpid())
-        others.append(context.Process(target=_child, args=child))
-        others[-1].start()
     lab = Late(open_lab)
     try:
-        work(study, space, lab, place.artifacts, (0, count), progress=progress)
-        for process in others:
-            process.join()
+        with beside(_child, [(place, space, open_lab, (i, count), os.getpid()) for i in range(1, count)]):
+            work(study, space, lab, place.artifacts, (0, count), progress=progress)
         work(study, space, lab, place.artifacts, progress=progress)  # what a worker that died has left
     finally:
         lab.close()
-        for process in others:
-            process.terminate()
-            process.join()
     progress(space.trials, space.trials, "done")
     return study
 
