@@ -228,6 +228,17 @@ def test_training_lowers_the_error(trainer):
     assert run.validate(stage)["validation"] < 0.9 * before
 
 
+def test_in_bfloat16_a_step_is_about_the_same_and_weights_stay_float32(trainer):
+    whole, rounded = trainer("whole"), trainer("rounded")
+    stage = whole.plan.stages[1]
+    exact = whole.train_step(stage, 3, 0)
+    rounded.plan.bfloat16 = True
+    near = rounded.train_step(stage, 3, 0)
+    assert near != exact
+    assert near == pytest.approx(exact, rel=2e-2)
+    assert {p.dtype for p in rounded.student.parameters()} == {torch.float32}
+
+
 def test_the_first_frame_alone_is_the_clips_first_latent_frame(trainer):
     run = trainer("run")
     whole, first = (

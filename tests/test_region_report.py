@@ -40,7 +40,7 @@ def test_a_gain_on_busy_prompts_alone_is_found_there_alone() -> None:
     assert {found[name, "fewer steps"].outcome for name in ("all", "plain", "busy")} == {"worse"}
     assert found["all", "threshold"].outcome == "not comparable"
     text = summary(list(compare_regions(results)))
-    assert "On busy prompts regions are better than coarse-first; worse than fewer steps." in text
+    assert "busy prompts, by comparisons: against fewer steps worse in 1; against coarse-first better" in text
     assert region_blocks(results)
 
 

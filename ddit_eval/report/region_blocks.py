@@ -6,6 +6,7 @@ are told apart.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -20,9 +21,11 @@ from ddit_eval.world.motion import PATTERNS
 AGAINST = {
     STEPS: "fewer steps",
     "coarse-first": "coarse-first",
-    "threshold": "one size a step, by threshold",
-    "budget": "one size a step, by budget",
+    "threshold": "one size a step by threshold",
+    "budget": "one size a step by budget",
 }
+
+DECISIONS = ("better", "worse", "undecided")
 
 
 def strata(prompts: tuple[str, ...]) -> dict[str, list[int]]:
@@ -87,15 +90,17 @@ def region_blocks(results: Results) -> list[Block]:
 
 
 def summary(found: list[tuple[str, Comparison]]) -> str:
-    """One sentence a stratum: what the region rules beat and what beats them at equal time."""
-    verbs = {"better": "better than", "worse": "worse than", "undecided": "undecided against"}
+    """One sentence a stratum: how often regions win and lose against each rival at equal time."""
     sentences = []
     for stratum in dict.fromkeys(name for name, _ in found):
-        said = []
-        for outcome, words in verbs.items():
-            same = [c for name, c in found if name == stratum and c.outcome == outcome]
-            if same:
-                said.append(f"{words} {', '.join(dict.fromkeys(AGAINST[c.kind] for c in same))}")
-        text = f"are {'; '.join(said)}" if said else "have no rival at comparable time"
-        sentences.append(f"On {stratum} prompts regions {text}.")
+        rivals: dict[str, Counter[str]] = {}
+        for name, c in found:
+            if name == stratum and c.outcome in DECISIONS:
+                rivals.setdefault(AGAINST[c.kind], Counter())[c.outcome] += 1
+        said = [
+            f"against {rival} " + ", ".join(f"{d} in {n[d]}" for d in DECISIONS if n[d])
+            for rival, n in rivals.items()
+        ]
+        text = "; ".join(said) if said else "no rival at comparable time"
+        sentences.append(f"Regions on {stratum} prompts, by comparisons: {text}.")
     return " ".join(sentences)
