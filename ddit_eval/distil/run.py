@@ -29,7 +29,7 @@ from ddit_eval.files import write_json
 from ddit_eval.models import known, load_pipeline
 from ddit_eval.patching.adapter import Adapter
 from ddit_eval.patching.layout import Layout
-from ddit_eval.precision import fast_matmul
+from ddit_eval.precision import bfloat16, fast_matmul
 from ddit_eval.regions import random_map, tile
 
 Row = dict[str, float]
@@ -224,7 +224,7 @@ def distil(config: DistilConfig, pipe: Any | None = None) -> Iterator[Row]:
         saved = time.monotonic()
         while run.step < run.steps:
             began = time.monotonic()
-            with fast_matmul():
+            with fast_matmul(), bfloat16(run.accelerator.device, config.bfloat16):
                 row = run.train_step(handle)
             run.seconds += time.monotonic() - began
             recent.append(row)

@@ -10,7 +10,6 @@ import copy
 import json
 import math
 import time
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -19,7 +18,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from ddit_eval import checkpoint
-from ddit_eval.precision import fast_matmul
+from ddit_eval.precision import bfloat16, fast_matmul
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -89,12 +88,6 @@ class Loop(Generic[Model]):
 
     # The loop.
 
-    def rounded(self) -> AbstractContextManager[Any]:
-        """Products and what lies between them in bfloat16, where the plan asks for it."""
-        if not getattr(self.plan, "bfloat16", False):
-            return nullcontext()
-        return torch.autocast(self.accelerator.device.type, torch.bfloat16)
-
     def new_optimizer(self) -> torch.optim.Optimizer:
         plain = [p for p in self.student.parameters() if p.ndim < 2]
         matrices = [p for p in self.student.parameters() if p.ndim >= 2]
@@ -110,7 +103,7 @@ class Loop(Generic[Model]):
         for group in self.optimizer.param_groups:
             group["lr"] = rate(stage, self.step, steps)
         torch.manual_seed((self.plan.seed * 7_919 + self.stage * 1_000_003 + self.step) * 64 + self.rank)
-        with fast_matmul(), self.rounded():
+        with fast_matmul(), bfloat16(self.accelerator.device, getattr(self.plan, "bfloat16", False)):
             loss, shown = self.losses(stage, start + self.step * stage.batch)
             self.optimizer.zero_grad()
             loss.backward()
@@ -147,6 +140,7 @@ class Loop(Generic[Model]):
         meta = checkpoint.load(self.out / "checkpoint", self.modules(), self.optimizer)
         if meta:
             self.stage, self.step, self.seconds = meta["stage"], meta["step"], meta["seconds"]
+        self.accelerator.wait_for_everyone()  # nobody writes the next before all have read this one
         return meta is not None
 
     def run(self, every: float = 120.0) -> None:

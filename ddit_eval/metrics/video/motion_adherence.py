@@ -1,8 +1,9 @@
 """Prompt adherence of clips of the captioned world: are the promised things there, and do they move as said?
 
 The world's reader lists the objects of every frame; a thing's track is where it was found, frame by frame.
-Of true clips it names all of the things that move or rest, .94 of those that turn, .90 to .98 of those that grow or
-shrink and .86 of those that cross, which hide each other; so a figure needs that of true clips beside it.
+Of true clips it names all of the things that move or rest, .94 of those that turn, .90 to .98 of those that
+grow or shrink and .86 of those that cross, which hide each other; so a figure needs that of true clips
+beside it.
 """
 
 from __future__ import annotations
