@@ -29,7 +29,7 @@ from ddit_eval.mini.wan_pipeline import (
     latent_frames,
 )
 from ddit_eval.mini.wan_train import Plan, Stage, Trainer, flow, lessons_of, load_plan
-from ddit_eval.mini.wan_vae import clips, decode_raw, measure, step_loss
+from ddit_eval.mini.wan_vae import clips, decode_raw, keep_encoder, measure, step_loss
 from ddit_eval.mini.wan_words import ClipHead, moving_captions, teach_clips
 from ddit_eval.mini.words import shape_ids
 from ddit_eval.models import locate
@@ -136,6 +136,20 @@ def test_a_vae_learns_resumes_and_notes_its_statistics(tmp_path):
     n = normalised(again, z)
     assert n.mean((0, 2, 3, 4)).abs().max() < 0.1
     assert (n.std((0, 2, 3, 4)) - 1).abs().max() < 0.1
+
+
+def test_a_kept_encoder_gives_the_latents_that_it_gave_before(tmp_path):
+    torch.manual_seed(1)
+    old, vae = tiny_wan_vae(), tiny_wan_vae()
+    old.register_to_config(latents_mean=[0.5, 0.25, 0.0], latents_std=[2.0, 1.0, 3.0])
+    keep_encoder(vae, old)
+    x, decoder = clips(0, 0, 2, 16), vae.decoder.conv_out.weight.clone()
+    plan = wan_vae.Plan([wan_vae.Stage(samples=8, batch=4, lr=5e-3, crop=16, decay=0.5)], ema=0.9)
+    wan_vae.Trainer(plan, tmp_path, vae).run()
+    new = type(vae).from_pretrained(tmp_path / "vae", torch_dtype=torch.float32)
+    theirs, ours = (normalised(v, v.encode(x).latent_dist.mode()) for v in (old, new))
+    torch.testing.assert_close(ours, theirs, atol=0.05, rtol=0.02)  # bfloat16
+    assert not torch.equal(vae.decoder.conv_out.weight, decoder)
 
 
 # The words.

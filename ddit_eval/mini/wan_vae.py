@@ -25,6 +25,7 @@ from ddit_eval.mini.wan_pipeline import FRAMES, SIDE, build_wan_vae
 from ddit_eval.world import render_clip, sample_moving_scenes
 
 KL_WEIGHT = 2e-4
+ENCODER = ("encoder", "quant_conv")
 
 
 def clips(seed: int, start: int, count: int, side: int, frames: int = FRAMES) -> Tensor:
@@ -109,14 +110,28 @@ class Trainer(Loop[Any]):
 
     def export(self) -> None:
         log = [json.loads(line) for line in (self.out / "log.jsonl").read_text().splitlines()]
-        finish(copy.deepcopy(self.average), self.out / "vae", log)
+        kept = not next(self.student.encoder.parameters()).requires_grad
+        finish(copy.deepcopy(self.average), self.out / "vae", log, kept)
 
 
-def finish(vae: Any, out: Path, log: list[dict[str, Any]]) -> float:
-    """Note the latents' statistics in the configuration, as the pipeline reads them, and save in bfloat16."""
+def keep_encoder(vae: Any, of: Any) -> None:
+    """Give `vae` the encoder of another for good, with the statistics of its latents: what a transformer has
+    learnt on them still holds, and only the decoder learns."""
+    for name in ENCODER:
+        getattr(vae, name).load_state_dict(getattr(of, name).state_dict())
+        getattr(vae, name).requires_grad_(False)
+    vae.register_to_config(latents_mean=of.config.latents_mean, latents_std=of.config.latents_std)
+
+
+def finish(vae: Any, out: Path, log: list[dict[str, Any]], kept: bool = False) -> float:
+    """Note the latents' statistics in the configuration, as the pipeline reads them, and save in bfloat16.
+
+    kept: the encoder is another VAE's, whose statistics are in the configuration already.
+    """
     quality, z = measure(vae)
     axes = (0, 2, 3, 4)
-    vae.register_to_config(latents_mean=z.mean(axes).tolist(), latents_std=z.std(axes).tolist())
+    if not kept:
+        vae.register_to_config(latents_mean=z.mean(axes).tolist(), latents_std=z.std(axes).tolist())
     vae.to(torch.bfloat16).save_pretrained(out)
     write_json(out / "training.json", {"psnr": quality, "log": log})
     return quality
@@ -132,6 +147,9 @@ def main(
     object_weight: Annotated[float, typer.Option(help="Of pixels that things cover.")] = 4.0,
     seed: Annotated[int, typer.Option(help="Of the sequence of clips.")] = 0,
     begin: Annotated[Path | None, typer.Option(help="VAE whose weights a fresh run begins with.")] = None,
+    encoder: Annotated[
+        Path | None, typer.Option(help="VAE whose encoder is taken as it is; the decoder alone learns.")
+    ] = None,
 ) -> None:
     """Train the VAE on clips of the captioned world and save it as a diffusers component.
 
@@ -142,6 +160,8 @@ def main(
     vae = build_wan_vae()
     if begin:
         vae.load_state_dict(AutoencoderKLWan.from_pretrained(begin, torch_dtype=torch.float32).state_dict())
+    if encoder:
+        keep_encoder(vae, AutoencoderKLWan.from_pretrained(encoder, torch_dtype=torch.float32))
     trainer = Trainer(Plan([Stage(clips_total, batch, lr, crop, decay, object_weight)], seed=seed), out, vae)
     for module in (trainer.student, trainer.average):
         module.to(trainer.accelerator.device)
