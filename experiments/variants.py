@@ -4,7 +4,8 @@
     python experiments/variants.py --what time --base experiments/train/mini-wan-adapter.yaml
 
 `residual`: blocks of the residual path. `time`: patches that span several latent frames beside those that
-grow in space alone. Every variant begins with the same start values (`begin` of the base file is left out).
+grow in space alone. Every variant begins with the same start values and learns uniform steps alone (`begin`
+and `mixed` of the base file are left out).
 Resumable: a variant that is finished is not trained again; so several processes may train one each (--only)
 before the last call writes the comparison.
 """
@@ -92,7 +93,7 @@ def main(
     rows, shared = [], load_config(base)
     with Progress() as progress:
         for name in only or VARIANTS[what]:
-            changes = VARIANTS[what][name] | {"pictures": samples, "begin": None}
+            changes = VARIANTS[what][name] | {"pictures": samples, "begin": None, "mixed": False}
             config = shared.model_copy(update=changes | {"out": Path("runs/variants") / what / name})
             train(shared, config, progress, name)
             rows.append(row(config, name))
