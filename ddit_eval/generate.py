@@ -258,17 +258,17 @@ def generate(
     """Make every record of `experiment` that is not in `folder`/records yet.
 
     Stopped at any moment, the next call goes on where this one was. The missing samples are split between
-    `workers` processes on this machine, and under `accelerate launch` between its processes.
+    `workers` processes on this machine, and under `accelerate launch` between its processes; each loads the
+    model itself, so that a given `pipe` is for one worker.
     `folder`/index.json then lists the keys by method, and the FLOPs of a transformer call by scale.
     Raises `DditError` where the folder cannot be written to, before anything is computed.
     """
     import torch
     from accelerate import PartialState
 
-    from ddit_eval.workers import beside, share_of_cores
+    from ddit_eval.workers import beside, check_workers, share_of_cores
 
-    if workers < 1:
-        raise DditError(f"the work needs at least one worker, not {workers}")
+    check_workers(workers, pipe)
     store = Store(folder / "records")
     check_writable(store.folder)
     by_method = jobs_of(experiment)

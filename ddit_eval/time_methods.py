@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -18,6 +19,7 @@ from ddit_eval.policies import Fixed, choices
 from ddit_eval.prompts import Prompt, load_prompts
 from ddit_eval.records import Weights
 from ddit_eval.stopwatch import Stopwatch
+from ddit_eval.trace import StepTrace
 
 Group = tuple[Prompt, ...]
 COMPILED = " (compiled)"  # behind the name of a method's compiled twin
@@ -34,7 +36,17 @@ class Bench:
     def __init__(self, generator: Generator, experiment: Experiment, weights: Weights):
         self.generator, self.experiment, self.weights = generator, experiment, weights
         self.watch = Stopwatch(generator.pipe)
-        self.steps: dict[int, list[float]] = {}  # seconds of every step timed so far, by scale
+        self.traces: dict[str, list[list[StepTrace]]] = {}  # of every eager run timed so far, by method
+
+    @property
+    def steps(self) -> dict[int, list[float]]:
+        """Seconds of every step timed so far, by scale; a step of several sizes is of no scale."""
+        found: dict[int, list[float]] = {}
+        for trace in itertools.chain.from_iterable(self.traces.values()):
+            for step in trace:
+                if not step.counts or set(step.counts) == {step.scale}:
+                    found.setdefault(step.scale, []).append(step.seconds)
+        return found
 
     def call(self, method: Method, group: Group, seed: int) -> dict[str, Any]:
         """Switch to `method`, and the arguments of its pipeline call with fresh noise from `seed`."""
@@ -57,10 +69,7 @@ class Bench:
                 if group in whole:
                     seconds |= self.watch.whole(self.call(method, group, seed))
             if not compiled:
-                for step in trace:
-                    if step.counts and set(step.counts) != {step.scale}:
-                        continue  # several sizes: no step of one scale
-                    self.steps.setdefault(step.scale, []).append(step.seconds)
+                self.traces.setdefault(method.name, []).append(trace)
             return seconds
 
         return run
@@ -111,7 +120,7 @@ def time_experiment(
         made: list[int] = []
 
         def warmed() -> None:
-            bench.steps.clear()
+            bench.traces.clear()
             made.append(graphs() if compiled else 0)
 
         samples = timing.run_blocks(
@@ -126,11 +135,13 @@ def time_experiment(
         )
         recompiles = graphs() - made[0] if compiled else 0
         # Each in a pass of its own: watching memory and counting operations cost time.
-        counted = {scale: bench.operations(scale, groups[0]) for scale in sorted(bench.steps)}
+        steps = bench.steps
+        counted = {scale: bench.operations(scale, groups[0]) for scale in sorted(steps)}
         memory = {m.name: bench.watch.peak_memory(bench.call(m, groups[0], plan.seed)) for m in chosen}
         content = summary(samples, experiment.reference, [m.name for m in chosen])
         for row in content["rows"]:
             row["peak_memory"] = memory[row["method"]]
+            row["by_step"] = by_step(bench.traces[row["method"]])
         if compiled:
             content["compiled"] |= {"graphs": made[0], "recompiles": recompiles}
         about = machine.describe(bench.watch.device, transformer.dtype)
@@ -142,7 +153,7 @@ def time_experiment(
             "machine": about,
             "scales": [
                 row.to_json() | {"counted": counted[row.scale]}
-                for row in roofline.by_scale(bench.steps, work, weights, about)
+                for row in roofline.by_scale(steps, work, weights, about)
             ],
             "profile": experiment.profile,
             "model": experiment.model,
@@ -153,6 +164,17 @@ def time_experiment(
         }
     write_json(result, content)
     return content
+
+
+def by_step(traces: Sequence[Sequence[StepTrace]]) -> list[dict[str, float]]:
+    """For every step its mean seconds over the runs, in parts by the scale that they went to."""
+    parts: list[dict[str, float]] = []
+    for same in zip(*traces, strict=True):
+        parts.append({})
+        for step in same:
+            scale = str(step.scale)
+            parts[-1][scale] = parts[-1].get(scale, 0.0) + step.seconds / len(same)
+    return parts
 
 
 def summary(samples: Sequence[timing.Sample], reference: str, order: Sequence[str]) -> dict[str, Any]:

@@ -7,6 +7,18 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from ddit_eval.errors import DditError
+
+
+def check_workers(workers: int, pipe: Any = None) -> None:
+    """Raises `DditError` for no worker, or for several that would have to share one loaded pipeline."""
+    if workers < 1:
+        raise DditError(f"the work needs at least one worker, not {workers}")
+    if pipe is not None and workers > 1:
+        raise DditError(
+            f"a loaded pipeline is for one worker, not {workers}: leave `pipe` out, and each loads the model"
+        )
+
 
 @contextmanager
 def beside(work: Callable[..., None], calls: Sequence[tuple[Any, ...]]) -> Iterator[None]:
@@ -34,9 +46,17 @@ def share_of_cores(workers: int) -> Iterator[None]:
     than one process of two."""
     import torch
 
+    with threads(max(1, torch.get_num_threads() // workers)):
+        yield
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Inside, torch computes with `count` threads."""
+    import torch
+
     before = torch.get_num_threads()
-    if workers > 1:
-        torch.set_num_threads(max(1, before // workers))
+    torch.set_num_threads(count)
     try:
         yield
     finally:

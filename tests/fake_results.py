@@ -214,6 +214,10 @@ def write(
                 "speedups": {"denoise": _spread(speedup), "end_to_end": _spread(1 + 0.9 * (speedup - 1))},
                 "stages": stages,
                 "seconds": {"p50": cost, "p95": 1.1 * cost, "mean": 1.02 * cost},
+                "by_step": [
+                    {str(s): SECONDS[s] * column.count(s) / prompts for s in set(column)}
+                    for column in zip(*scales, strict=True)
+                ],
             }
         )
         traces[method.name] = {"scales": scales, "signals": signals, "timesteps": timesteps}

@@ -169,7 +169,7 @@ def test_picture_grid_shows_base_first_and_refuses_ragged_rows() -> None:
 
 
 def test_time_per_step_stacks_the_scales_to_the_mean_in_milliseconds() -> None:
-    times = figures.StepTimes("ddit", [[0.3, 0.1], [0.3, 0.3]], [[1, 4], [1, 1]])
+    times = figures.StepTimes("ddit", [{1: 0.3}, {1: 0.15, 4: 0.05}])
     bars = figures.time_per_step([times]).axes[0].patches
     tops = {bar.get_x() + bar.get_width() / 2: 0.0 for bar in bars}
     for bar in bars:
@@ -178,9 +178,9 @@ def test_time_per_step_stacks_the_scales_to_the_mean_in_milliseconds() -> None:
     assert [round(bar.get_height()) for bar in bars] == [300, 150, 0, 50]
 
 
-def test_time_per_step_wants_a_scale_a_step() -> None:
-    with pytest.raises(DditError, match=r"ddit: scales of shape \(1, 1\) for seconds of shape \(1, 2\)"):
-        figures.time_per_step([figures.StepTimes("ddit", [[0.3, 0.1]], [[1]])])
+def test_time_per_step_wants_steps() -> None:
+    with pytest.raises(DditError, match="ddit has no timed steps"):
+        figures.time_per_step([figures.StepTimes("ddit", [])])
 
 
 def test_saving_twice_gives_the_same_bytes_and_keeps_dots_in_names(tmp_path: Path) -> None:

@@ -86,6 +86,8 @@ def test_workers_share_the_samples(tiny: Any, filled: Path, tmp_path: Path) -> N
         assert np.abs(a - b).max() <= 1
     with pytest.raises(DditError, match="at least one worker, not 0"):
         generate(tiny.experiment(), tmp_path, workers=0)
+    with pytest.raises(DditError, match="for one worker, not 2"):
+        generate(tiny.experiment(), tmp_path, pipe=object(), workers=2)
 
 
 def test_what_a_worker_that_died_has_left_is_made(tiny: Any, tmp_path: Path, monkeypatch: Any) -> None:
@@ -245,7 +247,23 @@ def test_timing_has_a_row_a_method_and_the_null_row(tiny: Any, tmp_path: Path) -
     null = content["rows"][0]["runs"] * 4
     assert sum(row["n"] for row in content["scales"]) == steps + null  # and none of the warm-up
     assert content["machine"]["cores"] >= 1
+    assert [len(row["by_step"]) for row in content["rows"]] == [
+        tiny.experiment().steps_of(m) for m in tiny.experiment().methods
+    ]
     assert json.loads((tmp_path / "timing.json").read_text()) == content
+
+
+def test_the_time_of_a_step_is_a_mean_in_parts_by_scale() -> None:
+    from ddit_eval.time_methods import by_step
+    from ddit_eval.trace import StepTrace
+
+    def run(*steps: tuple[int, float]) -> list[StepTrace]:
+        return [StepTrace(i, 500.0, scale, None, 1, 1, s) for i, (scale, s) in enumerate(steps)]
+
+    assert by_step([run((1, 0.25), (4, 0.125)), run((1, 0.75), (1, 0.25))]) == [
+        {"1": 0.5},
+        {"4": 0.0625, "1": 0.125},
+    ]
 
 
 def test_regions_are_run_measured_timed_and_drawn(tiny: Any, tmp_path: Path) -> None:

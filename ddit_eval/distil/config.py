@@ -68,7 +68,7 @@ class DistilConfig(BaseModel):
     source: Source = Source()
     pictures: PositiveInt = 20_000
     batch: PositiveInt = 8
-    bfloat16: bool = False  # autocast of a float32 base: pays on a GPU and on a CPU with AMX
+    bfloat16: bool = False  # autocast of a float32 base: pays on a GPU and on a CPU with bfloat16 products
     checkpointing: bool = False  # less memory, more time: blocks run again in the backward
     optimizer: Literal["adamw", "prodigy"] = "adamw"
     lr: PositiveFloat = 1e-3

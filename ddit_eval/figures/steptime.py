@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,36 +16,31 @@ from ddit_eval.figures.style import BLACK, COLUMN, new_figure, scale_colour, sty
 
 @dataclass(frozen=True)
 class StepTimes:
-    """One method: seconds and scales, both (prompts, steps). Without scales all steps count as scale 1."""
+    """One method: for every step its mean seconds over the runs, in parts by the scale that they went to."""
 
     label: str
-    seconds: Sequence[Sequence[float]]
-    scales: Sequence[Sequence[int]] | None = None
+    parts: Sequence[Mapping[int, float]]
 
 
 @styled
 def time_per_step(
     methods: Sequence[StepTimes], *, width: float = COLUMN, height: float | None = None
 ) -> Figure:
-    """A panel a method: the mean time of each step in milliseconds over prompts, as a bar whose parts are
-    the scales' shares of it. A prompt that is slower than all others is in the mean, too."""
+    """A panel a method: the mean time of each step in milliseconds, as a bar whose parts are the scales'
+    shares of it: a step that half of the runs took coarse has a bar of two parts."""
     if not methods:
         raise DditError("time_per_step needs at least one method with timed steps")
     figure = new_figure(width, height or 0.75 + 0.8 * len(methods))
     panels = figure.subplots(len(methods), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
     seen: set[int] = set()
     for axes, method in zip(panels, methods, strict=True):
-        grid = 1000 * np.asarray(method.seconds, float)
-        scales = np.ones(grid.shape, int) if method.scales is None else np.asarray(method.scales, int)
-        if scales.shape != grid.shape:
-            raise DditError(
-                f"{method.label}: scales of shape {scales.shape} for seconds of shape {grid.shape}; "
-                "give one a step"
-            )
-        below = np.zeros(grid.shape[1])
-        for scale in sorted({int(s) for s in np.unique(scales)}):
-            part = np.where(scales == scale, grid, 0.0).mean(axis=0)
-            axes.bar(np.arange(grid.shape[1]), part, 0.86, below, color=scale_colour(scale),
+        if not method.parts:
+            raise DditError(f"{method.label} has no timed steps; give their seconds by scale")
+        steps = np.arange(len(method.parts))
+        below = np.zeros(len(steps))
+        for scale in sorted(set().union(*method.parts)):
+            part = 1000 * np.array([step.get(scale, 0.0) for step in method.parts])
+            axes.bar(steps, part, 0.86, below, color=scale_colour(scale),
                      edgecolor=BLACK, linewidth=0.35, gid=f"{method.label}-{scale}")  # fmt: skip
             below += part
             seen.add(scale)

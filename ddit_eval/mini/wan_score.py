@@ -62,7 +62,7 @@ def main(
     model: Annotated[str, typer.Option(help="Name or folder.")] = "mini-wan",
     count: Annotated[int, typer.Option(help="Held-out prompts.")] = 128,
     steps: int = 20,
-    guidance: Annotated[float, typer.Option(help="Above 1: two calls a step.")] = 3.0,
+    guidance: Annotated[float, typer.Option(help="Above 1: two calls a step.")] = 5.0,
     batch: int = 8,
 ) -> None:
     """Score the base model on held-out prompts; each holds a combination that training never showed."""

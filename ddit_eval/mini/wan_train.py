@@ -70,7 +70,7 @@ class Plan(BaseModel):
     captions: NonNegativeInt = 0  # read by the text encoder before the first stage
     ema: float = 0.995
     seed: int = 0
-    bfloat16: bool = False  # autocast: pays on a GPU and on a CPU with AMX
+    bfloat16: bool = False  # autocast: pays on a GPU and on a CPU with bfloat16 products
 
 
 def load_plan(path: Path) -> Plan:

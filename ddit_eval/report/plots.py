@@ -76,8 +76,8 @@ def _all(results: Results, records: dict[str, list[Json]]) -> Iterator[tuple[str
             "Time of a step by scale, against what the machine allows",
             figures.step_roofline(bars),
         )
-    if figure := _step_times(results, records):
-        yield "step-times", "Mean time of each denoising step by scale, as recorded while generating", figure
+    if figure := _step_times(results):
+        yield "step-times", "Mean time of each denoising step by scale, in the timed runs", figure
 
 
 def speed_quality(results: Results, metric: str, width: float = 7.0) -> Figure | None:
@@ -122,7 +122,7 @@ def _frontier(results: Results, metric: str) -> list[tuple[float, float]]:
 
 def trace_figures(row: Json, trace: Json) -> Iterator[tuple[str, str, Figure]]:
     """(name, caption, figure) of the schedule of a method and of the signal it saw, its finest scale's."""
-    method, tau = row["method"], row["policy"].get("tau")
+    method, tau, order = row["method"], row["policy"].get("tau"), row["policy"].get("order")
     timesteps = trace["timesteps"][0] if trace.get("timesteps") else None
     schedule = figures.schedule_heatmap(trace["scales"], timesteps=timesteps, title=method)
     yield f"schedule-{method}", f"Schedule of {method}: the scale of each step, prompt by prompt", schedule
@@ -132,7 +132,7 @@ def trace_figures(row: Json, trace: Json) -> Iterator[tuple[str, str, Figure]]:
             tau=tau,
             timesteps=timesteps,
             title=f"{method}, candidate scale {scale}",
-            name=f"order-{row['policy'].get('order', '?')} signal",
+            name=f"order-{order} signal" if order else "signal",  # a calibration has its own order
         )
         yield f"signal-{method}", f"Signal of {method} at candidate scale {scale}", signal
 
@@ -281,16 +281,14 @@ def note(results: Results, method: str) -> str:
     return ", ".join(parts)
 
 
-def _step_times(results: Results, records: dict[str, list[Json]]) -> Figure | None:
+def _step_times(results: Results) -> Figure | None:
     ddit = [r["method"] for r in results.rows if results.family(r) == "DDiT" and coarse_share(r) > 0]
-    wanted = [m for m in [results.quality["reference"], *ddit[:3]] if m in records]
+    rows = [results.timed(m) for m in (results.quality["reference"], *ddit[:3])]
     times = [
-        figures.StepTimes(
-            m, *([[s[k] for s in r["trace"]] for r in records[m]] for k in ("seconds", "scale"))
-        )
-        for m in wanted
+        figures.StepTimes(row["method"], [{int(s): t for s, t in step.items()} for step in row["by_step"]])
+        for row in rows
+        if row and row.get("by_step")
     ]
-    times = [t for t in times if len({len(row) for row in t.seconds}) == 1 and t.seconds[0]]
     return figures.time_per_step(times) if times else None
 
 

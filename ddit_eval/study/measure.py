@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -18,6 +19,7 @@ from ddit_eval.policies import Base, Policy, Threshold
 from ddit_eval.prompts import Prompt, load_prompts, tuning_prompts
 from ddit_eval.study.latency import Latency
 from ddit_eval.study.rungs import Scores
+from ddit_eval.workers import threads
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -92,9 +94,9 @@ class PictureLab:
     def __init__(self, experiment: Experiment, latency: Latency | None = None, pipe: Any = None):
         import torch
 
-        self._threads = torch.get_num_threads()
+        self._open = ExitStack()
         if not torch.cuda.is_available():
-            torch.set_num_threads(1)
+            self._open.enter_context(threads(1))
         self.experiment = experiment
         self.latency = latency
         self.metric = metrics.get(experiment.study.quality)
@@ -102,7 +104,7 @@ class PictureLab:
         self.tuning, self.heldout = prompt_sets(experiment)
         self.held_out_prompts = len(self.heldout)
         self.flops = flop_table(experiment.model, experiment.adapter, *size_of(experiment))
-        self.generator = Generator(experiment, pipe)
+        self.generator = self._open.enter_context(Generator(experiment, pipe))
         self._base: dict[tuple[str, int], tuple[list[Image], float]] = {}
 
     def measure(self, policy: Policy, steps: int, prompt: int) -> Reading:
@@ -121,10 +123,7 @@ class PictureLab:
         return self.latency.peak(scales) if self.latency else None
 
     def close(self) -> None:
-        import torch
-
-        self.generator.__exit__()
-        torch.set_num_threads(self._threads)
+        self._open.close()
 
     def _read(self, policy: Policy, steps: int, prompt: Prompt) -> Reading:
         """The policy on every seed of a prompt, each against the base."""

@@ -23,6 +23,7 @@ from ddit_eval.study import latency, worker
 from ddit_eval.study.export import export
 from ddit_eval.study.measure import PictureLab, prompt_sets
 from ddit_eval.study.space import check_scales
+from ddit_eval.workers import check_workers
 
 # What decides the values of a trial, with the code of its metric.
 CODE = (
@@ -55,8 +56,7 @@ def run_study(
     metric = metrics.get(space.quality)
     if why := metric.missing():
         raise DditError(why)
-    if workers < 1:
-        raise DditError(f"a study needs at least one worker, not {workers}")
+    check_workers(workers, pipe)
     key = study_key(experiment, metric)
     table = latency.table_of(experiment, state, pipe) if measured_here(space) else None
     if table and space.memory is not None and table.memory is None:
