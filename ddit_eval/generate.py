@@ -14,7 +14,7 @@ from ddit_eval.config import Experiment, Method
 from ddit_eval.cost import flop_table, flops_of_counts
 from ddit_eval.errors import DditError
 from ddit_eval.files import check_writable, read_json, write_json
-from ddit_eval.models import fingerprint, known, load_pipeline, locate, text_tokens
+from ddit_eval.models import fingerprint, known, load_pipeline, locate, set_guidance, text_tokens
 from ddit_eval.policies import parse_policy
 from ddit_eval.prompts import Prompt, load_prompts
 from ddit_eval.records import Job, Store, Weights, code_hash
@@ -90,8 +90,7 @@ class Generator:
         first = jobs[0]
         self.handle.policy = parse_policy(first.policy)
         self.handle.seed = first.prompt.seed
-        if getattr(self.pipe, "guider", None) is not None:  # HunyuanVideo 1.5: no argument of the call
-            self.pipe.guider = self.pipe.guider.new(guidance_scale=first.guidance_scale)
+        set_guidance(self.pipe, first.guidance_scale)
         output = self.pipe(**self.arguments(jobs))
         # (N, F, H, W, 3)
         pictures = output.frames if hasattr(output, "frames") else output.images[:, None]

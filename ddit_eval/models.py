@@ -188,6 +188,15 @@ def _fit_world(pipe: Any) -> None:
                 pipe.default_sample_size = 64 // pipe.vae_scale_factor
 
 
+def set_guidance(pipe: Any, scale: float) -> None:
+    """Give the guidance scale to a pipeline whose call does not take it: HunyuanVideo 1.5 has a guider.
+
+    Other pipelines are left as they are.
+    """
+    if getattr(pipe, "guider", None) is not None:
+        pipe.guider = pipe.guider.new(guidance_scale=scale)
+
+
 def default_side(pipe: Any) -> int:
     """The side, in pixels, of the picture that the pipeline makes when asked for none."""
     return int(pipe.default_sample_size * pipe.vae_scale_factor)

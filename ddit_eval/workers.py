@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from ddit_eval.errors import DditError
@@ -46,7 +46,7 @@ def share_of_cores(workers: int) -> Iterator[None]:
     than one process of two."""
     import torch
 
-    with threads(max(1, torch.get_num_threads() // workers)):
+    with threads(max(1, torch.get_num_threads() // workers)) if workers > 1 else nullcontext():
         yield
 
 

@@ -4,12 +4,14 @@
 
 The cost is FLOPs: the base's over the rule's, summed over the prompts. Tau is in units of the raw latents
 and of the difference's order, so equal taus are not equal costs. Matched on the prompts that the study tunes
-on; the experiment then reports on others. Paste what it prints into the YAML.
+on; the experiment then reports on others. The search sets out from the tau that the YAML has; paste what it
+prints into the YAML. Rows are searched one after the other; `--only` names one, for a process each.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -21,17 +23,44 @@ from ddit_eval.generate import Generator, describe_weights, job_of, size_of
 from ddit_eval.policies import Threshold
 from ddit_eval.prompts import tuning_prompts
 
-BISECTIONS = 9
-RANGE = (1e-4, 1e2)
+
+def search(
+    ratio_of: Callable[[float], float], start: float, wanted: float, tries: int, close: float = 0.01
+) -> tuple[float, float]:
+    """The tau tried whose ratio is nearest to `wanted`, and that ratio; `ratio_of` rises with tau, in jumps.
+
+    From `start` the steps grow until `wanted` lies between two taus, then the gap is halved (in logarithms).
+    Stops after `tries` taus, or where the ratio is within `close` of what is wanted.
+    """
+    low, high, factor, tau = 0.0, math.inf, 1.25, start
+    tried: list[tuple[float, float, float]] = []
+    for _ in range(tries):
+        ratio = ratio_of(tau)
+        tried.append((abs(math.log(ratio / wanted)), tau, ratio))
+        if tried[-1][0] < close:
+            break
+        low, high = (tau, high) if ratio < wanted else (low, tau)
+        if low > 0 and high < math.inf:
+            tau = math.sqrt(low * high)
+        else:
+            tau, factor = (tau * factor if high == math.inf else tau / factor), factor**2
+    _, tau, ratio = min(tried)
+    return tau, ratio
 
 
 def main(
     experiment: Path,
     ratio: Annotated[float, typer.Option(help="FLOP ratio to hit.")] = 1.49,
-    prompts: int = 8,
+    prompts: Annotated[int, typer.Option(help="Tuning prompts; a few say little of others.")] = 8,
+    tries: Annotated[int, typer.Option(help="Taus a row at most.")] = 9,
+    only: Annotated[str, typer.Option(help="One row by name; every DDiT row if left out.")] = "",
 ) -> None:
-    """Bisect the tau of every row with a threshold; prints a line a row."""
+    """Search the tau of every row with a threshold; prints a line a row."""
     config = load_experiment(experiment)
+    rows = [m for m in config.methods if isinstance(m.policy, Threshold) and only in ("", m.name)]
+    if not rows:
+        names = ", ".join(m.name for m in config.methods if isinstance(m.policy, Threshold)) or "none"
+        raise typer.BadParameter(f"{experiment} has no such row with a threshold {only!r}; it has {names}")
     weights, calls = describe_weights(config), calls_a_step(config)
     table = flop_table(config.model, config.adapter, *size_of(config))
     asked = tuning_prompts(config.prompts, prompts)
@@ -44,18 +73,14 @@ def main(
         return base / sum(flops_of(trace, table, calls) for trace in traces)
 
     with Generator(config) as generator:
-        for method in config.methods:
+        for method in rows:
             rule = method.policy
-            if not isinstance(rule, Threshold):
-                continue
-            low, high = (math.log(end) for end in RANGE)
-            tried: list[tuple[float, float, float]] = []
-            for _ in range(BISECTIONS):
-                tau = math.exp((low + high) / 2)
-                value = found(generator, method, rule.model_copy(update={"tau": tau}))
-                tried.append((abs(math.log(value / ratio)), tau, value))
-                low, high = (math.log(tau), high) if value < ratio else (low, math.log(tau))
-            _, tau, value = min(tried)
+            assert isinstance(rule, Threshold)
+
+            def ratio_of(tau: float, method: Method = method, rule: Threshold = rule) -> float:
+                return found(generator, method, rule.model_copy(update={"tau": tau}))
+
+            tau, value = search(ratio_of, rule.tau, ratio, tries)
             print(f"{method.name}: tau {tau:.3g}, FLOPs / {value:.3f}", flush=True)
 
 

@@ -12,11 +12,12 @@ import pytest
 import torch
 from diffusers import WanPipeline
 from pydantic import ValidationError
+from safetensors.torch import load_file
 
 from ddit_eval import Adapter, attach
 from ddit_eval.distil.config import DistilConfig, Source
 from ddit_eval.distil.data import pictures_of, world_prompts
-from ddit_eval.distil.generated import PROBE
+from ddit_eval.distil.generated import PROBE, make
 from ddit_eval.distil.inputs import inputs_for, sample_timesteps, shift_of
 from ddit_eval.distil.latents import encode
 from ddit_eval.distil.measure import TIMESTEPS, error_table
@@ -229,13 +230,13 @@ def test_each_of_two_transformers_learns_at_its_own_times(tmp_path: Path):
         Distiller(generated(tmp_path, part="transformer_2"), tiny_wan())
 
 
-@pytest.mark.parametrize("make", [tiny_hunyuan, tiny_hunyuan_15])
-def test_hunyuan_s_inputs_are_its_pipeline_s(make: Any):
-    tiny = make()
+@pytest.mark.parametrize("maker", [tiny_hunyuan, tiny_hunyuan_15])
+def test_hunyuan_s_inputs_are_its_pipeline_s(maker: Any):
+    tiny = maker()
     pipe, given = tiny.pipe, {k: v for k, v in tiny.call.items() if not k.startswith("negative_")}
     names = inspect.signature(type(pipe).encode_prompt).parameters
     texts = tuple(v for k, v in given.items() if k in names and torch.is_tensor(v))
-    if make is tiny_hunyuan:  # as it returns them: text, pooled, mask
+    if maker is tiny_hunyuan:  # as it returns them: text, pooled, mask
         texts = (given["prompt_embeds"], given["pooled_prompt_embeds"], given["prompt_attention_mask"])
     seen = []
     hook = pipe.transformer.register_forward_pre_hook(
@@ -251,3 +252,22 @@ def test_hunyuan_s_inputs_are_its_pipeline_s(make: Any):
         if torch.is_tensor(value):
             torch.testing.assert_close(value.float(), seen[0][name].float(), msg=name)
     assert set(seen[0]) - set(ours) == {"attention_kwargs"}
+
+
+@pytest.mark.parametrize("scale", [1.0, 6.5])
+def test_generated_clips_have_the_guidance_of_the_source(
+    scale: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """HunyuanVideo 1.5 takes it from its guider and not from the call."""
+    tiny = tiny_hunyuan_15()
+    texts = tuple(v for k, v in tiny.call.items() if k.startswith("prompt_embeds"))
+    monkeypatch.setattr(
+        type(tiny.pipe),
+        "encode_prompt",
+        lambda *a, batch_size=1, **k: tuple(part.repeat_interleave(batch_size, 0) for part in texts),
+    )
+    source = Source(kind="generated", count=8, steps=2, guidance_scale=scale, frames=9, side=16)
+    make(tiny.pipe, source, lambda start, n: ["a red star"] * n, 8, tmp_path, 0, slice(None))
+    assert tiny.pipe.guider.guidance_scale == scale
+    (path,) = tmp_path.glob("*.safetensors")
+    assert load_file(path)["latents"].shape[0] == 8

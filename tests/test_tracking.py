@@ -92,7 +92,10 @@ def test_a_method_run_holds_parameters_metrics_steps_and_artifacts(
     assert [m.step for m in history] == list(range(fake_results.STEPS))
     signal = client.get_metric_history(run.info.run_id, "step_signal_2")
     assert [m.step for m in signal] == list(range(3, fake_results.STEPS))  # order 3: no signal before
-    assert len(client.get_metric_history(run.info.run_id, "step_seconds")) == fake_results.STEPS
+    timing = json.loads((project / "results" / "quick" / "timing.json").read_text())
+    timed = next(r for r in timing["rows"] if r["method"] == "ddit-o3")
+    seconds = client.get_metric_history(run.info.run_id, "step_seconds")
+    assert [m.value for m in seconds] == pytest.approx([sum(parts.values()) for parts in timed["by_step"]])
     assert {a.path for a in client.list_artifacts(run.info.run_id)} == {
         "config.yaml", "images", "schedule.png", "signal.png",
     }  # fmt: skip

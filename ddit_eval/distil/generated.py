@@ -20,6 +20,7 @@ from torch import Tensor
 from ddit_eval.distil.config import Source
 from ddit_eval.distil.latents import unpacked
 from ddit_eval.errors import DditError
+from ddit_eval.models import set_guidance
 
 CHUNK = 8  # samples a file
 PROBE = 10_000_000  # samples from this index on are for the error table alone
@@ -104,6 +105,7 @@ def _sample(pipe: Any, source: Source, texts: list[str], start: int, text_tokens
         "generator": [torch.Generator().manual_seed(source.seed + start + i) for i in range(len(texts))],
         "output_type": "latent",
     }
+    set_guidance(pipe, source.guidance_scale)
     accepted = inspect.signature(pipe.__call__).parameters
     output = pipe(texts, **{name: value for name, value in wanted.items() if name in accepted})
     out = output.frames if hasattr(output, "frames") else output.images

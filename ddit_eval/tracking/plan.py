@@ -22,7 +22,7 @@ from ddit_eval.files import canonical
 from ddit_eval.report.results import Json, Results, coarse_share
 from ddit_eval.report.study_rows import rule_of
 
-FORMAT = 3  # raised when runs are logged differently, so that they are logged anew
+FORMAT = 4  # raised when runs are logged differently, so that they are logged anew
 
 
 @dataclass(frozen=True)
@@ -75,23 +75,27 @@ def methods(results: Results, records: Mapping[str, list[Json]]) -> Iterator[Pla
             },
             params=_plain(params),
             metrics=metrics,
-            series=_series(results.traces.get(name), same),
+            series=_series(results.traces.get(name), same, timed),
             method=name,
             identity=[results.traces.get(name), [r["key"] for r in same]],
             prompts=(quality["prompts_hash"], quality["n"]),
         )  # fmt: skip
 
 
-def _series(trace: Json | None, records: Sequence[Json]) -> dict[str, Sequence[float | None]]:
-    """Means over prompts by step: scale, signal per candidate scale, tokens, seconds."""
+def _series(
+    trace: Json | None, records: Sequence[Json], timed: Json | None
+) -> dict[str, Sequence[float | None]]:
+    """Means by step: over prompts scale, signal per candidate scale and tokens, over timed runs seconds."""
     series: dict[str, Sequence[float | None]] = {}
     if trace:
         series["step_scale"] = _mean(trace["scales"])
         for scale, rows in sorted((trace.get("signals") or {}).items()):
             series[f"step_signal_{scale}"] = _mean(rows)
-    for key in ("tokens", "seconds"):
-        if records:
-            series[f"step_{key}"] = _mean([[step[key] for step in record["trace"]] for record in records])
+    if records:
+        series["step_tokens"] = _mean([[step["tokens"] for step in record["trace"]] for record in records])
+    # Not the records' seconds: a batch may stand there beside single samples.
+    if timed and timed.get("by_step"):
+        series["step_seconds"] = [sum(parts.values()) for parts in timed["by_step"]]
     return series
 
 
