@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate import cpu_offload
 from torch import Tensor
 
 import ddit_eval
@@ -66,6 +67,8 @@ WAYS: dict[str, tuple[Callable[[Any], object], bool]] = {
         lambda p: p.transformer.enable_group_offload(offload_type="leaf_level", **CPU),
         False,
     ),
+    # What `enable_sequential_cpu_offload` does to it; on a CPU that fails at some text encoders, without us too.
+    "sequential offload": (lambda p: cpu_offload(p.transformer, torch.device("cpu")), False),
     "attention backend": (lambda p: p.transformer.set_attention_backend("_native_math"), True),
 }
 

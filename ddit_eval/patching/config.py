@@ -11,7 +11,7 @@ from ddit_eval.errors import DditError
 from ddit_eval.families import family_of
 from ddit_eval.families.family import plain
 from ddit_eval.patching.detail import DetailConfig, Kind
-from ddit_eval.patching.fingerprint import BaseFingerprint, fingerprint
+from ddit_eval.patching.fingerprint import BaseFingerprint, fingerprint, is_quantised
 
 
 class AdapterConfig(BaseModel):
@@ -77,6 +77,12 @@ def config_for(
             f"detail: {kind!r} is derived for rectified flows, but {family.name} predicts noise; "
             "choose 'zero' or 'none'"
         )
+    for layer in (family.embedding_layer(transformer), plain(transformer.get_submodule(family.head))):
+        if is_quantised(layer.weight):
+            raise DditError(
+                f"the base's embedding or head is quantised ({type(layer.weight).__name__}), and an adapter "
+                "starts from their values: make it of the base in bfloat16, then attach it to this one"
+            )
     embedding, head = family.embedding_of(transformer), family.head_of(transformer)
     layers = dict(family.feed_forwards(transformer))
     layers |= dict(family.attentions(transformer)) if attention else {}

@@ -42,11 +42,16 @@ def fingerprint(transformer: Any) -> BaseFingerprint:
     layers = (family.embedding_layer(transformer), plain(transformer.get_submodule(family.head)))
     tensors = [t for layer in layers for t in _weights(layer)]
     # Eight bits have lost what the hash is of.
-    readable = all(t.is_floating_point() and t.itemsize > 1 and not t.is_meta for t in tensors)
+    readable = all(not is_quantised(t) and t.itemsize > 1 and not t.is_meta for t in tensors)
     return BaseFingerprint(
         config=hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()[:16],
         weights=hash_tensors(tensors) if readable else None,
     )
+
+
+def is_quantised(weight: Tensor) -> bool:
+    """Whether a library has packed the weight: into whole numbers, or in a class of its own."""
+    return not weight.is_floating_point() or type(weight) not in (Tensor, nn.Parameter)
 
 
 def hash_tensors(tensors: list[Tensor]) -> str:
