@@ -67,7 +67,7 @@ WAYS: dict[str, tuple[Callable[[Any], object], bool]] = {
         lambda p: p.transformer.enable_group_offload(offload_type="leaf_level", **CPU),
         False,
     ),
-    # What `enable_sequential_cpu_offload` does to it; on a CPU that fails at some text encoders, without us too.
+    # `enable_sequential_cpu_offload` does this to it, and on a CPU fails at the text encoders.
     "sequential offload": (lambda p: cpu_offload(p.transformer, torch.device("cpu")), False),
     "attention backend": (lambda p: p.transformer.set_attention_backend("_native_math"), True),
 }
