@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -57,30 +58,25 @@ def main(
 ) -> None:
     """Search the tau of every row with a threshold; prints a line a row."""
     config = load_experiment(experiment)
-    rows = [m for m in config.methods if isinstance(m.policy, Threshold) and only in ("", m.name)]
+    rules = [(m, m.policy) for m in config.methods if isinstance(m.policy, Threshold)]
+    rows = [(method, rule) for method, rule in rules if only in ("", method.name)]
     if not rows:
-        names = ", ".join(m.name for m in config.methods if isinstance(m.policy, Threshold)) or "none"
+        names = ", ".join(method.name for method, _ in rules) or "none"
         raise typer.BadParameter(f"{experiment} has no such row with a threshold {only!r}; it has {names}")
     weights, calls = describe_weights(config), calls_a_step(config)
     table = flop_table(config.model, config.adapter, *size_of(config))
     asked = tuning_prompts(config.prompts, prompts)
 
-    def found(generator: Generator, method: Method, policy: Threshold) -> float:
-        """FLOPs of the base over those of the policy, over all prompts."""
-        changed = method.model_copy(update={"policy": policy})
+    def ratio_of(generator: Generator, method: Method, rule: Threshold, tau: float) -> float:
+        """FLOPs of the base over those of the rule at `tau`, over all prompts."""
+        changed = method.model_copy(update={"policy": rule.model_copy(update={"tau": tau})})
         traces = [generator.sample([job_of(config, weights, changed, prompt)])[1] for prompt in asked]
         base = sum(len(trace) for trace in traces) * calls * table[1]
         return base / sum(flops_of(trace, table, calls) for trace in traces)
 
     with Generator(config) as generator:
-        for method in rows:
-            rule = method.policy
-            assert isinstance(rule, Threshold)
-
-            def ratio_of(tau: float, method: Method = method, rule: Threshold = rule) -> float:
-                return found(generator, method, rule.model_copy(update={"tau": tau}))
-
-            tau, value = search(ratio_of, rule.tau, ratio, tries)
+        for method, rule in rows:
+            tau, value = search(partial(ratio_of, generator, method, rule), rule.tau, ratio, tries)
             print(f"{method.name}: tau {tau:.3g}, FLOPs / {value:.3f}", flush=True)
 
 

@@ -19,9 +19,7 @@ from ddit_eval.families import family_of
 from ddit_eval.patching.fingerprint import fingerprint, is_quantised
 from ddit_eval.policies import Fixed, Region
 from tests.test_wan import awake, scales
-from tests.test_ways_to_run import MAKE
-
-STEPS = 4
+from tests.test_ways_to_run import MAKE, STEPS
 
 
 def replace_linears(transformer: nn.Module, packed: Callable[[nn.Linear], nn.Module]) -> None:
