@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from ddit_eval.errors import DditError
 from ddit_eval.families import Call, family_of
-from ddit_eval.families.family import plain
 from ddit_eval.patching.adapter import Adapter, Lora, add_loras
 from ddit_eval.patching.layout import Grid, Layout, uniform
 from ddit_eval.regions import tile
@@ -75,7 +74,7 @@ class Binding:
 
     def generated(self, call: Call) -> Tensor:
         """(B, n, C_out) the base tokens that the run generates: no conditioning channels, no given frames."""
-        width = plain(self.transformer.get_submodule(self.family.head)).out_features
+        width = self.family.head_layer(self.transformer).out_features
         return call.latents[:, call.given * self._frame(call) :, :width]
 
     def generated_grid(self, call: Call) -> Grid:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+import typer
 from diffusers import WanPipeline
 from PIL import Image, ImageSequence
 from typer.testing import CliRunner
@@ -15,7 +17,7 @@ from typer.testing import CliRunner
 from ddit_eval import Adapter, load_pipeline
 from ddit_eval.cli import app
 from ddit_eval.errors import DditError
-from ddit_eval.families.video import normalised, patchify
+from ddit_eval.families.video import normalised, patchify, unnormalised
 from ddit_eval.mini import wan_score, wan_vae
 from ddit_eval.mini.labels import token_labels
 from ddit_eval.mini.pipeline import build_t5_tokenizer
@@ -28,12 +30,14 @@ from ddit_eval.mini.wan_pipeline import (
     build_wan_vae,
     latent_frames,
 )
+from ddit_eval.mini.wan_touched import NOISED, STEPS, touched
 from ddit_eval.mini.wan_train import Plan, Stage, Trainer, flow, lessons_of, load_plan
-from ddit_eval.mini.wan_vae import clips, decode_raw, keep_encoder, measure, step_loss
+from ddit_eval.mini.wan_vae import clips, decode_raw, keep_encoder, measure, perceived, step_loss
 from ddit_eval.mini.wan_words import ClipHead, moving_captions, teach_clips
 from ddit_eval.mini.words import shape_ids
 from ddit_eval.models import locate
 from ddit_eval.world import caption_clip, sample_moving_scenes, video_vocabulary
+from ddit_eval.world.reader import load_reader
 from tests.tiny_wan import tiny_wan_transformer, tiny_wan_vae
 
 PLAN = Path(__file__).parents[1] / "experiments" / "train" / "mini-wan.yaml"
@@ -150,6 +154,88 @@ def test_a_kept_encoder_gives_the_latents_that_it_gave_before(tmp_path):
     theirs, ours = (normalised(v, v.encode(x).latent_dist.mode()) for v in (old, new))
     torch.testing.assert_close(ours, theirs, atol=0.05, rtol=0.02)  # bfloat16
     assert not torch.equal(vae.decoder.conv_out.weight, decoder)
+
+
+def test_an_eye_sees_what_differs_and_is_a_part_of_the_loss(tmp_path):
+    eye = load_reader()
+    x = clips(0, 0, 2, 16)
+    y = (x + 0.3 * torch.randn_like(x)).requires_grad_()
+    assert float(perceived(eye, x, x)) == pytest.approx(0, abs=1e-6)
+    distance = perceived(eye, y, x)
+    distance.backward()
+    assert distance > 0.01
+    assert y.grad is not None
+    assert y.grad.abs().sum() > 0
+    stage = wan_vae.Stage(samples=8, batch=4, lr=5e-3, crop=16, decay=0.5)
+    vae, losses = tiny_wan_vae(), []
+    for which in (None, eye):
+        torch.manual_seed(2)
+        trainer = wan_vae.Trainer(wan_vae.Plan([stage]), tmp_path, vae, which)
+        losses.append(trainer.losses(stage, 0)[0].item())
+    assert losses[1] > losses[0] + 0.001
+
+
+def test_latents_become_the_vaes_again():
+    vae = tiny_wan_vae()
+    vae.register_to_config(latents_mean=[0.5, 0.25, 0.0], latents_std=[2.0, 1.0, 3.0])
+    z = torch.randn(2, 3, 3, 4, 4)
+    assert not torch.allclose(normalised(vae, z), z)
+    torch.testing.assert_close(unnormalised(vae, normalised(vae, z)), z)
+
+
+def test_given_latents_are_decoded_in_the_encoders_place():
+    vae = tiny_wan_vae()
+    vae.register_to_config(latents_mean=[0.5, 0.25, 0.0], latents_std=[2.0, 1.0, 3.0])
+    x = clips(0, 0, 4, 16)
+    z = vae.encode(x).latent_dist.mode()
+    _, y = step_loss(vae, x, given=normalised(vae, z[1:]))
+    assert y.shape == x.shape
+    torch.testing.assert_close(y[1:], decode_raw(vae, z)[1:])
+
+
+def test_what_the_transformer_touches_keeps_its_clip():
+    """With the true velocity, clips come back; guidance of 1 takes the velocity with the text alone."""
+    pipe = SimpleNamespace(vae=tiny_wan_vae(), encode_prompt=lambda texts, *_, **__: (texts, [""]))
+    z = normalised(pipe.vae, pipe.vae.encode(clips(3, 2, 2, SIDE)).latent_dist.mode())
+    seen = []
+
+    def transformer(noisy, t, text, return_dict):
+        seen.append((t, text))
+        return ((noisy - z) / (t / 1000).view(-1, 1, 1, 1, 1) if text != [""] else noisy * 0,)
+
+    pipe.transformer = transformer
+    with torch.no_grad():
+        back = touched(pipe, seed=3, start=2, count=2, guidance=1.0)
+    torch.testing.assert_close(back, z, atol=1e-4, rtol=1e-4)
+    assert len(seen) == 2 * STEPS
+    times = torch.stack([t / 1000 for t, _ in seen])
+    assert ((times[0] >= NOISED[0]) & (times[0] <= NOISED[1])).all()
+    torch.testing.assert_close(times[-1], times[0] / STEPS)
+    assert all(len(text) == 2 for _, text in seen[::2])
+
+
+def test_a_decoder_learns_from_touched_latents(tmp_path):
+    torch.manual_seed(1)
+    vae = tiny_wan_vae()
+    z = normalised(vae, vae.encode(clips(40, 0, 6, SIDE)).latent_dist.mode()).detach()
+    stage = wan_vae.Stage(samples=8, batch=4, lr=5e-3, crop=SIDE, decay=0.5)
+    run = wan_vae.Trainer(wan_vae.Plan([stage]), tmp_path, vae, touched=(z.half(), 40))
+    seen = []
+    original = wan_vae.clips
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(wan_vae, "clips", lambda *a: seen.append(a[:3]) or original(*a))
+        run.losses(stage, 4)
+        run.losses(stage, 8)
+    assert seen == [(0, 4, 2), (40, 2, 2), (0, 8, 2), (40, 4, 2)]
+    refused = CliRunner().invoke(_vae_app(), ["--out", str(tmp_path), "--touched", str(tmp_path / "none")])
+    assert isinstance(refused.exception, DditError)
+    assert "--crop 64" in str(refused.exception)
+
+
+def _vae_app():
+    app = typer.Typer()
+    app.command()(wan_vae.main)
+    return app
 
 
 # The words.

@@ -82,9 +82,13 @@ class Family:
         """The layer that holds the embedding's weights."""
         return plain(transformer.get_submodule(self.weights or self.embedding))
 
+    def head_layer(self, transformer: Any) -> Any:
+        """The layer that holds the output projection's weights."""
+        return plain(transformer.get_submodule(self.head))
+
     def head_of(self, transformer: Any) -> tuple[Tensor, Tensor]:
         """Weight (C_out, d) and bias (C_out,) of the output projection to base tokens."""
-        layer = plain(transformer.get_submodule(self.head))
+        layer = self.head_layer(transformer)
         return self.velocity_in(layer.weight.T).T, self.velocity_in(bias_of(layer))
 
     def read(self, transformer: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call:

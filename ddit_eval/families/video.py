@@ -71,10 +71,22 @@ def grid_ids(grid: Grid, device: torch.device) -> Tensor:
 def normalised(vae: Any, latents: Tensor) -> Tensor:
     """Latents (B, C, F, H, W) as the transformer sees them: the VAE's mean and deviation in each channel, or
     its one factor, taken out."""
+    mean, std = _statistics(vae, latents.device)
+    return (latents - mean) / std
+
+
+def unnormalised(vae: Any, latents: Tensor) -> Tensor:
+    """The inverse of `normalised`: latents as the VAE decodes them."""
+    mean, std = _statistics(vae, latents.device)
+    return latents * std + mean
+
+
+def _statistics(vae: Any, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of the VAE's latents, (1, C, 1, 1, 1), or the same of its one factor."""
     if "latents_mean" not in vae.config:
-        return latents * vae.config.scaling_factor
+        return torch.zeros(1, device=device), torch.full((1,), 1 / vae.config.scaling_factor, device=device)
     mean, std = (
-        torch.tensor(values, device=latents.device).view(1, -1, 1, 1, 1)
+        torch.tensor(values, device=device).view(1, -1, 1, 1, 1)
         for values in (vae.config.latents_mean, vae.config.latents_std)
     )
-    return (latents - mean) / std
+    return mean, std

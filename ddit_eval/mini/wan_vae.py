@@ -18,13 +18,19 @@ from diffusers import AutoencoderKLWan
 from diffusers.models.autoencoders.autoencoder_kl_wan import unpatchify
 from torch import Tensor
 
+from ddit_eval.errors import DditError
+from ddit_eval.families.video import unnormalised
 from ddit_eval.files import write_json
+from ddit_eval.metrics.perceptual import feature_distance
 from ddit_eval.mini.loop import Loop
 from ddit_eval.mini.vae import psnr
 from ddit_eval.mini.wan_pipeline import FRAMES, SIDE, build_wan_vae
+from ddit_eval.mini.wan_touched import load as load_touched
 from ddit_eval.world import render_clip, sample_moving_scenes
+from ddit_eval.world.reader import Reader, load_reader
 
 KL_WEIGHT = 2e-4
+PERCEPTUAL_WEIGHT = 0.5  # the terms are then of one size
 ENCODER = ("encoder", "quant_conv")
 
 
@@ -63,13 +69,28 @@ def measure(vae: Any, count: int = 64, batch: int = 8) -> tuple[float, Tensor]:
     return psnr(y, x), z
 
 
-def step_loss(vae: Any, x: Tensor, weight: Tensor | float = 1.0) -> tuple[Tensor, Tensor]:
-    """The loss of clips (B, 3, F, H, W), its pixels weighted (B, 1, F, H, W), and their reconstructions."""
-    dist = vae.encode(x).latent_dist
-    y = decode_raw(vae, dist.sample())
+def step_loss(
+    vae: Any, x: Tensor, weight: Tensor | float = 1.0, given: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """The loss of clips (B, 3, F, H, W), its pixels weighted (B, 1, F, H, W), and their reconstructions.
+
+    given: latents of the last clips, normalised, to decode instead of the encoder's.
+    """
+    dist = vae.encode(x if given is None else x[: len(x) - len(given)]).latent_dist
+    z = dist.sample()
+    y = decode_raw(vae, z if given is None else torch.cat([z, unnormalised(vae, given)]))
     kl = 0.5 * (dist.mean.square() + dist.var - 1 - dist.logvar).mean()
     error = (y - x).abs()
     return (weight * (error.square() + 0.25 * error)).mean() + KL_WEIGHT * kl, y
+
+
+def perceived(eye: Reader, y: Tensor, x: Tensor) -> Tensor:
+    """How far clips (B, 3, F, H, W) in [-1, 1] are from others in a network's features, mean over frames.
+
+    The eye has to be another network than the reader that judges clips: one trained from another seed.
+    """
+    ours, theirs = (eye.features(part.transpose(1, 2).flatten(0, 1) / 2 + 0.5) for part in (y, x))
+    return feature_distance(ours, theirs).mean()
 
 
 @dataclass(frozen=True)
@@ -94,15 +115,40 @@ class Plan:
 class Trainer(Loop[Any]):
     """The run that trains the VAE."""
 
+    def __init__(
+        self,
+        plan: Plan,
+        out: Path,
+        vae: Any,
+        eye: Reader | None = None,
+        touched: tuple[Tensor, int] | None = None,
+    ):
+        """eye: see `perceived`. touched: latents and their clips' seed, for the second half of each batch."""
+        super().__init__(plan, out, vae)
+        self.eye, self.touched = eye, touched
+        for module in (self.student, self.average, *([eye] if eye else [])):
+            module.to(self.accelerator.device)
+
     def losses(self, stage: Stage, first: int) -> tuple[Tensor, Tensor]:
         share = stage.batch // self.processes
+        begin = first + self.rank * share
+        if self.touched is None:
+            drawn, given = [(self.plan.seed, begin, share)], None
+        else:
+            latents, seed = self.touched
+            half = share // 2
+            at = begin // 2 % (len(latents) - half + 1)
+            drawn = [(self.plan.seed, begin, share - half), (seed, at, half)]
+            given = latents[at : at + half].float().to(self.accelerator.device)
         i, j = torch.randint(0, SIDE - stage.crop + 1, (2,)).tolist()
-        drawn = (self.plan.seed, first + self.rank * share, share, SIDE)
+        square = (..., slice(i, i + stage.crop), slice(j, j + stage.crop))
         x, things = (
-            part(*drawn)[..., i : i + stage.crop, j : j + stage.crop].to(self.accelerator.device)
-            for part in (clips, covered)
+            torch.cat([show(*which, SIDE) for which in drawn])[square].to(self.accelerator.device)
+            for show in (clips, covered)
         )
-        loss, y = step_loss(self.student, x, 1 + (stage.object_weight - 1) * things)
+        loss, y = step_loss(self.student, x, 1 + (stage.object_weight - 1) * things, given)
+        if self.eye:
+            loss = loss + PERCEPTUAL_WEIGHT * perceived(self.eye, y, x)
         return loss, F.mse_loss(y.detach(), x)
 
     def validate(self, stage: Stage) -> dict[str, float]:
@@ -150,6 +196,14 @@ def main(
     encoder: Annotated[
         Path | None, typer.Option(help="VAE whose encoder is taken as it is; the decoder alone learns.")
     ] = None,
+    eye: Annotated[
+        Path | None,
+        typer.Option(help="Reader (not the judge) in whose features reconstructions are to be right, too."),
+    ] = None,
+    touched: Annotated[
+        Path | None,
+        typer.Option(help="Latents by `wan_touched`, half of each batch; with --encoder and whole clips."),
+    ] = None,
 ) -> None:
     """Train the VAE on clips of the captioned world and save it as a diffusers component.
 
@@ -162,9 +216,12 @@ def main(
         vae.load_state_dict(AutoencoderKLWan.from_pretrained(begin, torch_dtype=torch.float32).state_dict())
     if encoder:
         keep_encoder(vae, AutoencoderKLWan.from_pretrained(encoder, torch_dtype=torch.float32))
-    trainer = Trainer(Plan([Stage(clips_total, batch, lr, crop, decay, object_weight)], seed=seed), out, vae)
-    for module in (trainer.student, trainer.average):
-        module.to(trainer.accelerator.device)
+    plan = Plan([Stage(clips_total, batch, lr, crop, decay, object_weight)], seed=seed)
+    if touched and not (encoder and crop == SIDE):
+        raise DditError(f"--touched needs the --encoder that made its latents, and --crop {SIDE}")
+    trainer = Trainer(
+        plan, out, vae, load_reader(eye) if eye else None, load_touched(touched) if touched else None
+    )
     trainer.resume()
     trainer.run()
 

@@ -77,7 +77,7 @@ def config_for(
             f"detail: {kind!r} is derived for rectified flows, but {family.name} predicts noise; "
             "choose 'zero' or 'none'"
         )
-    for layer in (family.embedding_layer(transformer), plain(transformer.get_submodule(family.head))):
+    for layer in (family.embedding_layer(transformer), family.head_layer(transformer)):
         if is_quantised(layer.weight):
             raise DditError(
                 f"the base's embedding or head is quantised ({type(layer.weight).__name__}), and an adapter "

@@ -11,7 +11,6 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from ddit_eval.families import family_of
-from ddit_eval.families.family import plain
 
 
 class BaseFingerprint(BaseModel):
@@ -39,7 +38,7 @@ def fingerprint(transformer: Any) -> BaseFingerprint:
         for key, value in dict(transformer.config).items()
         if not key.startswith("_") and key != "quantization_config"
     }
-    layers = (family.embedding_layer(transformer), plain(transformer.get_submodule(family.head)))
+    layers = (family.embedding_layer(transformer), family.head_layer(transformer))
     tensors = [t for layer in layers for t in _weights(layer)]
     # Eight bits have lost what the hash is of.
     readable = all(not is_quantised(t) and t.itemsize > 1 and not t.is_meta for t in tensors)
