@@ -10,7 +10,6 @@ the decoder to give the true clips back from them.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,15 +17,16 @@ import numpy as np
 import torch
 import typer
 from rich.progress import track
-from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from ddit_eval.families.video import normalised
 from ddit_eval.mini.pipeline import TEXT_TOKENS
-from ddit_eval.mini.wan_pipeline import FRAMES, SIDE
+from ddit_eval.mini.wan_pipeline import SIDE
+from ddit_eval.mini.wan_train import flow
+from ddit_eval.mini.wan_vae import clips
 from ddit_eval.models import load_pipeline
-from ddit_eval.world import caption_clip, render_clip, sample_moving_scenes
+from ddit_eval.world import caption_clip, sample_moving_scenes
 
 NOISED = (0.1, 0.45)  # flow times to which clips are noised; from later ones things come back elsewhere
 STEPS = 3  # Euler steps from there; the pipeline's twenty have four below .3
@@ -47,20 +47,11 @@ def denoised(pipe: Any, z: Tensor, t: Tensor, captions: list[str], guidance: flo
 def touched(pipe: Any, seed: int, start: int, count: int, guidance: float) -> Tensor:
     """Clips `start` to `start + count` as the transformer leaves them, normalised (count, C, F, H, W)."""
     rng = np.random.default_rng([seed, 17, start])
-    scenes = sample_moving_scenes(seed, start, count)
-    captions = [caption_clip(scene, rng) for scene in scenes]
-    x = torch.from_numpy(render_clip(scenes, SIDE, FRAMES)).transpose(1, 2) * 2 - 1
-    z = normalised(pipe.vae, pipe.vae.encode(x).latent_dist.mode())
+    captions = [caption_clip(scene, rng) for scene in sample_moving_scenes(seed, start, count)]
+    z = normalised(pipe.vae, pipe.vae.encode(clips(seed, start, count, SIDE)).latent_dist.mode())
     t = torch.from_numpy(rng.uniform(*NOISED, count)).float()
     noise = torch.from_numpy(rng.standard_normal(z.shape)).float()
-    part = t[:, None, None, None, None]
-    return denoised(pipe, (1 - part) * z + part * noise, t, captions, guidance)
-
-
-def load(path: Path) -> tuple[Tensor, int]:
-    """The latents of a file, and the seed of the clips that they are of, from clip 0 on."""
-    with safe_open(path, "pt") as file:
-        return file.get_tensor("latents"), int(json.loads(file.metadata()["clips"])["seed"])
+    return denoised(pipe, flow(z, noise, t), t, captions, guidance)
 
 
 def main(
@@ -74,7 +65,7 @@ def main(
     """Write the latents of clips as the transformer leaves them."""
     pipe = load_pipeline(model).to(torch.float32)
     parts = [touched(pipe, seed, at, batch, guidance) for at in track(range(0, count, batch))]
-    save_file({"latents": torch.cat(parts).half()}, out, {"clips": json.dumps({"seed": seed})})
+    save_file({"latents": torch.cat(parts).half()}, out, {"seed": str(seed)})
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 import typer
 from diffusers import AutoencoderKLWan
 from diffusers.models.autoencoders.autoencoder_kl_wan import unpatchify
+from safetensors import safe_open
 from torch import Tensor
 
 from ddit_eval.errors import DditError
@@ -25,7 +26,6 @@ from ddit_eval.metrics.perceptual import feature_distance
 from ddit_eval.mini.loop import Loop
 from ddit_eval.mini.vae import psnr
 from ddit_eval.mini.wan_pipeline import FRAMES, SIDE, build_wan_vae
-from ddit_eval.mini.wan_touched import load as load_touched
 from ddit_eval.world import render_clip, sample_moving_scenes
 from ddit_eval.world.reader import Reader, load_reader
 
@@ -169,6 +169,12 @@ def keep_encoder(vae: Any, of: Any) -> None:
     vae.register_to_config(latents_mean=of.config.latents_mean, latents_std=of.config.latents_std)
 
 
+def load_touched(path: Path) -> tuple[Tensor, int]:
+    """What `wan_touched` wrote: latents, and the seed of the clips that they are of, from clip 0 on."""
+    with safe_open(path, "pt") as file:
+        return file.get_tensor("latents"), int(file.metadata()["seed"])
+
+
 def finish(vae: Any, out: Path, log: list[dict[str, Any]], kept: bool = False) -> float:
     """Note the latents' statistics in the configuration, as the pipeline reads them, and save in bfloat16.
 
@@ -209,6 +215,8 @@ def main(
 
     A second call goes on where the first was stopped.
     """
+    if touched and not (encoder and crop == SIDE):
+        raise DditError(f"--touched needs the --encoder that made its latents, and --crop {SIDE}")
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
     vae = build_wan_vae()
@@ -217,8 +225,6 @@ def main(
     if encoder:
         keep_encoder(vae, AutoencoderKLWan.from_pretrained(encoder, torch_dtype=torch.float32))
     plan = Plan([Stage(clips_total, batch, lr, crop, decay, object_weight)], seed=seed)
-    if touched and not (encoder and crop == SIDE):
-        raise DditError(f"--touched needs the --encoder that made its latents, and --crop {SIDE}")
     trainer = Trainer(
         plan, out, vae, load_reader(eye) if eye else None, load_touched(touched) if touched else None
     )
