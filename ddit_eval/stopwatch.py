@@ -76,10 +76,9 @@ class Stopwatch:
             torch.cuda.reset_peak_memory_stats(self.device)
             self.pipe(**call)
             return int(torch.cuda.max_memory_allocated(self.device))
-        if self.device.type != "cpu" or not memory.reset_peak():
-            return None
+        told = self.device.type == "cpu" and memory.reset_peak()
         self.pipe(**call)
-        return memory.peak()
+        return memory.peak() if told else None
 
     @torch.no_grad()
     def embed(self, call: Call) -> dict[str, Any]:

@@ -117,6 +117,8 @@ def time_experiment(
         if compiled:
             runners |= {m.name + COMPILED: bench.runner(m, whole, compiled) for m in chosen}
         bench.warm_layouts(chosen, groups[0], compiled)
+        # A pass of its own, since watching memory costs time; it is a warm-up as well.
+        memory = {m.name: bench.watch.peak_memory(bench.call(m, groups[0], plan.seed)) for m in chosen}
         made: list[int] = []
 
         def warmed() -> None:
@@ -129,15 +131,13 @@ def time_experiment(
             plan.rounds,
             plan.seed,
             reference=experiment.reference,
-            warm_up=plan.warmup,
+            warm_up=plan.warmup if compiled else plan.warmup - 1,
             warmed=warmed,
             progress=progress,
         )
         recompiles = graphs() - made[0] if compiled else 0
-        # Each in a pass of its own: watching memory and counting operations cost time.
         steps = bench.steps
         counted = {scale: bench.operations(scale, groups[0]) for scale in sorted(steps)}
-        memory = {m.name: bench.watch.peak_memory(bench.call(m, groups[0], plan.seed)) for m in chosen}
         content = summary(samples, experiment.reference, [m.name for m in chosen])
         for row in content["rows"]:
             row["peak_memory"] = memory[row["method"]]

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from ddit_eval import Adapter, load_pipeline
 from ddit_eval.cli import app
 from ddit_eval.errors import DditError
-from ddit_eval.families.video import normalised, patchify, unnormalised
+from ddit_eval.families.video import normalised, patchify, unnormalised, unpatchify
 from ddit_eval.mini import wan_score, wan_vae
 from ddit_eval.mini.labels import token_labels
 from ddit_eval.mini.pipeline import build_t5_tokenizer
@@ -29,13 +29,14 @@ from ddit_eval.mini.wan_pipeline import (
     build_wan_vae,
     latent_frames,
 )
+from ddit_eval.mini.wan_sight import cell_labels, misread
 from ddit_eval.mini.wan_touched import NOISED, STEPS, touched
 from ddit_eval.mini.wan_train import Plan, Stage, Trainer, flow, lessons_of, load_plan
 from ddit_eval.mini.wan_vae import clips, decode_raw, keep_encoder, measure, perceived, step_loss
 from ddit_eval.mini.wan_words import ClipHead, moving_captions, teach_clips
 from ddit_eval.mini.words import shape_ids
 from ddit_eval.models import locate
-from ddit_eval.world import caption_clip, sample_moving_scenes, video_vocabulary
+from ddit_eval.world import caption_clip, render_clip, sample_moving_scenes, video_vocabulary
 from ddit_eval.world.reader import load_reader
 from tests.tiny_wan import tiny_wan_transformer, tiny_wan_vae
 
@@ -89,6 +90,11 @@ def test_a_clip_has_five_latent_frames_of_64_base_tokens():
     z = build_wan_vae().encode(clips(0, 0, 1, SIDE)).latent_dist.mean
     assert z.shape == (1, 12, 5, 16, 16)
     assert patchify(z).shape[1] == 5 * (SIDE // TOKEN_SIDE) ** 2 == 320
+
+
+def test_tokens_become_latents_again():
+    z = torch.randn(2, 12, 5, 6, 8)
+    assert torch.equal(unpatchify(patchify(z), z.shape), z)
 
 
 def test_latent_frames_lie_in_the_middle_of_what_they_cover():
@@ -346,6 +352,68 @@ def test_the_flow_runs_from_data_to_noise():
     mixed = flow(z, noise, torch.tensor([0.0, 1.0]))
     assert torch.equal(mixed[0], z[0])
     assert torch.equal(mixed[1], noise[1])
+
+
+# By sight.
+
+
+def test_the_eye_reads_true_clips_better_than_spoilt_ones():
+    found, moments = sample_moving_scenes(3, 0, 2), [0.0, 0.5, 1.0]
+    true = torch.from_numpy(render_clip(found, SIDE, 3)).flatten(0, 1)
+    labels = cell_labels(found, moments, SIDE)
+    assert labels.shape == (6, 3, 32, 32)
+    assert torch.equal(labels[4], cell_labels(found[1:], [0.5], SIDE)[0])  # clip by clip, then by frame
+    eye = load_reader()
+    right = misread(eye, true, true, labels)
+    spoilt = (true + 0.3 * torch.randn_like(true)).requires_grad_()
+    wrong = misread(eye, spoilt, true, labels)
+    assert right < 0.1
+    assert wrong > 10 * right
+    wrong.backward()
+    assert spoilt.grad is not None
+    assert spoilt.grad.abs().sum() > 0
+    assert misread(eye, true, true, labels.flip(0)) > right + 0.5  # the labels of other moments
+
+
+def test_a_guess_with_the_true_velocity_is_the_clip(trainer):
+    run = trainer("run")
+    batch = run.batch(run.plan.stages[1], 0, 0, 2)
+    noise, t = torch.randn_like(batch.latents), torch.tensor([0.3, 0.9])
+    with torch.no_grad():
+        frames = run.pictures(flow(batch.latents, noise, t), t, patchify(noise - batch.latents))
+        expected = run.vae.decode(unnormalised(run.vae, batch.latents)).sample
+    assert frames.shape == (18, 3, 32, 32)
+    frames = frames.unflatten(0, (2, 9)).transpose(1, 2) * 2 - 1
+    torch.testing.assert_close(frames.clamp(-1, 1), expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_sight_is_a_part_of_the_loss_and_moves_the_transformer(trainer, monkeypatch, whole):
+    run = trainer("run")
+    run.eye = load_reader()
+    shown = []
+    original = run.pictures
+    monkeypatch.setattr(run, "pictures", lambda x, t, v: shown.append(t) or original(x, t, v))
+    losses = []
+    for weight in (0.0, 0.5, 1.0):
+        torch.manual_seed(4)
+        stage = Stage(side=32, clips=4, batch=4, lr=0, drop=0, whole=whole, sight=weight)
+        losses.append(run.losses(stage, 0)[0])
+    assert len(shown) == 2
+    assert all(0 < len(t) <= 2 and t.max() < 0.85 for t in shown)
+    assert losses[0] < losses[1] < losses[2]
+    assert (losses[2] - losses[1]).item() == pytest.approx((losses[1] - losses[0]).item(), rel=1e-3)
+    (losses[2] - losses[0]).backward()
+    gradient = run.student.transformer.proj_out.weight.grad
+    assert gradient is not None
+    assert gradient.abs().sum() > 0
+    assert all(p.grad is None for p in run.vae.parameters())
+
+
+def test_sight_needs_an_eye(tmp_path):
+    plan = Plan(stages=[Stage(clips=4, batch=4, lr=1e-3, sight=0.2)])
+    with pytest.raises(DditError, match="--eye"):
+        Trainer(plan, tmp_path / "vae", tmp_path)
 
 
 # The plan.

@@ -186,6 +186,16 @@ def test_machine_is_described_without_naming_it() -> None:
         assert platform.node() not in json.dumps(about)
 
 
+def test_the_memory_pass_runs_where_the_system_keeps_no_peak_since_it_warms_up_too(monkeypatch) -> None:
+    pipe = tiny_flux()
+    monkeypatch.setattr(memory, "reset_peak", lambda: False)
+    calls: list[int] = []
+    pipe.transformer.register_forward_pre_hook(lambda *_: calls.append(1))
+    call = {**CALL, "prompt": ["a red star"], "num_inference_steps": 2, "output_type": "pt"}
+    assert Stopwatch(pipe).peak_memory(call) is None
+    assert len(calls) == 2
+
+
 def test_peak_memory_sees_a_passing_allocation() -> None:
     if not memory.reset_peak():
         pytest.skip("this system does not tell the peak of a process")

@@ -87,7 +87,6 @@ def evaluate(
     from ddit_eval.cli.show_quality import show_quality
     from ddit_eval.evaluate import evaluate as measure
 
-    quiet_libraries()
     with progress("methods") as step:
         quality = measure(config, runs / config.profile, results / config.profile, progress=step)
     show_quality(quality)

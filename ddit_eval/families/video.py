@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -60,6 +61,13 @@ def patchify(latents: Tensor, patch: int = 2) -> Tensor:
     b, c, frames, height, width = latents.shape
     cells = latents.view(b, c, frames, height // patch, patch, width // patch, patch)
     return cells.permute(0, 2, 3, 5, 1, 4, 6).reshape(b, -1, c * patch * patch)
+
+
+def unpatchify(tokens: Tensor, shape: Sequence[int], patch: int = 2) -> Tensor:
+    """The inverse of `patchify`, to latents of `shape` (B, C, F, H, W)."""
+    b, c, frames, height, width = shape
+    cells = tokens.view(b, frames, height // patch, width // patch, c, patch, patch)
+    return cells.permute(0, 4, 1, 2, 5, 3, 6).reshape(b, c, frames, height, width)
 
 
 def grid_ids(grid: Grid, device: torch.device) -> Tensor:

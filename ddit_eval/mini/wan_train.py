@@ -4,7 +4,8 @@
 
 PLAN is experiments/train/mini-wan.yaml or one like it. A stage shows whole clips or their first frame
 alone, which has a third of the tokens. The text encoder is taught the grammar before the first stage and
-learns on with the transformer. Some captions are left empty, for guidance with two calls.
+learns on with the transformer. Some captions are left empty, for guidance with two calls. A stage with
+`sight` also shows what it guesses to a reader (--eye).
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ddit_eval.errors import DditError
-from ddit_eval.families.video import normalised, patchify
+from ddit_eval.families.video import normalised, patchify, unnormalised, unpatchify
+from ddit_eval.metrics.video.motion_adherence import motion_columns
 from ddit_eval.mini.labels import token_labels, token_offsets
 from ddit_eval.mini.lessons import ANSWERS, GROUPS, Said, label_loss, measures, velocity_loss
 from ddit_eval.mini.loop import Loop, sample_timesteps
@@ -38,9 +40,13 @@ from ddit_eval.mini.wan_pipeline import (
     build_wan_pipeline,
     latent_frames,
 )
+from ddit_eval.mini.wan_sight import LATEST, cell_labels, misread
+from ddit_eval.mini.wan_vae import decode_raw
 from ddit_eval.mini.wan_words import ClipHead, teach_clips
 from ddit_eval.mini.words import PLACE_WEIGHT, at_shapes, shape_ids
 from ddit_eval.world import MovingScene, caption_clip, render_clip, sample_moving_scenes
+from ddit_eval.world.motion import times
+from ddit_eval.world.reader import Reader, load_reader
 
 MIDDLE = 2  # block whose tokens the auxiliary head reads
 
@@ -58,6 +64,7 @@ class Stage(BaseModel):
     drop: float = 0.1  # share of captions that are left empty
     auxiliary: float = 0.3  # weight of what is asked of tokens and words
     object_weight: float = 1.0  # weight of the tokens that objects cover, beside the background's 1
+    sight: float = 0.0  # weight of what the eye makes of half of the batch, see `wan_sight`; needs --eye
 
     @property
     def samples(self) -> int:
@@ -141,12 +148,17 @@ class Student(nn.Module):
 class Trainer(Loop[Student]):
     """The run that trains mini-wan."""
 
-    def __init__(self, plan: Plan, vae_path: Path, out: Path):
+    def __init__(self, plan: Plan, vae_path: Path, out: Path, eye: Reader | None = None):
+        """eye: a reader that is not the judge; see `wan_sight`."""
+        if eye is None and any(stage.sight for stage in plan.stages):
+            raise DditError("a stage has `sight`: give the reader that is to look, --eye FOLDER")
         self.vae = AutoencoderKLWan.from_pretrained(vae_path, torch_dtype=torch.float32).eval()
         self.pipe = build_wan_pipeline(self.vae, plan.seed)
         super().__init__(plan, out, Student(self.pipe))
+        self.vae.requires_grad_(False)
+        self.eye = eye
         # Not `self.student.to(...)` alone: the average and the VAE have to follow.
-        for module in (self.student, self.average, self.vae):
+        for module in (self.student, self.average, self.vae, *([eye] if eye else [])):
             module.to(self.accelerator.device)
         self.shape_ids = shape_ids(self.pipe.tokenizer).to(self.accelerator.device)
 
@@ -200,11 +212,36 @@ class Trainer(Loop[Student]):
         noise = torch.randn(batch.latents.shape).to(batch.latents.device)
         t = sample_timesteps(share, FLOW_SHIFT).to(noise.device)
         ids, mask = self.ids(batch.captions)
-        said = self.student(flow(batch.latents, noise, t), t, ids, mask)
+        x = flow(batch.latents, noise, t)
+        said = self.student(x, t, ids, mask)
         target = patchify(noise - batch.latents)
         error = velocity_loss(said, target, batch.labels, stage.object_weight)
         second = label_loss(said, batch.labels, batch.offsets) + self.word_loss(said, ids, batch)
-        return error + stage.auxiliary * second, error
+        loss = error + stage.auxiliary * second
+        if self.eye and stage.sight:
+            loss = loss + stage.sight * self.sight_loss(stage, self.eye, batch, x, t, said.velocity)
+        return loss, error
+
+    def sight_loss(self, stage: Stage, eye: Reader, batch: Batch, x: Tensor, t: Tensor, v: Tensor) -> Tensor:
+        """What the eye makes of the guesses at half of the clips, of those that are not all noise.
+
+        x (B, C, F, H, W) at times t (B,); velocity v (B, N, V) in base tokens.
+        """
+        shown = (t < LATEST).nonzero().flatten()[: max(1, len(t) // 2)]
+        if not len(shown):
+            return v.sum() * 0
+        pictures = self.pictures(x[shown], t[shown], v[shown])
+        clips = [batch.clips[i] for i in shown.tolist()]
+        moments = times(FRAMES)[: len(pictures) // len(clips)]
+        labels = cell_labels(clips, moments, stage.side).to(pictures.device)
+        true = torch.from_numpy(render_clip(clips, stage.side, FRAMES)[:, : len(moments)]).flatten(0, 1)
+        return misread(eye, pictures, true.to(pictures.device), labels)
+
+    def pictures(self, x: Tensor, t: Tensor, v: Tensor) -> Tensor:
+        """The clean clips that x and v point to, decoded: frames (B * F, 3, H, W), about in [0, 1]."""
+        guess = x - t[:, None, None, None, None] * unpatchify(v, x.shape)
+        decoded = [decode_raw(self.vae, part) for part in unnormalised(self.vae, guess).split(8)]
+        return torch.cat(decoded).transpose(1, 2).flatten(0, 1) / 2 + 0.5
 
     def word_loss(self, said: Said, ids: Tensor, batch: Batch) -> Tensor:
         """The grammar that was taught must not be forgotten."""
@@ -223,7 +260,17 @@ class Trainer(Loop[Student]):
         noise = torch.randn(batch.latents.shape).to(batch.latents.device)
         t = torch.linspace(0.02, 1, count, device=noise.device)
         said = self.average(flow(batch.latents, noise, t), t, *self.ids(batch.captions))
-        return measures(said, patchify(noise - batch.latents), batch.labels)
+        found = measures(said, patchify(noise - batch.latents), batch.labels)
+        return found | {"objects_seen": self.objects_seen(batch, noise)}
+
+    @torch.no_grad()
+    def objects_seen(self, batch: Batch, noise: Tensor, at: float = 0.6) -> float:
+        """Share of frames in which the judge finds what the caption says, in guesses from time `at`."""
+        t = torch.full((len(noise),), at, device=noise.device)
+        x = flow(batch.latents, noise, t)
+        frames = self.pictures(x, t, self.average(x, t, *self.ids(batch.captions)).velocity).clamp(0, 1)
+        found = motion_columns(frames.unflatten(0, (len(noise), -1)), batch.captions)
+        return float(np.nanmean(found["object-frames"]))
 
     def export(self) -> None:
         """Write the averaged model as a WanPipeline folder in bfloat16."""
@@ -249,10 +296,13 @@ def main(
     compiled: Annotated[
         bool, typer.Option(help="Compile the blocks: 1.4 times as fast; a CPU needs a C++ compiler.")
     ] = False,
+    eye: Annotated[
+        Path | None, typer.Option(help="Reader (not the judge) that looks, in stages with `sight`.")
+    ] = None,
 ) -> None:
     """Train mini-wan; a second call goes on where the first was stopped."""
     out.mkdir(parents=True, exist_ok=True)
-    trainer = Trainer(load_plan(plan), vae, out)
+    trainer = Trainer(load_plan(plan), vae, out, load_reader(eye) if eye else None)
     if compiled:
         trainer.compile()
     if not trainer.resume():
