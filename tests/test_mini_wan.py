@@ -11,6 +11,7 @@ import pytest
 import torch
 from diffusers import WanPipeline
 from PIL import Image, ImageSequence
+from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from ddit_eval import Adapter, load_pipeline
@@ -234,6 +235,19 @@ def test_a_decoder_learns_from_touched_latents(tmp_path):
     assert seen == [(0, 4, 2), (40, 2, 2), (0, 8, 2), (40, 4, 2)]
     with pytest.raises(DditError, match="--crop 64"):
         wan_vae.main(out=tmp_path, touched=tmp_path / "none")
+
+
+@pytest.mark.parametrize("kind", ["missing", "torn", "other"])
+def test_files_that_are_none_are_named_with_what_makes_them(tmp_path, kind):
+    path = tmp_path / "reader.safetensors"
+    if kind == "torn":
+        path.write_bytes(b"torn")
+    if kind == "other":
+        save_file({"x": torch.zeros(2)}, path)
+    with pytest.raises(DditError, match=r"reader\.safetensors holds no touched.*wan_touched"):
+        wan_vae.load_touched(path)
+    with pytest.raises(DditError, match=r"reader.*mini\.reader --out"):
+        load_reader(tmp_path)
 
 
 # The words.

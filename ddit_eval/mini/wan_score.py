@@ -15,17 +15,20 @@ from torch import Tensor
 from ddit_eval import stats
 from ddit_eval.config import MovingPrompts
 from ddit_eval.files import write_json
-from ddit_eval.metrics.video.motion_adherence import motion_columns
+from ddit_eval.metrics import clips as clip_metrics
 from ddit_eval.mini.wan_pipeline import FRAMES, SIDE
 from ddit_eval.models import load_pipeline
 from ddit_eval.prompts import Prompt, load_prompts
 from ddit_eval.world import render_clip, sample_moving_scenes
 
+# What the reader finds, and what the world's CLIP says: no network of its kind took part in the training.
+METRICS = ("motion-adherence", "overall_consistency-clip-world")
+
 
 def scores(clips: Tensor, prompts: list[str]) -> dict[str, Any]:
     """Adherence with intervals over prompts; clips (N, F, 3, H, W) in [0, 1]."""
-    found = motion_columns(clips, prompts)
-    return {name: stats.mean(values).to_json() for name, values in found.items()}
+    found = [clip_metrics.get(name)(clips, prompts) for name in METRICS]
+    return {name: stats.mean(values).to_json() for columns in found for name, values in columns.items()}
 
 
 def generated(pipe: Any, prompts: list[Prompt], steps: int, guidance: float, batch: int) -> Tensor:

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 import typer
 from diffusers import AutoencoderKLWan
 from diffusers.models.autoencoders.autoencoder_kl_wan import unpatchify
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ddit_eval.errors import DditError
@@ -171,8 +171,14 @@ def keep_encoder(vae: Any, of: Any) -> None:
 
 def load_touched(path: Path) -> tuple[Tensor, int]:
     """What `wan_touched` wrote: latents, and the seed of the clips that they are of, from clip 0 on."""
-    with safe_open(path, "pt") as file:
-        return file.get_tensor("latents"), int(file.metadata()["seed"])
+    try:
+        with safe_open(path, "pt") as file:
+            return file.get_tensor("latents"), int(file.metadata()["seed"])
+    except (SafetensorError, OSError, TypeError, KeyError) as error:
+        raise DditError(
+            f"{path} holds no touched latents ({error}); make them with "
+            "`python -m ddit_eval.mini.wan_touched --out FILE`"
+        ) from error
 
 
 def finish(vae: Any, out: Path, log: list[dict[str, Any]], kept: bool = False) -> float:

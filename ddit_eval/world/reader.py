@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from scipy import ndimage
 from torch import Tensor, nn
@@ -78,7 +79,14 @@ def load_reader(folder: Path | None = None) -> Reader:
             "`python -m ddit_eval.mini.reader --out FOLDER`"
         )
     reader = Reader()
-    reader.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in load_file(path).items()})
+    try:
+        weights = load_file(path)
+        reader.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in weights.items()})
+    except (SafetensorError, OSError, RuntimeError) as error:
+        raise DditError(
+            f"{path} holds no reader ({str(error).splitlines()[0]}); train one with "
+            "`python -m ddit_eval.mini.reader --out FOLDER`"
+        ) from error
     return reader.eval().requires_grad_(False)
 
 
