@@ -21,7 +21,6 @@ from ddit_eval.mini.labels import token_labels
 from ddit_eval.world import MovingScene
 from ddit_eval.world.reader import CLASSES, Reader
 
-LATEST = 0.85  # flow time; from noisier latents a guess is no more than a blur
 BACKGROUND_WEIGHT = 0.2  # of a cell without a thing, beside a thing's 1
 FAR_WEIGHT = 3.0  # of the distance in the eye's features; the terms' gradients are then of one size
 

@@ -40,7 +40,7 @@ from ddit_eval.mini.wan_pipeline import (
     build_wan_pipeline,
     latent_frames,
 )
-from ddit_eval.mini.wan_sight import LATEST, cell_labels, misread
+from ddit_eval.mini.wan_sight import cell_labels, misread
 from ddit_eval.mini.wan_vae import decode_raw
 from ddit_eval.mini.wan_words import ClipHead, teach_clips
 from ddit_eval.mini.words import PLACE_WEIGHT, at_shapes, shape_ids
@@ -65,6 +65,7 @@ class Stage(BaseModel):
     auxiliary: float = 0.3  # weight of what is asked of tokens and words
     object_weight: float = 1.0  # weight of the tokens that objects cover, beside the background's 1
     sight: float = 0.0  # weight of what the eye makes of half of the batch, see `wan_sight`; needs --eye
+    sight_until: float = 0.85  # flow time; from noisier latents no guess is shown
 
     @property
     def samples(self) -> int:
@@ -223,11 +224,11 @@ class Trainer(Loop[Student]):
         return loss, error
 
     def sight_loss(self, stage: Stage, eye: Reader, batch: Batch, x: Tensor, t: Tensor, v: Tensor) -> Tensor:
-        """What the eye makes of the guesses at half of the clips, of those that are not all noise.
+        """What the eye makes of the guesses at half of the clips, of those that are not too noisy.
 
         x (B, C, F, H, W) at times t (B,); velocity v (B, N, V) in base tokens.
         """
-        shown = (t < LATEST).nonzero().flatten()[: max(1, len(t) // 2)]
+        shown = (t < stage.sight_until).nonzero().flatten()[: max(1, len(t) // 2)]
         if not len(shown):
             return v.sum() * 0
         pictures = self.pictures(x[shown], t[shown], v[shown])
