@@ -33,7 +33,7 @@ from ddit_eval.mini.wan_pipeline import (
 from ddit_eval.mini.wan_sight import cell_labels, misread
 from ddit_eval.mini.wan_touched import NOISED, STEPS, touched
 from ddit_eval.mini.wan_train import Plan, Stage, Trainer, flow, lessons_of, load_plan
-from ddit_eval.mini.wan_vae import clips, decode_raw, keep_encoder, measure, perceived, step_loss
+from ddit_eval.mini.wan_vae import clips, decode_raw, frames_of, keep_encoder, measure, perceived, step_loss
 from ddit_eval.mini.wan_words import ClipHead, moving_captions, teach_clips
 from ddit_eval.mini.words import shape_ids
 from ddit_eval.models import locate
@@ -373,13 +373,13 @@ def test_the_flow_runs_from_data_to_noise():
 
 def test_the_eye_reads_true_clips_better_than_spoilt_ones():
     found, moments = sample_moving_scenes(3, 0, 2), [0.0, 0.5, 1.0]
-    true = torch.from_numpy(render_clip(found, SIDE, 3)).flatten(0, 1)
+    true = torch.from_numpy(render_clip(found, SIDE, 3)).transpose(1, 2) * 2 - 1
     labels = cell_labels(found, moments, SIDE)
     assert labels.shape == (6, 3, 32, 32)
     assert torch.equal(labels[4], cell_labels(found[1:], [0.5], SIDE)[0])  # clip by clip, then by frame
     eye = load_reader()
     right = misread(eye, true, true, labels)
-    spoilt = (true + 0.3 * torch.randn_like(true)).requires_grad_()
+    spoilt = (true + 0.6 * torch.randn_like(true)).requires_grad_()
     wrong = misread(eye, spoilt, true, labels)
     assert right < 0.1
     assert wrong > 10 * right
@@ -394,7 +394,7 @@ def test_a_guess_with_the_true_velocity_is_the_clip(trainer):
     batch = run.batch(run.plan.stages[1], 0, 0, 2)
     noise, t = torch.randn_like(batch.latents), torch.tensor([0.3, 0.9])
     with torch.no_grad():
-        frames = run.pictures(flow(batch.latents, noise, t), t, patchify(noise - batch.latents))
+        frames = frames_of(run.guess(flow(batch.latents, noise, t), t, patchify(noise - batch.latents)))
         expected = run.vae.decode(unnormalised(run.vae, batch.latents)).sample
     assert frames.shape == (18, 3, 32, 32)
     frames = frames.unflatten(0, (2, 9)).transpose(1, 2) * 2 - 1
@@ -406,8 +406,8 @@ def test_sight_is_a_part_of_the_loss_and_moves_the_transformer(trainer, monkeypa
     run = trainer("run")
     run.eye = load_reader()
     shown = []
-    original = run.pictures
-    monkeypatch.setattr(run, "pictures", lambda x, t, v: shown.append(t) or original(x, t, v))
+    original = run.guess
+    monkeypatch.setattr(run, "guess", lambda x, t, v: shown.append(t) or original(x, t, v))
     losses = []
     for weight in (0.0, 0.5, 1.0):
         torch.manual_seed(4)
@@ -422,6 +422,7 @@ def test_sight_is_a_part_of_the_loss_and_moves_the_transformer(trainer, monkeypa
     assert gradient is not None
     assert gradient.abs().sum() > 0
     assert all(p.grad is None for p in run.vae.parameters())
+    assert 0 <= run.validate(stage, 4)["objects_seen"] <= 1
 
 
 def test_sight_needs_an_eye(tmp_path):

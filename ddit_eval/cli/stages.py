@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ddit_eval.cli.options import Workers
 from ddit_eval.cli.show import progress, quiet_libraries, say, show_columns, show_timing
 from ddit_eval.errors import DditError
 
@@ -23,7 +24,7 @@ RUNS, RESULTS, STATE = Path("runs"), Path("results"), Path(".state")
 
 def run(
     experiment: Yaml,
-    workers: Annotated[int, typer.Option(help="Processes on this machine.")] = 1,
+    workers: Workers = 1,
     runs: Runs = RUNS,
 ) -> None:
     """Make the pictures of an experiment: one record for each method and prompt.
@@ -87,6 +88,7 @@ def evaluate(
     from ddit_eval.cli.show_quality import show_quality
     from ddit_eval.evaluate import evaluate as measure
 
+    quiet_libraries()
     with progress("methods") as step:
         quality = measure(config, runs / config.profile, results / config.profile, progress=step)
     show_quality(quality)
@@ -114,9 +116,7 @@ def study(
     experiment: Yaml,
     results: Results = RESULTS,
     state: State = STATE,
-    workers: Annotated[
-        int, typer.Option(help="Processes that share the trials, on a CPU a thread each.")
-    ] = 1,
+    workers: Workers = 1,
     storage: Annotated[
         str | None,
         typer.Option(
@@ -194,6 +194,7 @@ def report(
     readme: Annotated[
         Path | None, typer.Option(help="Write the table into this README's results block too.")
     ] = None,
+    workers: Workers = 1,
 ) -> None:
     """Write report.md, report.html, the figures and results/summary.json from the result files."""
     from ddit_eval.config import load_experiment
@@ -202,5 +203,5 @@ def report(
     from ddit_eval.report import Part, build_all
 
     parts = [Part(profile, runs / profile, path) for path, profile in profiles]
-    for written in build_all(results, parts, readme):
+    for written in build_all(results, parts, readme, workers):
         say(f"wrote {written} and report.html")

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ddit_eval.world.scene import COLOURS, SHAPES, TEXTURES
 
-BACKGROUND_WEIGHT = 0.1  # of a label, beside an object's 1
+BACKGROUND_WEIGHT = 0.1  # of a token's label, beside an object's 1
 GROUPS = (len(SHAPES) + 1, len(COLOURS) + 1, len(TEXTURES) + 1)
 ANSWERS = sum(GROUPS) + 2  # logits of the labels, then the offset (x, y)
 
@@ -27,19 +27,28 @@ class Said(NamedTuple):
     text: Tensor  # (B, text tokens, width) features of the text encoder that learns the grammar
 
 
+def label_entropy(logits: Tensor, labels: Tensor, background: float) -> Tensor:
+    """Cross-entropy of shape, colour and texture, mean over the three; the background weighs `background`.
+
+    logits (N, sum(GROUPS), ...); labels (N, 3, ...), 0 for none.
+    """
+    losses = []
+    for i, group in enumerate(logits.split(GROUPS, 1)):
+        weight = torch.ones(group.shape[1], device=group.device)
+        weight[0] = background
+        losses.append(F.cross_entropy(group, labels[:, i], weight))
+    return torch.stack(losses).mean()
+
+
 def label_loss(said: Said, labels: Tensor, offsets: Tensor) -> Tensor:
     """Cross-entropy of the labels, objects before background, and squared error of the offsets.
 
     labels (B, N, 3) shape, colour and texture, 0 for none; offsets (B, N, 2).
     """
-    losses = []
-    for i, logits in enumerate(said.labels.split(GROUPS, -1)):
-        weight = torch.ones(logits.shape[-1], device=logits.device)
-        weight[0] = BACKGROUND_WEIGHT
-        losses.append(F.cross_entropy(logits.flatten(0, 1), labels[..., i].flatten(), weight))
+    entropy = label_entropy(said.labels.transpose(1, 2), labels.transpose(1, 2), BACKGROUND_WEIGHT)
     covered = labels[..., :1] > 0
     place = ((said.offsets - offsets).square() * covered).sum() / (2 * covered.sum().clamp(min=1))
-    return torch.stack(losses).mean() + place
+    return entropy + place
 
 
 def velocity_loss(said: Said, target: Tensor, labels: Tensor, object_weight: float) -> Tensor:

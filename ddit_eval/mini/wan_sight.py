@@ -12,34 +12,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from ddit_eval.metrics.perceptual import feature_distance
-from ddit_eval.mini.labels import token_labels
+from ddit_eval.mini.lessons import label_entropy
+from ddit_eval.mini.reader import labels
+from ddit_eval.mini.wan_vae import frames_of, perceived
 from ddit_eval.world import MovingScene
-from ddit_eval.world.reader import CLASSES, Reader
+from ddit_eval.world.reader import Reader
 
 BACKGROUND_WEIGHT = 0.2  # of a cell without a thing, beside a thing's 1
 FAR_WEIGHT = 3.0  # of the distance in the eye's features; the terms' gradients are then of one size
 
 
 def cell_labels(clips: Sequence[MovingScene], moments: Sequence[float], side: int) -> Tensor:
-    """Shape, colour and texture by frame and cell of 2 x 2 pixels, 0 for none: (B * F, 3, side/2, side/2)."""
-    scenes = [clip.at(moment) for clip in clips for moment in moments]
-    return token_labels(scenes, side // 2).transpose(1, 2).unflatten(2, (side // 2, side // 2))
+    """`reader.labels` of every frame, a cell of 2 x 2 pixels each: (B * F, 3, side/2, side/2)."""
+    return labels([clip.at(moment) for clip in clips for moment in moments], side // 2)
 
 
-def misread(eye: Reader, pictures: Tensor, true: Tensor, labels: Tensor) -> Tensor:
-    """How badly the eye reads pictures (N, 3, H, W) in [0, 1] and how far they look from the true ones.
+def misread(eye: Reader, y: Tensor, x: Tensor, cells: Tensor) -> Tensor:
+    """How badly the eye reads clips y (B, 3, F, H, W) in [-1, 1], and how far they look from the true ones x.
 
-    labels: see `cell_labels`.
+    cells: see `cell_labels`.
     """
-    losses = []
-    for i, logits in enumerate(eye(pictures).split(CLASSES, 1)):
-        weight = torch.ones(logits.shape[1], device=logits.device)
-        weight[0] = BACKGROUND_WEIGHT
-        losses.append(F.cross_entropy(logits, labels[:, i], weight))
-    far = feature_distance(eye.features(pictures), eye.features(true)).mean()
-    return torch.stack(losses).mean() + FAR_WEIGHT * far
+    entropy = label_entropy(eye(frames_of(y)), cells, BACKGROUND_WEIGHT)
+    return entropy + FAR_WEIGHT * perceived(eye, y, x)

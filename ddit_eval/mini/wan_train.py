@@ -41,7 +41,7 @@ from ddit_eval.mini.wan_pipeline import (
     latent_frames,
 )
 from ddit_eval.mini.wan_sight import cell_labels, misread
-from ddit_eval.mini.wan_vae import decode_raw
+from ddit_eval.mini.wan_vae import decode_raw, frames_of
 from ddit_eval.mini.wan_words import ClipHead, teach_clips
 from ddit_eval.mini.words import PLACE_WEIGHT, at_shapes, shape_ids
 from ddit_eval.world import MovingScene, caption_clip, render_clip, sample_moving_scenes
@@ -95,6 +95,7 @@ def load_plan(path: Path) -> Plan:
 
 @dataclass
 class Batch:
+    x: Tensor  # (B, 3, F, H, W) in [-1, 1]
     latents: Tensor  # (B, C, F, H, W) normalised
     captions: list[str]
     labels: Tensor  # (B, N, 3) shape, colour, texture; 0 for none
@@ -205,7 +206,7 @@ class Trainer(Loop[Student]):
         factor = self.vae.config.scale_factor_temporal
         moments = [frame / (FRAMES - 1) for frame in latent_frames(frames, factor)]
         labels, offsets = lessons_of(clips, stage.side // TOKEN_SIDE, moments)
-        return Batch(z, captions, labels.to(z.device), offsets.to(z.device), clips)
+        return Batch(x, z, captions, labels.to(z.device), offsets.to(z.device), clips)
 
     def losses(self, stage: Stage, first: int) -> tuple[Tensor, Tensor]:
         share = stage.batch // self.processes
@@ -231,18 +232,14 @@ class Trainer(Loop[Student]):
         shown = (t < stage.sight_until).nonzero().flatten()[: max(1, len(t) // 2)]
         if not len(shown):
             return v.sum() * 0
-        pictures = self.pictures(x[shown], t[shown], v[shown])
-        clips = [batch.clips[i] for i in shown.tolist()]
-        moments = times(FRAMES)[: len(pictures) // len(clips)]
-        labels = cell_labels(clips, moments, stage.side).to(pictures.device)
-        true = torch.from_numpy(render_clip(clips, stage.side, FRAMES)[:, : len(moments)]).flatten(0, 1)
-        return misread(eye, pictures, true.to(pictures.device), labels)
+        true, clips = batch.x[shown], [batch.clips[i] for i in shown.tolist()]
+        cells = cell_labels(clips, times(FRAMES)[: true.shape[2]], stage.side).to(true.device)
+        return misread(eye, self.guess(x[shown], t[shown], v[shown]), true, cells)
 
-    def pictures(self, x: Tensor, t: Tensor, v: Tensor) -> Tensor:
-        """The clean clips that x and v point to, decoded: frames (B * F, 3, H, W), about in [0, 1]."""
-        guess = x - t[:, None, None, None, None] * unpatchify(v, x.shape)
-        decoded = [decode_raw(self.vae, part) for part in unnormalised(self.vae, guess).split(8)]
-        return torch.cat(decoded).transpose(1, 2).flatten(0, 1) / 2 + 0.5
+    def guess(self, x: Tensor, t: Tensor, v: Tensor) -> Tensor:
+        """The clean clips that x and v point to, decoded: (B, 3, F, H, W), about in [-1, 1]."""
+        z = x - t[:, None, None, None, None] * unpatchify(v, x.shape)
+        return torch.cat([decode_raw(self.vae, part) for part in unnormalised(self.vae, z).split(8)])
 
     def word_loss(self, said: Said, ids: Tensor, batch: Batch) -> Tensor:
         """The grammar that was taught must not be forgotten."""
@@ -262,15 +259,16 @@ class Trainer(Loop[Student]):
         t = torch.linspace(0.02, 1, count, device=noise.device)
         said = self.average(flow(batch.latents, noise, t), t, *self.ids(batch.captions))
         found = measures(said, patchify(noise - batch.latents), batch.labels)
-        return found | {"objects_seen": self.objects_seen(batch, noise)}
+        # Decoding takes seconds: only where the stage trains by it.
+        return found | ({"objects_seen": self.objects_seen(batch, noise)} if stage.sight else {})
 
     @torch.no_grad()
     def objects_seen(self, batch: Batch, noise: Tensor, at: float = 0.6) -> float:
         """Share of frames in which the judge finds what the caption says, in guesses from time `at`."""
         t = torch.full((len(noise),), at, device=noise.device)
         x = flow(batch.latents, noise, t)
-        frames = self.pictures(x, t, self.average(x, t, *self.ids(batch.captions)).velocity).clamp(0, 1)
-        found = motion_columns(frames.unflatten(0, (len(noise), -1)), batch.captions)
+        frames = frames_of(self.guess(x, t, self.average(x, t, *self.ids(batch.captions)).velocity))
+        found = motion_columns(frames.clamp(0, 1).unflatten(0, (len(noise), -1)), batch.captions)
         return float(np.nanmean(found["object-frames"]))
 
     def export(self) -> None:

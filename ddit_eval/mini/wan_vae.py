@@ -84,12 +84,17 @@ def step_loss(
     return (weight * (error.square() + 0.25 * error)).mean() + KL_WEIGHT * kl, y
 
 
+def frames_of(y: Tensor) -> Tensor:
+    """Clips (B, 3, F, H, W) in [-1, 1] as pictures (B * F, 3, H, W) in [0, 1]."""
+    return y.transpose(1, 2).flatten(0, 1) / 2 + 0.5
+
+
 def perceived(eye: Reader, y: Tensor, x: Tensor) -> Tensor:
     """How far clips (B, 3, F, H, W) in [-1, 1] are from others in a network's features, mean over frames.
 
     The eye has to be another network than the reader that judges clips: one trained from another seed.
     """
-    ours, theirs = (eye.features(part.transpose(1, 2).flatten(0, 1) / 2 + 0.5) for part in (y, x))
+    ours, theirs = (eye.features(frames_of(part)) for part in (y, x))
     return feature_distance(ours, theirs).mean()
 
 
