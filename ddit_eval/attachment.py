@@ -23,8 +23,8 @@ from ddit_eval.decision import Decisions
 from ddit_eval.errors import DditError
 from ddit_eval.families import Call, family_of
 from ddit_eval.patching.adapter import Adapter
+from ddit_eval.patching.folders import find_parts
 from ddit_eval.patching.layout import Layout
-from ddit_eval.patching.storage import find_parts
 from ddit_eval.policies import Base, Policy, StepView, choices
 from ddit_eval.rows import Split, join, named, split, take
 from ddit_eval.steps import Mailbox, StepClock

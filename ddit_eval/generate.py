@@ -136,7 +136,7 @@ def dtype_of(experiment: Experiment) -> str:
 
 def describe_weights(experiment: Experiment) -> Weights:
     """Names and fingerprints of the experiment's model and adapter, without loading either."""
-    from ddit_eval.patching.storage import find as locate_adapter
+    from ddit_eval.patching.folders import find as locate_adapter
 
     adapter = experiment.adapter
     return Weights(

@@ -180,7 +180,7 @@ def test_a_table_that_falls_is_refused() -> None:
 @pytest.fixture(scope="module")
 def bench(tiny: Any) -> Any:
     from ddit_eval.generate import Generator
-    from ddit_eval.harm.compare import Bench
+    from ddit_eval.harm.bench import Bench
 
     experiment = tiny.experiment(steps=5, adapter=str(tiny.adapter))
     with Generator(experiment) as generator:
@@ -191,7 +191,7 @@ def bench(tiny: Any) -> Any:
 
 
 def test_a_restart_is_the_run_itself(bench: Any) -> None:
-    from ddit_eval.harm.compare import CALIBRATION
+    from ddit_eval.harm.calibrate import CALIBRATION
     from ddit_eval.harm.measure import draw, restart, trajectory
     from ddit_eval.policies import Explicit
     from ddit_eval.prompts import load_prompts
@@ -207,7 +207,7 @@ def test_a_restart_is_the_run_itself(bench: Any) -> None:
 
 
 def test_signals_are_those_that_a_policy_sees(bench: Any) -> None:
-    from ddit_eval.harm.compare import CALIBRATION
+    from ddit_eval.harm.calibrate import CALIBRATION
     from ddit_eval.harm.measure import draw, signals_of, trajectory
     from ddit_eval.policies import Threshold
     from ddit_eval.prompts import load_prompts
@@ -224,7 +224,7 @@ def test_signals_are_those_that_a_policy_sees(bench: Any) -> None:
 
 
 def test_a_measurement_goes_on_after_a_kill(bench: Any, tmp_path: Path) -> None:
-    from ddit_eval.harm.compare import CALIBRATION
+    from ddit_eval.harm.calibrate import CALIBRATION
     from ddit_eval.prompts import load_prompts
 
     prompts = load_prompts(CALIBRATION)[:3]
@@ -256,7 +256,8 @@ def test_from_pipeline_to_oracle(bench: Any, tmp_path: Path) -> None:
     from ddit_eval.figures import save
     from ddit_eval.figures.oracle import WAYS, oracle_figure
     from ddit_eval.files import write_json
-    from ddit_eval.harm.compare import CALIBRATION, calibrate, compare, foreign
+    from ddit_eval.harm.calibrate import CALIBRATION, calibrate
+    from ddit_eval.harm.compare import compare, foreign
     from ddit_eval.policies import Calibrated
     from ddit_eval.prompts import load_prompts
 
@@ -278,6 +279,15 @@ def test_from_pipeline_to_oracle(bench: Any, tmp_path: Path) -> None:
     settings = Oracle(prompts=3, costs=(0.8, 0.6), every=2)
     bench.experiment = bench.experiment.model_copy(update={"oracle": settings})
     content = compare(bench, found, tmp_path / "state", tuning=prompts[:1])
+    kept = {p: p.stat().st_mtime_ns for p in (tmp_path / "state").rglob("*.json")}
+    next(p for p in kept if p.name.startswith("row-")).unlink()  # as if it had been killed there
+    again = compare(bench, found, tmp_path / "state", tuning=prompts[:1])
+    assert again == content
+    assert sum(p.stat().st_mtime_ns != stamp for p, stamp in kept.items()) == 1
+    shared = compare(bench, found, tmp_path / "two", tuning=prompts[:1], workers=2)
+    for ours, theirs in zip(shared["rows"], content["rows"], strict=True):
+        assert (ours["name"], ours["cost"]) == (theirs["name"], theirs["cost"])
+        assert ours["psnr"]["value"] == pytest.approx(theirs["psnr"]["value"], rel=1e-3)
     assert json.loads(json.dumps(content, allow_nan=False)) == content
     assert {row["family"] for row in content["rows"]} == set(WAYS)
     assert all(0 < row["cost"] <= 1 for row in content["rows"])
@@ -295,9 +305,9 @@ def test_the_commands_write_what_they_say(tiny: Any, tmp_path: Path, monkeypatch
     from typer.testing import CliRunner
 
     from ddit_eval.cli import app
-    from ddit_eval.harm import compare
+    from ddit_eval.harm import bench
 
-    monkeypatch.setattr(compare, "flop_table", lambda *_: {1: 100, 2: 45, 4: 20})
+    monkeypatch.setattr(bench, "flop_table", lambda *_: {1: 100, 2: 45, 4: 20})
     out, state, results = (str(tmp_path / name) for name in ("out", "state", "results"))
     options = ["--model", tiny.model, "--adapter", tiny.adapter, "--side", 32, "--steps", 3, "--prompts", 2]
     command = ["calibrate", *map(str, options), "--out", out, "--state", state]

@@ -309,9 +309,11 @@ def test_two_profiles_share_summary_and_readme_and_name_each_other(tmp_path: Pat
     (other / "quality.json").write_text(json.dumps(quality | {"profile": "video", "model": "mini-wan"}))
     readme = tmp_path / "README.md"
     readme.write_text("<!-- results:begin -->\n<!-- results:end -->\n")
-    first, second = report.build_all(
-        tmp_path / "results", [report.Part("quick"), report.Part("video")], readme
-    )
+    parts = [report.Part("quick"), report.Part("video")]
+    first, second = report.build_all(tmp_path / "results", parts, readme)
+    alone = {p: p.read_bytes() for p in (tmp_path / "results").rglob("*") if p.is_file()}
+    assert report.build_all(tmp_path / "results", parts, readme, workers=2) == [first, second]
+    assert {p: p.read_bytes() for p in (tmp_path / "results").rglob("*") if p.is_file()} == alone
     assert "../video/report.md" in first.read_text()
     assert "../quick/report.md" in second.read_text()
     assert 'href="../video/report.html"' in first.with_suffix(".html").read_text()

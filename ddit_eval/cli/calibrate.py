@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ddit_eval.cli.options import AdapterName, Model, PromptFile, Side
+from ddit_eval.cli.options import AdapterName, Model, PromptFile, Side, Workers
 from ddit_eval.cli.show import progress, quiet_libraries, say, stdout
 from ddit_eval.cli.stages import RESULTS, STATE, Results, State, Yaml
 from ddit_eval.errors import DditError
@@ -47,7 +47,7 @@ def calibrate(
     from ddit_eval.config import FilePrompts, parse_experiment
     from ddit_eval.files import check_writable, write_json
     from ddit_eval.harm.calibration import FILE
-    from ddit_eval.patching.storage import find
+    from ddit_eval.patching.folders import find
     from ddit_eval.prompts import load_prompts
 
     numbers = sorted(set(steps or [24]), reverse=True)
@@ -63,8 +63,9 @@ def calibrate(
         raise DditError(f"{folder} cannot be written to; name another folder with --out FOLDER")
     check_writable(folder)
     from ddit_eval.generate import Generator
-    from ddit_eval.harm.compare import CALIBRATION, Bench
-    from ddit_eval.harm.compare import calibrate as measure_all
+    from ddit_eval.harm.bench import Bench
+    from ddit_eval.harm.calibrate import CALIBRATION
+    from ddit_eval.harm.calibrate import calibrate as measure_all
 
     source = (
         FilePrompts(source="file", path=file, count=prompts)
@@ -107,10 +108,11 @@ def _decibels(harm: float) -> str:
     return f"{-10 * log10(harm):.1f} dB" if harm > 0 else "no loss"
 
 
-def oracle(experiment: Yaml, results: Results = RESULTS, state: State = STATE) -> None:
+def oracle(experiment: Yaml, workers: Workers = 1, results: Results = RESULTS, state: State = STATE) -> None:
     """Hold the calibrated policy, DDiT's rule and the fixed schedules against the best schedule there is.
 
-    Writes oracle.json; `ddit-eval report` draws it. Run `ddit-eval calibrate` first.
+    Writes oracle.json; `ddit-eval report` draws it. Run `ddit-eval calibrate` first. Killed at any moment,
+    the same command goes on.
     """
     from ddit_eval.config import load_experiment
 
@@ -119,15 +121,16 @@ def oracle(experiment: Yaml, results: Results = RESULTS, state: State = STATE) -
         raise DditError(f"{experiment} names no adapter, so there is no coarse step to measure; add one")
     from ddit_eval.files import check_writable, write_json
     from ddit_eval.generate import Generator
+    from ddit_eval.harm.bench import Bench
     from ddit_eval.harm.calibration import load
-    from ddit_eval.harm.compare import Bench, compare
+    from ddit_eval.harm.compare import compare
 
     table = load(config.oracle.calibration or config.adapter)
     folder = results / config.profile
     check_writable(folder)
     quiet_libraries()
     with progress("oracle") as step, Generator(config) as generator:
-        content = compare(Bench(config, generator), table, state, progress=step)
+        content = compare(Bench(config, generator), table, state, workers=workers, progress=step)
     write_json(folder / "oracle.json", content)
     _show_rows(content)
     say(f"wrote {folder / 'oracle.json'}; `ddit-eval report` draws its figure")

@@ -14,4 +14,5 @@ AdapterName = Annotated[
 PromptFile = Annotated[
     Path | None, typer.Option(help="Prompts from a file instead: .txt, .jsonl, .json, .csv or .tsv.")
 ]
+Workers = Annotated[int, typer.Option(help="Processes on this machine, on a CPU a thread each.")]
 Side = Annotated[int | None, typer.Option(help="Height and width in pixels; the model's own by default.")]

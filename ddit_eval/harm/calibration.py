@@ -165,7 +165,7 @@ class Calibration(_Data):
 
 def path_of(name_or_folder: str | Path) -> Path:
     """Where the calibration of an adapter lies: beside its configuration. A .json file is taken as it is."""
-    from ddit_eval.patching.storage import find
+    from ddit_eval.patching.folders import find
 
     path = Path(name_or_folder)
     return path if path.suffix == ".json" else find(path) / FILE

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from importlib import resources
 from pathlib import Path
 
 import torch
@@ -15,8 +14,7 @@ from safetensors.torch import load_file, save_file
 from ddit_eval.errors import DditError
 from ddit_eval.patching.adapter import Adapter
 from ddit_eval.patching.config import parse_config
-
-WEIGHTS, CONFIG = "adapter.safetensors", "config.json"
+from ddit_eval.patching.folders import CONFIG, WEIGHTS, find
 
 
 def save(adapter: Adapter, path: str | Path, dtype: torch.dtype | None = None) -> None:
@@ -37,22 +35,6 @@ def save(adapter: Adapter, path: str | Path, dtype: torch.dtype | None = None) -
         raise DditError(
             f"cannot write the adapter to {folder}: {error}; choose a folder that is writable"
         ) from None
-
-
-def find(name_or_path: str | Path) -> Path:
-    """The folder of an adapter: as given, or among those that ship with the package."""
-    folder, shipped = Path(name_or_path), Path(str(resources.files("ddit_eval") / "weights" / "adapters"))
-    if not folder.exists() and (shipped / str(name_or_path) / CONFIG).is_file():
-        return shipped / str(name_or_path)
-    return folder
-
-
-def find_parts(name_or_path: str | Path) -> tuple[Path, Path | None]:
-    """The folders of a pipeline's adapters: its `transformer` and `transformer_2`, if both are there; else
-    the folder itself, for one transformer."""
-    folder = find(name_or_path)
-    parts = folder / "transformer", folder / "transformer_2"
-    return parts if all((part / CONFIG).is_file() for part in parts) else (folder, None)
 
 
 def load(path: str | Path) -> Adapter:

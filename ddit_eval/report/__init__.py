@@ -4,7 +4,9 @@ table."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 from ddit_eval.files import check_writable, write_json, write_text
@@ -12,6 +14,7 @@ from ddit_eval.report.readme import readme_table
 from ddit_eval.report.results import Results, load, read_records
 from ddit_eval.report.summary import Summary, summarise
 from ddit_eval.report.verdict import Verdict, judge
+from ddit_eval.workers import check_workers
 
 __all__ = [
     "Part",
@@ -48,20 +51,31 @@ def build(
     return build_all(results_root, [Part(profile, runs, experiment)], readme)[0]
 
 
-def build_all(results_root: Path, parts: Sequence[Part], readme: Path | None = None) -> list[Path]:
+def build_all(
+    results_root: Path, parts: Sequence[Part], readme: Path | None = None, workers: int = 1
+) -> list[Path]:
     """Write a report for each profile in `results_root`/<profile>; the paths of their report.md.
 
     Reads <profile>/quality.json and, where they are, timing.json, traces.json, study.json, samples.csv,
     distillation.json and oracle.json. Writes <profile>/report.md, report.html (one page that needs nothing
     beside it) and figures/*.png and *.svg, and `results_root`/summary.json (the contract; the rows of all
-    profiles). `readme`: also rewrite its results block. Raises `DditError` where a quality.json is missing
-    or a folder cannot be written to.
+    profiles). `readme`: also rewrite its results block. `workers`: processes, which share the parts. Raises
+    `DditError` where a quality.json is missing or a folder cannot be written to.
     """
+    check_workers(workers)
     loaded = [load(results_root / part.profile) for part in parts]
     verdicts = [judge(results) for results in loaded]
-    for part, results, verdict in zip(parts, loaded, verdicts, strict=True):
-        others = [other.profile for other in parts if other is not part]
-        _write(results_root, part, results, verdict, others)
+    calls = [
+        (results_root, part, results, verdict, [other.profile for other in parts if other is not part])
+        for part, results, verdict in zip(parts, loaded, verdicts, strict=True)
+    ]
+    if min(workers, len(calls)) > 1:
+        with ProcessPoolExecutor(min(workers, len(calls)), get_context("spawn")) as pool:
+            for done in [pool.submit(_write, *call) for call in calls]:
+                done.result()
+    else:
+        for call in calls:
+            _write(*call)
     write_json(results_root / "summary.json", summarise(*loaded).model_dump(mode="json"))
     if readme is not None:
         readme_table(readme, list(zip(loaded, verdicts, strict=True)))
