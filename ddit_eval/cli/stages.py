@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ddit_eval.cli.options import Workers
-from ddit_eval.cli.show import progress, quiet_libraries, say, show_columns, show_timing
+from ddit_eval.cli.show import progress, quiet_libraries, quiet_transformers, say, show_columns, show_timing
 from ddit_eval.errors import DditError
 
 Yaml = Annotated[Path, typer.Argument(help="The experiment, e.g. experiments/quick.yaml.")]
@@ -74,7 +74,7 @@ def evaluate(
         from ddit_eval.files import write_json
         from ddit_eval.folders import compare
 
-        quiet_libraries()
+        quiet_transformers()
         content = compare(target, reference, prompts, metric or (), network, cache)
         show_columns(content)
         if out:
@@ -88,7 +88,7 @@ def evaluate(
     from ddit_eval.cli.show_quality import show_quality
     from ddit_eval.evaluate import evaluate as measure
 
-    quiet_libraries()
+    quiet_transformers()
     with progress("methods") as step:
         quality = measure(config, runs / config.profile, results / config.profile, progress=step)
     show_quality(quality)
@@ -148,16 +148,21 @@ def study(
     )
 
 
-def track(experiment: Yaml, runs: Runs = RUNS, results: Results = RESULTS) -> None:
+def track(
+    experiments: Annotated[list[Path], typer.Argument(help="YAML of one or several experiments.")],
+    runs: Runs = RUNS,
+    results: Results = RESULTS,
+) -> None:
     """Show the results in MLflow: one run a method, each logged once. Then: `make ui`"""
     from ddit_eval.config import load_experiment
 
-    config = load_experiment(experiment)
+    configs = [load_experiment(path) for path in experiments]
     from ddit_eval.tracking import track as log
 
-    plain = config.model_dump(mode="json")
-    new = log(results / config.profile, runs / config.profile, config=plain)
-    say(f"logged {new} new runs in MLflow; `make ui` shows them")
+    for config in configs:
+        plain = config.model_dump(mode="json")
+        new = log(results / config.profile, runs / config.profile, config=plain)
+        say(f"logged {new} new runs of {config.profile} in MLflow; `make ui` shows them")
 
 
 def export(
