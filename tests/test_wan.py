@@ -472,6 +472,7 @@ def test_a_folder_of_two_adapters(
 
 def test_one_adapter_for_two_transformers(pair: WanPipeline, adapters: tuple[Adapter, Adapter]) -> None:
     """The second runs at scale 1, and a policy that wants more is refused before anything is computed."""
+    pair.scheduler.set_timesteps(STEPS)  # another test may not have run it yet
     early = sum(t >= 800 for t in pair.scheduler.timesteps.tolist())
     with ddit_eval.attach(pair, adapters[0], CoarseFirst(early)) as handle:
         run(pair)
