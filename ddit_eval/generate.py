@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -233,17 +232,16 @@ def _make(
     progress(made, total, "done")
 
 
-def _help(experiment: Experiment, store: Store, todo: list[list[Job]], workers: int, parent: int) -> None:
-    """One of `workers`, in a process of its own, which does not outlive its parent."""
+def _help(
+    experiment: Experiment, store: Store, todo: list[list[Job]], workers: int, *, stop: Callable[[], bool]
+) -> None:
+    """One of `workers`, in a process of its own."""
+    from ddit_eval.cli.show import quiet_libraries
     from ddit_eval.workers import share_of_cores
 
-    try:
-        with share_of_cores(workers), Generator(experiment) as generator:
-            _make(generator, store, todo, stop=lambda: os.getppid() != parent)
-    except KeyboardInterrupt:
-        pass
-    except DditError:
-        raise SystemExit(1) from None  # the parent takes the sample up and tells of the same error
+    quiet_libraries()  # it has no command line that has done so
+    with share_of_cores(workers), Generator(experiment) as generator:
+        _make(generator, store, todo, stop=stop)
 
 
 def generate(
@@ -280,7 +278,7 @@ def generate(
     todo = list(batches(missing, experiment.batch))[state.process_index :: state.num_processes]
     if todo:
         shares = [todo[i::workers] for i in range(min(workers, len(todo)))]
-        helps = [(experiment, store, share, len(shares), os.getpid()) for share in shares[1:]]
+        helps = [(experiment, store, share, len(shares)) for share in shares[1:]]
         with share_of_cores(len(shares)), Generator(experiment, pipe) as generator:
             with beside(_help, helps):
                 _make(generator, store, shares[0], progress)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -22,12 +23,14 @@ def check_workers(workers: int, pipe: Any = None) -> None:
 
 @contextmanager
 def beside(work: Callable[..., None], calls: Sequence[tuple[Any, ...]]) -> Iterator[None]:
-    """A process for each of `calls`, which runs `work(*call)` while the body runs; leaving waits for all.
+    """A process for each of `calls`, which runs `work(*call, stop=stop)` while the body runs; leaving waits
+    for all.
 
-    work: picklable. One that fails says so by its exit alone: the caller looks what is left undone.
+    work: picklable. It asks `stop()` between its parts, so as not to outlive this process. One that fails
+    says so by its exit alone: the caller looks what is left undone.
     """
     context = multiprocessing.get_context("spawn")  # a fork of a process that has used torch may hang
-    processes = [context.Process(target=work, args=call) for call in calls]
+    processes = [context.Process(target=_work, args=(work, call, os.getpid())) for call in calls]
     for process in processes:
         process.start()
     try:
@@ -38,6 +41,15 @@ def beside(work: Callable[..., None], calls: Sequence[tuple[Any, ...]]) -> Itera
         for process in processes:
             process.terminate()
             process.join()
+
+
+def _work(work: Callable[..., None], call: tuple[Any, ...], parent: int) -> None:
+    try:
+        work(*call, stop=lambda: os.getppid() != parent)
+    except KeyboardInterrupt:
+        pass
+    except DditError:
+        raise SystemExit(1) from None  # the parent takes up what is left and tells of the same error
 
 
 @contextmanager

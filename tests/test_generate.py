@@ -96,7 +96,7 @@ def test_what_a_worker_that_died_has_left_is_made(tiny: Any, tmp_path: Path, mon
     assert all(len(records) == 3 for records in records_of(tiny.experiment(), tmp_path).values())
 
 
-def _dies(*call: Any) -> None:
+def _dies(*call: Any, stop: Any) -> None:
     raise SystemExit(1)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -14,7 +13,6 @@ import numpy as np
 
 from ddit_eval import stats
 from ddit_eval.config import Experiment
-from ddit_eval.errors import DditError
 from ddit_eval.generate import Generator
 from ddit_eval.harm.bench import Bench, kept, key_of, quiet
 from ddit_eval.harm.calibrate import CALIBRATION
@@ -65,12 +63,13 @@ def compare(
         taus = matched(*sweep(bench, *matching, progress=progress), costs)
         mean = marginals(calibration, steps)
         entries = list(schedules(bench, table, mean, calibration, costs, taus, steps))
-        todo = [entry for entry in entries if not _path(bench, entry, prompts, steps, state).exists()]
+        folder = bench.folder(prompts, steps, state)
+        todo = [entry for entry in entries if not _path(bench, entry, folder).exists()]
         todo.sort(key=lambda entry: not entry.apart)  # those that take long are dealt out evenly
-        shares = [(todo[i::workers], prompts, steps, state) for i in range(workers)]
+        shares = [(todo[i::workers], prompts, steps, folder) for i in range(workers)]
         with _beside(bench, workers, measure_rows, [share for share in shares[1:] if share[0]]):
             measure_rows(bench, *shares[0], progress=progress)
-        measured = measure_rows(bench, entries, prompts, steps, state, progress=progress)
+        measured = measure_rows(bench, entries, prompts, steps, folder, progress=progress)
     errors = {name: row["errors"] for name, row in measured.items()}
     rows = [_row(entry, errors[entry.name], measured[entry.name]["cost"]) for entry in entries]
     log_harm = np.log(np.maximum(table.harm, 1e-12))
@@ -98,13 +97,13 @@ def measure_rows(
     entries: Sequence[Entry],
     prompts: Sequence[Prompt],
     steps: int,
-    state: Path,
+    folder: Path,
     *,
     progress: Progress = quiet,
     stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
     """By name: `errors`, the mean squared error to the base's picture by prompt, and `cost`, as a share of
-    the base's run of `steps`. stop: asked before each."""
+    the base's run of `steps`. Each is kept in `folder`. stop: asked before each."""
     base: list[Pictures] = []
     found: dict[str, Any] = {}
 
@@ -123,23 +122,23 @@ def measure_rows(
         if stop():
             break
         progress(number, len(entries), entry.name)
-        found[entry.name] = kept(_path(bench, entry, prompts, steps, state), partial(row, entry))
+        found[entry.name] = kept(_path(bench, entry, folder), partial(row, entry))
     progress(len(entries), len(entries), "done")
     return found
 
 
-def _path(bench: Bench, entry: Entry, prompts: Sequence[Prompt], steps: int, state: Path) -> Path:
+def _path(bench: Bench, entry: Entry, folder: Path) -> Path:
     """Where a row is kept: named by all that decides it."""
     policies = [policy.model_dump(mode="json") for policy in entry.policies]
     key = key_of([policies, entry.steps, bench.cost, code_hash(CODE)])
-    return bench.folder(prompts, steps, state) / f"row-{key}.json"
+    return folder / f"row-{key}.json"
 
 
 def _beside(
     bench: Bench, workers: int, work: Callable[..., Any], calls: Sequence[tuple[Any, ...]]
 ) -> AbstractContextManager[None]:
     """A process for each of `calls`, which does `work` of it at a bench like this one."""
-    same = (bench.experiment, bench.batch, bench.cost, workers, os.getpid(), work)
+    same = (bench.experiment, bench.batch, bench.cost, workers, work)
     return beside(_help, [(*same, call) for call in calls])
 
 
@@ -148,23 +147,19 @@ def _help(
     batch: int,
     cost: dict[int, float],
     workers: int,
-    parent: int,
     work: Callable[..., Any],
     call: tuple[Any, ...],
+    *,
+    stop: Callable[[], bool],
 ) -> None:
-    """One of `workers`, in a process of its own, which does not outlive its parent."""
+    """One of `workers`, in a process of its own."""
     from ddit_eval.cli.show import quiet_libraries
 
-    quiet_libraries()
-    try:
-        with share_of_cores(workers), Generator(experiment) as generator:
-            bench = Bench(experiment, generator, batch)
-            bench.cost = cost
-            work(bench, *call, stop=lambda: os.getppid() != parent)
-    except KeyboardInterrupt:
-        pass
-    except DditError:
-        raise SystemExit(1) from None  # the parent takes the rest up and tells of the same error
+    quiet_libraries()  # it has no command line that has done so
+    with share_of_cores(workers), Generator(experiment) as generator:
+        bench = Bench(experiment, generator, batch)
+        bench.cost = cost
+        work(bench, *call, stop=stop)
 
 
 def foreign(calibration: Calibration, bench: Bench) -> list[str]:

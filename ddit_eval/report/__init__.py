@@ -69,8 +69,8 @@ def build_all(
         (results_root, part, results, verdict, [other.profile for other in parts if other is not part])
         for part, results, verdict in zip(parts, loaded, verdicts, strict=True)
     ]
-    if min(workers, len(calls)) > 1:
-        with ProcessPoolExecutor(min(workers, len(calls)), get_context("spawn")) as pool:
+    if (count := min(workers, len(calls))) > 1:
+        with ProcessPoolExecutor(count, get_context("spawn")) as pool:
             for done in [pool.submit(_write, *call) for call in calls]:
                 done.result()
     else:

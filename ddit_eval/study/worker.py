@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -85,7 +84,7 @@ def _run(
     count = min(workers, max(1, space.trials - len(finished(study, space))))
     lab = Late(open_lab)
     try:
-        with beside(_child, [(place, space, open_lab, (i, count), os.getpid()) for i in range(1, count)]):
+        with beside(_child, [(place, space, open_lab, (i, count)) for i in range(1, count)]):
             work(study, space, lab, place.artifacts, (0, count), progress=progress)
         work(study, space, lab, place.artifacts, progress=progress)  # what a worker that died has left
     finally:
@@ -134,15 +133,16 @@ def work(
 
 
 def _child(
-    place: Place, space: Study, open_lab: Callable[[], Lab], share: tuple[int, int], parent: int
+    place: Place,
+    space: Study,
+    open_lab: Callable[[], Lab],
+    share: tuple[int, int],
+    *,
+    stop: Callable[[], bool],
 ) -> None:
-    """A worker in a process of its own, which does not outlive its parent."""
+    """A worker in a process of its own."""
     lab = Late(open_lab)
     try:
-        work(place.open(), space, lab, place.artifacts, share, stop=lambda: os.getppid() != parent)
-    except KeyboardInterrupt:
-        pass
-    except DditError:
-        raise SystemExit(1) from None  # the parent takes the trial up and tells of the same error
+        work(place.open(), space, lab, place.artifacts, share, stop=stop)
     finally:
         lab.close()
