@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -41,6 +42,11 @@ def write_text(path: Path, text: str) -> None:
 def canonical(value: Any) -> str:
     """JSON with sorted keys and no white space: equal values give equal text."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def digest(value: Any, digits: int = 12) -> str:
+    """Hex digits that name a JSON value: equal for equal values (SHA-256 of `canonical`)."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()[:digits]
 
 
 def write_json(path: Path, value: Any) -> None:

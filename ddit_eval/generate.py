@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -13,7 +12,15 @@ from ddit_eval.config import Experiment, Method
 from ddit_eval.cost import flop_table, flops_of_counts
 from ddit_eval.errors import DditError
 from ddit_eval.files import check_writable, read_json, write_json
-from ddit_eval.models import fingerprint, known, load_pipeline, locate, set_guidance, text_tokens
+from ddit_eval.models import (
+    call_arguments,
+    fingerprint,
+    known,
+    load_pipeline,
+    locate,
+    set_guidance,
+    text_tokens,
+)
 from ddit_eval.policies import parse_policy
 from ddit_eval.prompts import Prompt, load_prompts
 from ddit_eval.records import Job, Store, Weights, code_hash
@@ -48,7 +55,6 @@ class Generator:
         self.pipe = load_pipeline(experiment.model, dtype=dtype_of(experiment)) if pipe is None else pipe
         self.pipe.set_progress_bar_config(disable=True)
         self.handle = attach(self.pipe, adapter=experiment.adapter)
-        self.accepts = set(inspect.signature(self.pipe.__call__).parameters)
         self.text_tokens = text_tokens(experiment.model)
 
     def __enter__(self) -> Generator:
@@ -59,24 +65,20 @@ class Generator:
 
     def arguments(self, jobs: Sequence[Job]) -> dict[str, Any]:
         """The pipeline call that makes `jobs`, which are equal in all but the prompt."""
-        import torch
-
         first = jobs[0]
-        wanted = {
-            "prompt": [job.prompt.text for job in jobs],
-            "generator": [torch.Generator("cpu").manual_seed(job.prompt.seed) for job in jobs],
-            "height": first.height,
-            "width": first.width,
-            "num_frames": first.frames,
-            "num_inference_steps": first.steps,
-            "guidance_scale": first.guidance_scale,
-            "true_cfg_scale": first.true_cfg_scale,
-            "max_sequence_length": self.text_tokens,
-            "output_type": "np",
-        }
+        more: dict[str, Any] = {"true_cfg_scale": first.true_cfg_scale, "output_type": "np"}
         if first.true_cfg_scale > 1:
-            wanted["negative_prompt"] = [""] * len(jobs)
-        return {name: value for name, value in wanted.items() if name in self.accepts}
+            more["negative_prompt"] = [""] * len(jobs)
+        return call_arguments(
+            self.pipe,
+            [job.prompt.text for job in jobs],
+            [job.prompt.seed for job in jobs],
+            (first.height, first.width, first.frames),
+            first.steps,
+            self.text_tokens,
+            first.guidance_scale,
+            **more,
+        )
 
     def sample(self, jobs: Sequence[Job]) -> tuple[list[list[Image]], list[dict[str, Any]]]:
         """The frames of each of `jobs` (a picture has one), and their common trace in JSON form.

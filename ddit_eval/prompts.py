@@ -12,7 +12,7 @@ from typing import Any
 
 from ddit_eval.config import FilePrompts, PromptSource
 from ddit_eval.errors import DditError
-from ddit_eval.files import canonical
+from ddit_eval.files import canonical, digest
 from ddit_eval.world import caption, caption_clip, sample_moving_scenes, sample_scenes
 
 
@@ -26,8 +26,8 @@ class Prompt:
 
 
 def _seed(set_seed: int, index: int, text: str) -> int:
-    digest = hashlib.sha256(canonical([set_seed, index, text]).encode()).digest()
-    return int.from_bytes(digest[:4], "big") >> 1
+    drawn = hashlib.sha256(canonical([set_seed, index, text]).encode()).digest()
+    return int.from_bytes(drawn[:4], "big") >> 1
 
 
 def prompts_of(texts: Sequence[str], seed: int, start: int = 0) -> list[Prompt]:
@@ -60,7 +60,7 @@ def tuning_prompts(source: PromptSource, count: int) -> list[Prompt]:
 def prompts_hash(prompts: Sequence[Prompt]) -> str:
     """12 hex digits that name the prompts and their seeds."""
     rows = [[p.index, p.text, p.seed] for p in prompts]
-    return hashlib.sha256(canonical(rows).encode()).hexdigest()[:12]
+    return digest(rows)
 
 
 # What the prompt is called by GenEval and PartiPrompts, DrawBench, and VBench, in any case.

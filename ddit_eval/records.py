@@ -19,7 +19,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ddit_eval.files import canonical, write_bytes, write_json
+from ddit_eval.files import digest, write_bytes, write_json
 from ddit_eval.prompts import Prompt
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Job:
             "seed": self.prompt.seed,
             "repeat": self.repeat,
         }
-        return hashlib.sha256(canonical(parts).encode()).hexdigest()[:20]
+        return digest(parts, 20)
 
     def record(self, trace: list[dict[str, Any]]) -> dict[str, Any]:
         """The record of this job, given its trace in JSON form."""
@@ -119,12 +119,12 @@ def code_hash(names: tuple[str, ...] = PICTURE_CODE) -> str:
     Blind to comments, docstrings and layout, so that tidying up throws no record away.
     """
     root = Path(str(resources.files("ddit_eval")))
-    digest = hashlib.sha256()
+    code = hashlib.sha256()
     for name in names:
         paths = sorted((root / name).glob("*.py")) if (root / name).is_dir() else [root / name]
         for path in paths:
-            digest.update(f"{path.relative_to(root).as_posix()}\n{_bare(path.read_text('utf-8'))}\n".encode())
-    return digest.hexdigest()[:12]
+            code.update(f"{path.relative_to(root).as_posix()}\n{_bare(path.read_text('utf-8'))}\n".encode())
+    return code.hexdigest()[:12]
 
 
 def _bare(source: str) -> str:

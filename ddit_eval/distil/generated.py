@@ -5,7 +5,6 @@ They are made once, before the training, and kept as latents: every step then ta
 
 from __future__ import annotations
 
-import inspect
 import json
 import os
 from collections.abc import Callable
@@ -20,7 +19,7 @@ from torch import Tensor
 from ddit_eval.distil.config import Source
 from ddit_eval.distil.latents import unpacked
 from ddit_eval.errors import DditError
-from ddit_eval.models import set_guidance
+from ddit_eval.models import call_arguments, set_guidance
 
 CHUNK = 8  # samples a file
 PROBE = 10_000_000  # samples from this index on are for the error table alone
@@ -95,18 +94,13 @@ def _check(path: Path, source: Source) -> None:
 @torch.no_grad()
 def _sample(pipe: Any, source: Source, texts: list[str], start: int, text_tokens: int) -> Tensor:
     side = source.sides[0]
-    wanted: dict[str, Any] = {
-        "num_inference_steps": source.steps,
-        "guidance_scale": source.guidance_scale,
-        "max_sequence_length": text_tokens,
-        "height": side,
-        "width": side,
-        "num_frames": source.frames,
-        "generator": [torch.Generator().manual_seed(source.seed + start + i) for i in range(len(texts))],
-        "output_type": "latent",
-    }
+    seeds = range(source.seed + start, source.seed + start + len(texts))
+    size = (side, side, source.frames)
     set_guidance(pipe, source.guidance_scale)
-    accepted = inspect.signature(pipe.__call__).parameters
-    output = pipe(texts, **{name: value for name, value in wanted.items() if name in accepted})
+    output = pipe(
+        **call_arguments(
+            pipe, texts, seeds, size, source.steps, text_tokens, source.guidance_scale, output_type="latent"
+        )
+    )
     out = output.frames if hasattr(output, "frames") else output.images
     return unpacked(pipe, out, side, source.frames)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from diffusers.models.embeddings import get_1d_rotary_pos_embed
 from torch import Tensor, nn
 
 from ddit_eval.families.family import FEED_FORWARD, Call, attention, layers_of
@@ -56,6 +55,8 @@ class HunyuanVideo15(VideoFamily):
 
     def positions(self, module: Any, call: Call, layout: Layout, output: Any) -> tuple[Tensor, Tensor]:
         """Rotary tables (cos, sin), each (tokens, head size), at the patches' centres."""
+        from diffusers.models.embeddings import get_1d_rotary_pos_embed  # seconds, which evaluation spares
+
         centres: Any = layout.centres(grid_ids(layout.grid, call.handed.device))
         tables = [
             get_1d_rotary_pos_embed(size, centres[:, axis], module.theta, use_real=True)

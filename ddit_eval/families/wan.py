@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from diffusers.models.embeddings import get_1d_rotary_pos_embed
 from torch import Tensor, nn
 
 from ddit_eval.families.family import Call, attention, layers_of
@@ -46,6 +45,8 @@ class Wan(VideoFamily):
 
     def positions(self, module: Any, call: Call, layout: Layout, output: Any) -> tuple[Tensor, Tensor]:
         """Rotary tables (cos, sin), each (1, tokens, 1, head size), at the patches' centres."""
+        from diffusers.models.embeddings import get_1d_rotary_pos_embed  # seconds, which evaluation spares
+
         table = module.freqs_cos
         centres: Any = layout.centres(grid_ids(layout.grid, table.device)).double()
         tables = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 
 from ddit_eval.config import Experiment, Method
 from ddit_eval.cost import flop_table
-from ddit_eval.files import canonical, read_json, write_json
+from ddit_eval.files import digest, read_json, write_json
 from ddit_eval.generate import Generator, describe_weights, job_of, size_of
 from ddit_eval.harm.measure import Pictures, Progress, draw, measure
 from ddit_eval.harm.table import HarmTable
@@ -75,7 +74,7 @@ class Bench:
 
     def folder(self, prompts: Sequence[Prompt], steps: int, state: Path) -> Path:
         """Where everything measured of `prompts` is kept, so that a second call after a kill goes on."""
-        return state / f"harm-{key_of(self.made(prompts))}" / f"steps{steps}"
+        return state / f"harm-{digest(self.made(prompts))}" / f"steps{steps}"
 
     def base(self, prompts: Sequence[Prompt], steps: int) -> Pictures:
         return self.pictures(prompts, steps, Base())
@@ -105,7 +104,3 @@ def kept(path: Path, make: Callable[[], Any]) -> Any:
     if not path.exists():
         write_json(path, make())
     return read_json(path)
-
-
-def key_of(parts: Any) -> str:
-    return hashlib.sha256(canonical(parts).encode()).hexdigest()[:12]

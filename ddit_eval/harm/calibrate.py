@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from ddit_eval.config import WorldPrompts
-from ddit_eval.harm.bench import Bench, kept, key_of, quiet
+from ddit_eval.files import digest
+from ddit_eval.harm.bench import Bench, kept, quiet
 from ddit_eval.harm.calibration import Calibration
 from ddit_eval.harm.fit import fit
 from ddit_eval.harm.measure import Pictures, Progress, mean_squared_error
@@ -43,7 +44,7 @@ def calibrate(
         n = draft.runs[0].steps
         progress(done, points * len(steps), f"price {done + 1} of {points * len(steps)}")
         done += 1
-        path = bench.folder(prompts, n, state) / f"price-{key_of([draft.digest, price])}.json"
+        path = bench.folder(prompts, n, state) / f"price-{digest([draft.digest, price])}.json"
 
         def make() -> list[float]:
             if n not in references:

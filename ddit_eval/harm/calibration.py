@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from bisect import bisect_right
@@ -14,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from ddit_eval.errors import DditError
-from ddit_eval.files import canonical
+from ddit_eval.files import digest
 from ddit_eval.trace import StepTrace
 
 FILE = "calibration.json"
@@ -125,7 +124,7 @@ class Calibration(_Data):
     @property
     def digest(self) -> str:
         """12 hex digits of the content: another table, another policy."""
-        return hashlib.sha256(canonical(self.model_dump(mode="json")).encode()).hexdigest()[:12]
+        return digest(self.model_dump(mode="json"))
 
     def run_of(self, total: int) -> Run:
         """The run whose number of steps is nearest to `total`, as a ratio."""

@@ -13,8 +13,9 @@ import numpy as np
 
 from ddit_eval import stats
 from ddit_eval.config import Experiment
+from ddit_eval.files import digest
 from ddit_eval.generate import Generator
-from ddit_eval.harm.bench import Bench, kept, key_of, quiet
+from ddit_eval.harm.bench import Bench, kept, quiet
 from ddit_eval.harm.calibrate import CALIBRATION
 from ddit_eval.harm.calibration import Calibration
 from ddit_eval.harm.gap import additivity, gap, quality
@@ -130,7 +131,7 @@ def measure_rows(
 def _path(bench: Bench, entry: Entry, folder: Path) -> Path:
     """Where a row is kept: named by all that decides it."""
     policies = [policy.model_dump(mode="json") for policy in entry.policies]
-    key = key_of([policies, entry.steps, bench.cost, code_hash(CODE)])
+    key = digest([policies, entry.steps, bench.cost, code_hash(CODE)])
     return folder / f"row-{key}.json"
 
 

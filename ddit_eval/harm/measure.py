@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from ddit_eval.errors import DditError
 from ddit_eval.files import read_json, write_json
 from ddit_eval.harm.table import HarmTable, fill_steps
+from ddit_eval.models import accepted
 from ddit_eval.policies import Base, Explicit
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def restart(
     generator: Generator, jobs: Sequence[Job], base: Trajectory, step: int, scales: Sequence[int]
 ) -> Pictures:
     """Pictures of the base's run with its last steps, from `step` on, at `scales`."""
-    missing = {"latents", "sigmas"} - generator.accepts
+    missing = {"latents", "sigmas"} - accepted(generator.pipe)
     if missing:
         raise DditError(
             f"{type(generator.pipe).__name__} takes no {' and no '.join(sorted(missing))}, and so cannot "

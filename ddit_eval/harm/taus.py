@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ddit_eval.harm.bench import Bench, kept, key_of, quiet
+from ddit_eval.files import digest
+from ddit_eval.harm.bench import Bench, kept, quiet
 from ddit_eval.harm.measure import Progress
 from ddit_eval.policies import Threshold
 from ddit_eval.prompts import Prompt
@@ -42,14 +43,14 @@ def sweep(
         return float(np.mean(bench.alone(prompts, steps, [rule] * len(prompts))[1]))
 
     progress(0, len(TAUS) + 1, "matching tau")
-    unit = kept(folder / f"signal-{key_of([scales, code_hash(CODE)])}.json", median)
+    unit = kept(folder / f"signal-{digest([scales, code_hash(CODE)])}.json", median)
     spent: list[float] = []
     for number, tau in enumerate(TAUS, 1):
         if stop():
             break
         progress(number, len(TAUS) + 1, "matching tau")
         rule = Threshold(tau=tau * unit, scales=scales)
-        path = folder / f"tau-{key_of([rule.model_dump(mode='json'), bench.cost, code_hash(CODE)])}.json"
+        path = folder / f"tau-{digest([rule.model_dump(mode='json'), bench.cost, code_hash(CODE)])}.json"
         spent.append(kept(path, partial(cost, rule)))
     return unit, spent
 

@@ -16,8 +16,9 @@ from ddit_eval import stats
 from ddit_eval.config import MovingPrompts
 from ddit_eval.files import write_json
 from ddit_eval.metrics import clips as clip_metrics
+from ddit_eval.mini.pipeline import TEXT_TOKENS
 from ddit_eval.mini.wan_pipeline import FRAMES, SIDE
-from ddit_eval.models import load_pipeline
+from ddit_eval.models import call_arguments, load_pipeline
 from ddit_eval.prompts import Prompt, load_prompts
 from ddit_eval.world import render_clip, sample_moving_scenes
 
@@ -35,16 +36,10 @@ def generated(pipe: Any, prompts: list[Prompt], steps: int, guidance: float, bat
     parts = []
     for i in range(0, len(prompts), batch):
         some = prompts[i : i + batch]
+        texts, seeds = [p.text for p in some], [p.seed for p in some]
+        size = (SIDE, SIDE, FRAMES)
         video = pipe(
-            [p.text for p in some],
-            generator=[torch.Generator().manual_seed(p.seed) for p in some],
-            height=SIDE,
-            width=SIDE,
-            num_frames=FRAMES,
-            num_inference_steps=steps,
-            guidance_scale=guidance,
-            max_sequence_length=32,
-            output_type="pt",
+            **call_arguments(pipe, texts, seeds, size, steps, TEXT_TOKENS, guidance, output_type="pt")
         ).frames
         parts.append(video.float().cpu())
     return torch.cat(parts)

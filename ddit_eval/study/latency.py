@@ -6,7 +6,6 @@ gives the same result when it is run again.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ import numpy as np
 
 from ddit_eval import machine
 from ddit_eval.config import Experiment, Method
-from ddit_eval.files import canonical, read_json, write_json
+from ddit_eval.files import digest, read_json, write_json
 from ddit_eval.generate import Generator, describe_weights, job_of, size_of
 from ddit_eval.policies import Fixed, Threshold
 from ddit_eval.prompts import load_prompts
@@ -63,7 +62,7 @@ def machine_key() -> str:
     """12 hex digits of the machine as far as it decides latencies: equal machines share studies."""
     about = machine.describe()
     kept = {k: v for k, v in about.items() if k not in ("matmul_gflops", "copy_gb_s")}
-    return hashlib.sha256(canonical(kept).encode()).hexdigest()[:12]
+    return digest(kept)
 
 
 def table_of(experiment: Experiment, state: Path, pipe: Any = None) -> Latency:
@@ -73,7 +72,7 @@ def table_of(experiment: Experiment, state: Path, pipe: Any = None) -> Latency:
         machine_key(), weights.model_hash, weights.adapter_hash, weights.dtype, size_of(experiment),
         experiment.true_cfg_scale, experiment.guidance_scale, code_hash(),
     ]  # fmt: skip
-    path = state / f"latency-{hashlib.sha256(canonical(parts).encode()).hexdigest()[:12]}.json"
+    path = state / f"latency-{digest(parts)}.json"
     if not path.exists():
         write_json(path, calibrate(experiment, pipe).to_json())
     return Latency.from_json(read_json(path))

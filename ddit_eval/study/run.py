@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import hashlib
 import sys
 import warnings
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from typing import Any
 from ddit_eval import metrics
 from ddit_eval.config import Experiment, Study
 from ddit_eval.errors import DditError
-from ddit_eval.files import canonical, check_writable, write_json
+from ddit_eval.files import check_writable, digest, write_json
 from ddit_eval.generate import describe_weights
 from ddit_eval.prompts import prompts_hash
 from ddit_eval.records import PICTURE_CODE, code_hash
@@ -122,7 +121,7 @@ def study_key(experiment: Experiment, metric: metrics.Metric) -> str:
     versions.append(code_hash((*CODE, *metric_code(metric))))
     if measured_here(experiment.study):
         versions.append(latency.machine_key())
-    return hashlib.sha256(canonical([parts, *versions]).encode()).hexdigest()[:12]
+    return digest([parts, *versions])
 
 
 def metric_code(metric: metrics.Metric) -> tuple[str, ...]:

@@ -7,7 +7,6 @@ step. Of the tags `study` and `method` say what belongs together.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ddit_eval.errors import DditError
-from ddit_eval.files import canonical
+from ddit_eval.files import canonical, digest
 from ddit_eval.report.results import Json, Results, coarse_share
 from ddit_eval.report.study_rows import rule_of
 
@@ -44,7 +43,7 @@ class Planned:
         shown = [FORMAT, self.name, self.params, self.metrics, {k: list(v) for k, v in self.series.items()}]
         kept = {k: v for k, v in self.tags.items() if k in ("model", "profile", "study", "kind", "method")}
         shown += [kept, self.identity, self.scales]
-        return hashlib.sha256(canonical(shown).encode()).hexdigest()[:20]
+        return digest(shown, 20)
 
 
 def methods(results: Results, records: Mapping[str, list[Json]]) -> Iterator[Planned]:
