@@ -1,4 +1,4 @@
-"""Which models there are, where their weights lie, and how to load one."""
+"""Which models there are, where their weights lie, how to load one and how to call it."""
 
 from __future__ import annotations
 

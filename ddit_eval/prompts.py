@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Any
 
 from ddit_eval.config import FilePrompts, PromptSource
 from ddit_eval.errors import DditError
-from ddit_eval.files import canonical, digest
+from ddit_eval.files import digest
 from ddit_eval.world import caption, caption_clip, sample_moving_scenes, sample_scenes
 
 
@@ -26,8 +25,7 @@ class Prompt:
 
 
 def _seed(set_seed: int, index: int, text: str) -> int:
-    drawn = hashlib.sha256(canonical([set_seed, index, text]).encode()).digest()
-    return int.from_bytes(drawn[:4], "big") >> 1
+    return int(digest([set_seed, index, text], 8), 16) >> 1
 
 
 def prompts_of(texts: Sequence[str], seed: int, start: int = 0) -> list[Prompt]:

@@ -97,10 +97,9 @@ def _sample(pipe: Any, source: Source, texts: list[str], start: int, text_tokens
     seeds = range(source.seed + start, source.seed + start + len(texts))
     size = (side, side, source.frames)
     set_guidance(pipe, source.guidance_scale)
-    output = pipe(
-        **call_arguments(
-            pipe, texts, seeds, size, source.steps, text_tokens, source.guidance_scale, output_type="latent"
-        )
+    call = call_arguments(
+        pipe, texts, seeds, size, source.steps, text_tokens, source.guidance_scale, output_type="latent"
     )
+    output = pipe(**call)
     out = output.frames if hasattr(output, "frames") else output.images
     return unpacked(pipe, out, side, source.frames)

@@ -19,10 +19,13 @@ from ddit_eval.config import WorldPrompts
 from ddit_eval.files import write_json
 from ddit_eval.metrics import get
 from ddit_eval.metrics.adherence import object_accuracy
-from ddit_eval.models import load_pipeline
+from ddit_eval.mini.pipeline import TEXT_TOKENS
+from ddit_eval.models import call_arguments, load_pipeline
 from ddit_eval.prompts import load_prompts
 from ddit_eval.world import parse, render, sample_scenes
 from ddit_eval.world.reader import read
+
+GUIDANCE = 3.5  # FluxPipeline's own default
 
 
 def scores(pictures: Tensor, prompts: list[str]) -> dict[str, Any]:
@@ -35,19 +38,11 @@ def scores(pictures: Tensor, prompts: list[str]) -> dict[str, Any]:
 def generated(pipe: Any, prompts: list[Any], side: int, steps: int, batch: int) -> Iterator[Tensor]:
     for i in range(0, len(prompts), batch):
         some = prompts[i : i + batch]
-        generators = [torch.Generator().manual_seed(p.seed) for p in some]
-        yield (
-            pipe(
-                [p.text for p in some],
-                generator=generators,
-                height=side,
-                width=side,
-                num_inference_steps=steps,
-                output_type="pt",
-            )
-            .images.float()
-            .cpu()
+        texts, seeds = [p.text for p in some], [p.seed for p in some]
+        call = call_arguments(
+            pipe, texts, seeds, (side, side), steps, TEXT_TOKENS, GUIDANCE, output_type="pt"
         )
+        yield pipe(**call).images.float().cpu()
 
 
 def main(

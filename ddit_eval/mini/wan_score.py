@@ -37,11 +37,10 @@ def generated(pipe: Any, prompts: list[Prompt], steps: int, guidance: float, bat
     for i in range(0, len(prompts), batch):
         some = prompts[i : i + batch]
         texts, seeds = [p.text for p in some], [p.seed for p in some]
-        size = (SIDE, SIDE, FRAMES)
-        video = pipe(
-            **call_arguments(pipe, texts, seeds, size, steps, TEXT_TOKENS, guidance, output_type="pt")
-        ).frames
-        parts.append(video.float().cpu())
+        call = call_arguments(
+            pipe, texts, seeds, (SIDE, SIDE, FRAMES), steps, TEXT_TOKENS, guidance, output_type="pt"
+        )
+        parts.append(pipe(**call).frames.float().cpu())
     return torch.cat(parts)
 
 
