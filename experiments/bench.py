@@ -19,15 +19,18 @@ from typing import Any
 
 import torch
 
-from ddit_eval import flops, machine, policies, regions, schedule, stats, timing
-from ddit_eval.attachment import attach
-from ddit_eval.files import write_json
-from ddit_eval.models import default_side, load_pipeline
-from ddit_eval.patching.adapter import Adapter
-from ddit_eval.policies import StepView
+from ddit_eval import stats
+from ddit_eval.clock import machine, timing
+from ddit_eval.clock.stopwatch import Stopwatch
+from ddit_eval.ddit import policies, regions, schedule
+from ddit_eval.ddit.adapter.adapter import Adapter
+from ddit_eval.ddit.handle import attach
+from ddit_eval.ddit.policies import StepView
+from ddit_eval.ddit.trace import StepTrace
+from ddit_eval.models import flops
+from ddit_eval.models.load import default_side, load_pipeline
 from ddit_eval.stats import Interval
-from ddit_eval.stopwatch import Stopwatch
-from ddit_eval.trace import StepTrace
+from ddit_eval.system.files import write_json
 from ddit_eval.world import caption, sample_scenes
 
 IMPORT = "import time; t = time.perf_counter(); import ddit_eval; print(time.perf_counter() - t)"

@@ -17,13 +17,15 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from ddit_eval import folders, machine, metrics
-from ddit_eval.files import write_json
+from ddit_eval import metrics
+from ddit_eval.clock import machine
+from ddit_eval.folders.pictures import pictures as folders
 from ddit_eval.metrics import sets
-from ddit_eval.metrics.clip import image_of
+from ddit_eval.metrics.pictures.clip_score import image_of
 from ddit_eval.metrics.sets.comparison import FAMILIES, Against, measure_of
 from ddit_eval.metrics.sets.resample import bootstrap
-from ddit_eval.models import load_pipeline
+from ddit_eval.models.load import load_pipeline
+from ddit_eval.system.files import write_json
 from ddit_eval.world import caption, render, sample_scenes
 
 SHARE = 0.1  # of the time that generation takes

@@ -20,14 +20,16 @@ import diffusers
 import torch
 import typer
 
-from ddit_eval import flops, machine, roofline, stats, timing
-from ddit_eval.attachment import attach
-from ddit_eval.compiling import CompiledBlocks, graphs
-from ddit_eval.families import family_of
-from ddit_eval.files import write_json
-from ddit_eval.patching.adapter import Adapter
-from ddit_eval.policies import Base, Explicit, Fixed, Policy, Region, Threshold
-from ddit_eval.stopwatch import Stopwatch
+from ddit_eval import stats
+from ddit_eval.clock import machine, roofline, timing
+from ddit_eval.clock.compiling import CompiledBlocks, graphs
+from ddit_eval.clock.stopwatch import Stopwatch
+from ddit_eval.ddit.adapter.adapter import Adapter
+from ddit_eval.ddit.families import family_of
+from ddit_eval.ddit.handle import attach
+from ddit_eval.ddit.policies import Base, Explicit, Fixed, Policy, Region, Threshold
+from ddit_eval.models import flops
+from ddit_eval.system.files import write_json
 
 LOOP = 4  # denoising steps of a timed call
 

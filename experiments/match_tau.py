@@ -18,11 +18,11 @@ from typing import Annotated
 
 import typer
 
-from ddit_eval.config import Method, load_experiment
-from ddit_eval.cost import calls_a_step, flop_table, flops_of
-from ddit_eval.generate import Generator, describe_weights, job_of, size_of
-from ddit_eval.policies import Threshold
-from ddit_eval.prompts import tuning_prompts
+from ddit_eval.ddit.policies import Threshold
+from ddit_eval.experiment.config import Method, load_experiment
+from ddit_eval.experiment.generate import Generator, describe_weights, job_of, size_of
+from ddit_eval.experiment.prompts import tuning_prompts
+from ddit_eval.models.cost import calls_a_step, flop_table, flops_of
 
 
 def search(

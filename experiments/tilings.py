@@ -16,16 +16,16 @@ from typing import Annotated
 import torch
 import typer
 
-from ddit_eval.attachment import attach
-from ddit_eval.distil import DistilConfig, load_config
-from ddit_eval.distil.generated import PROBE
-from ddit_eval.distil.measure import error_table
-from ddit_eval.distil.run import Distiller
-from ddit_eval.families import family_of
-from ddit_eval.files import write_json
-from ddit_eval.patching.adapter import Adapter
-from ddit_eval.patching.layout import Grid, Layout
-from ddit_eval.regions import random_map, tile
+from ddit_eval.ddit.adapter.adapter import Adapter
+from ddit_eval.ddit.families import family_of
+from ddit_eval.ddit.handle import attach
+from ddit_eval.ddit.layout import Grid, Layout
+from ddit_eval.ddit.regions import random_map, tile
+from ddit_eval.system.files import write_json
+from ddit_eval.training.distil import DistilConfig, load_config
+from ddit_eval.training.distil.generated import PROBE
+from ddit_eval.training.distil.measure import error_table
+from ddit_eval.training.distil.run import Distiller
 
 
 def random_tilings(grid: Grid, adapter: Adapter, count: int) -> list[Layout]:

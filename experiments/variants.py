@@ -20,12 +20,12 @@ from typing import Annotated, Any
 import typer
 from rich.progress import Progress
 
-from ddit_eval.cost import flop_table, grid_of
-from ddit_eval.distil import DistilConfig, distil, load_config
+from ddit_eval.ddit.adapter.adapter import Adapter
+from ddit_eval.ddit.adapter.detail import DetailConfig
 from ddit_eval.errors import DditError
-from ddit_eval.files import write_json
-from ddit_eval.patching.adapter import Adapter
-from ddit_eval.patching.detail import DetailConfig
+from ddit_eval.models.cost import flop_table, grid_of
+from ddit_eval.system.files import write_json
+from ddit_eval.training.distil import DistilConfig, distil, load_config
 
 VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "residual": {

@@ -18,7 +18,7 @@ class TinyFolders:
 
     def experiment(self, **changes: Any) -> Any:
         """A small experiment; `changes` are as in the yaml."""
-        from ddit_eval.config import parse_experiment
+        from ddit_eval.experiment.config import parse_experiment
 
         return parse_experiment(self.data() | changes, "test")
 
@@ -57,8 +57,8 @@ class TinyVideoFolders(TinyFolders):
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyFolders:
-    from ddit_eval.patching.adapter import Adapter
-    from tests.tiny import tiny_flux
+    from ddit_eval.ddit.adapter.adapter import Adapter
+    from tests.support.tiny import tiny_flux
 
     root = tmp_path_factory.mktemp("tiny")
     pipe = tiny_flux()
@@ -69,8 +69,8 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyFolders:
 
 @pytest.fixture(scope="session")
 def tiny_video(tmp_path_factory: pytest.TempPathFactory) -> TinyVideoFolders:
-    from ddit_eval.patching.adapter import Adapter
-    from tests.tiny_wan import tiny_wan
+    from ddit_eval.ddit.adapter.adapter import Adapter
+    from tests.support.tiny_wan import tiny_wan
 
     root = tmp_path_factory.mktemp("tiny-video")
     pipe = tiny_wan()
@@ -82,6 +82,6 @@ def tiny_video(tmp_path_factory: pytest.TempPathFactory) -> TinyVideoFolders:
 @pytest.fixture
 def wide(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tables that are not wrapped, whatever width the console found when it was made."""
-    from ddit_eval.cli.show import stdout
+    from ddit_eval.system.progress import stdout
 
     monkeypatch.setattr(stdout, "width", 300)

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
-from ddit_eval.config import load_experiment
-from ddit_eval.generate import describe_weights
-from ddit_eval.harm.calibration import load
+from ddit_eval.ddit.policies.calibration import load
+from ddit_eval.experiment.config import load_experiment
+from ddit_eval.experiment.generate import describe_weights
 
 ROOT = Path(__file__).parent.parent
 EXPERIMENTS = ("quick", "quick-video")

@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ddit_eval.cli.options import AdapterName, Model, PromptFile, Side, Workers
-from ddit_eval.cli.show import progress, quiet_libraries, say, stdout
+from ddit_eval.cli.show import say
 from ddit_eval.cli.stages import RESULTS, STATE, Results, State, Yaml
 from ddit_eval.errors import DditError
+from ddit_eval.system.progress import progress, stdout
+from ddit_eval.system.quiet import quiet_libraries
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from ddit_eval.harm.table import HarmTable
+    from ddit_eval.oracle.table import HarmTable
 
 COSTS = (0.9, 0.8, 0.7, 0.6, 0.5)  # of the table that is printed
 
@@ -44,11 +46,11 @@ def calibrate(
 
     Killed at any moment, the same command goes on. About three minutes for mini-flux on two CPU cores.
     """
-    from ddit_eval.config import FilePrompts, parse_experiment
-    from ddit_eval.files import check_writable, write_json
-    from ddit_eval.harm.calibration import FILE
-    from ddit_eval.patching.folders import find
-    from ddit_eval.prompts import load_prompts
+    from ddit_eval.ddit.adapter.places import find
+    from ddit_eval.ddit.policies.calibration import FILE
+    from ddit_eval.experiment.config import FilePrompts, parse_experiment
+    from ddit_eval.experiment.prompts import load_prompts
+    from ddit_eval.system.files import check_writable, write_json
 
     numbers = sorted(set(steps or [24]), reverse=True)
     experiment = parse_experiment(
@@ -62,10 +64,10 @@ def calibrate(
     if not os.access(folder if folder.exists() else folder.parent, os.W_OK):
         raise DditError(f"{folder} cannot be written to; name another folder with --out FOLDER")
     check_writable(folder)
-    from ddit_eval.generate import Generator
-    from ddit_eval.harm.bench import Bench
-    from ddit_eval.harm.calibrate import CALIBRATION
-    from ddit_eval.harm.calibrate import calibrate as measure_all
+    from ddit_eval.experiment.generate import Generator
+    from ddit_eval.oracle.bench import Bench
+    from ddit_eval.oracle.calibrate import CALIBRATION
+    from ddit_eval.oracle.calibrate import calibrate as measure_all
 
     source = (
         FilePrompts(source="file", path=file, count=prompts)
@@ -114,16 +116,16 @@ def oracle(experiment: Yaml, workers: Workers = 1, results: Results = RESULTS, s
     Writes oracle.json; `ddit-eval report` draws it. Run `ddit-eval calibrate` first. Killed at any moment,
     the same command goes on.
     """
-    from ddit_eval.config import load_experiment
+    from ddit_eval.experiment.config import load_experiment
 
     config = load_experiment(experiment)
     if config.adapter is None:
         raise DditError(f"{experiment} names no adapter, so there is no coarse step to measure; add one")
-    from ddit_eval.files import check_writable, write_json
-    from ddit_eval.generate import Generator
-    from ddit_eval.harm.bench import Bench
-    from ddit_eval.harm.calibration import load
-    from ddit_eval.harm.compare import compare
+    from ddit_eval.ddit.policies.calibration import load
+    from ddit_eval.experiment.generate import Generator
+    from ddit_eval.oracle.bench import Bench
+    from ddit_eval.oracle.compare import compare
+    from ddit_eval.system.files import check_writable, write_json
 
     table = load(config.oracle.calibration or config.adapter)
     folder = results / config.profile

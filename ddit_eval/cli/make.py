@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ddit_eval.cli.options import AdapterName, Model, PromptFile, Side
-from ddit_eval.cli.show import progress, quiet_libraries, say, stdout
+from ddit_eval.cli.show import say
 from ddit_eval.errors import DditError
+from ddit_eval.system.progress import progress, stdout
+from ddit_eval.system.quiet import quiet_libraries
 
 if TYPE_CHECKING:
-    from ddit_eval.prompts import Prompt
+    from ddit_eval.experiment.prompts import Prompt
 
 
 def generate(
@@ -53,8 +55,8 @@ def generate(
 
         ddit-eval generate "a cat runs" --model Wan2.1-T2V-1.3B --adapter my-wan-adapter --frames 33
     """
-    from ddit_eval.config import parse_experiment
-    from ddit_eval.prompts import prompts_of, read_file
+    from ddit_eval.experiment.config import parse_experiment
+    from ddit_eval.experiment.prompts import prompts_of, read_file
 
     if (prompt is None) == (file is None):
         raise DditError('give a prompt ("a red star") or --file FILE, one of the two')
@@ -77,12 +79,12 @@ def generate(
 
 
 def _draw(experiment: Any, prompts: list[Prompt], out: Path) -> None:
+    from ddit_eval.ddit.policies import verdict
+    from ddit_eval.ddit.trace import StepTrace
+    from ddit_eval.experiment.generate import Generator, describe_weights, job_of
     from ddit_eval.figures import save, schedule_heatmap
-    from ddit_eval.files import check_writable
-    from ddit_eval.films import write_sample
-    from ddit_eval.generate import Generator, describe_weights, job_of
-    from ddit_eval.policies import verdict
-    from ddit_eval.trace import StepTrace
+    from ddit_eval.system.files import check_writable
+    from ddit_eval.system.films import write_sample
 
     check_writable(out)
     weights = describe_weights(experiment)
@@ -135,7 +137,7 @@ def train(
     Killed at any moment, the same command goes on from the last checkpoint.
     On several GPUs: `accelerate launch -m ddit_eval.cli train CONFIG`
     """
-    from ddit_eval import distil
+    from ddit_eval.training import distil
 
     settings = distil.load_config(config)
     quiet_libraries()
@@ -160,7 +162,8 @@ def models() -> None:
     """List the models, whether their weights are on this machine, and how to get them."""
     from rich.table import Table
 
-    from ddit_eval.models import MODELS, find
+    from ddit_eval.models.find import find
+    from ddit_eval.models.names import MODELS
 
     table = Table("name", "what", "px", "weights", box=None, pad_edge=False)
     missing = []

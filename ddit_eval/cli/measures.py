@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ddit_eval.cli.show import say, stdout
+from ddit_eval.cli.show import say
+from ddit_eval.system.progress import stdout
 
 
 def measures() -> None:

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
-from rich.console import Console
 from rich.markup import escape
 
+from ddit_eval.system.progress import first, stderr, stdout
+
 _PARTS = ("transformer", "text", "decode")  # stages that were timed apart
-
-stdout = Console()
-stderr = Console(stderr=True)
-
-
-def first() -> bool:
-    """Whether this is the process that prints, of several."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 def complain(message: str) -> None:
@@ -37,44 +28,6 @@ def say(message: str) -> None:
     """A line of result, from the first process."""
     if first():
         stdout.print(message, soft_wrap=True, highlight=False)
-
-
-@contextmanager
-def progress(what: str) -> Iterator[Callable[[int, int, str], None]]:
-    """A progress bar with the time left, as a callback (done, total, label). Only the first process draws."""
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("[bold]{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-        TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[label]}"),
-    )  # fmt: skip
-    with Progress(*columns, console=stderr, disable=not first()) as bar:
-        task = bar.add_task(what, total=None, label="")
-        yield lambda done, total, label: bar.update(task, completed=done, total=total, label=label)
-
-
-def quiet_libraries() -> None:
-    """No progress bars and no advice from the libraries underneath."""
-    import diffusers.utils.logging
-
-    diffusers.utils.logging.disable_progress_bar()
-    diffusers.utils.logging.set_verbosity_error()
-    quiet_transformers()
-
-
-def quiet_transformers() -> None:
-    """The same of what metrics use: diffusers takes seconds to import."""
-    import transformers.utils.logging
-
-    transformers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.set_verbosity_error()
 
 
 def show_columns(content: Mapping[str, Any]) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from ddit_eval.cli.show import first, stdout
 from ddit_eval.stats import Interval, note_of_many
+from ddit_eval.system.progress import first, stdout
 
 
 def show_quality(quality: Mapping[str, Any]) -> None:

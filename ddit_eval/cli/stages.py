@@ -8,8 +8,10 @@ from typing import Annotated
 import typer
 
 from ddit_eval.cli.options import Workers
-from ddit_eval.cli.show import progress, quiet_libraries, quiet_transformers, say, show_columns, show_timing
+from ddit_eval.cli.show import say, show_columns, show_timing
 from ddit_eval.errors import DditError
+from ddit_eval.system.progress import progress
+from ddit_eval.system.quiet import quiet_libraries, quiet_transformers
 
 Yaml = Annotated[Path, typer.Argument(help="The experiment, e.g. experiments/quick.yaml.")]
 Runs = Annotated[
@@ -32,10 +34,10 @@ def run(
     What is there is kept, so after a crash the same command goes on where it was.
     On several GPUs: `accelerate launch -m ddit_eval.cli run experiments/quick.yaml`
     """
-    from ddit_eval.config import load_experiment
+    from ddit_eval.experiment.config import load_experiment
 
     config = load_experiment(experiment)
-    from ddit_eval.generate import generate
+    from ddit_eval.experiment.generate import generate
 
     quiet_libraries()
     with progress("pictures") as step:
@@ -71,8 +73,8 @@ def evaluate(
     samples.csv and traces.json as well. `ddit-eval evaluate mine theirs --prompts prompts.txt`
     """
     if target.suffix not in (".yaml", ".yml"):
-        from ddit_eval.files import write_json
-        from ddit_eval.folders import compare
+        from ddit_eval.folders.pictures import compare
+        from ddit_eval.system.files import write_json
 
         quiet_transformers()
         content = compare(target, reference, prompts, metric or (), network, cache)
@@ -82,11 +84,11 @@ def evaluate(
         return
     if reference or prompts or metric or out or cache:
         raise DditError(f"{target} is an experiment: it names its own reference, prompts and metrics")
-    from ddit_eval.config import load_experiment
+    from ddit_eval.experiment.config import load_experiment
 
     config = load_experiment(target)
     from ddit_eval.cli.show_quality import show_quality
-    from ddit_eval.evaluate import evaluate as measure
+    from ddit_eval.experiment.evaluate import evaluate as measure
 
     quiet_transformers()
     with progress("methods") as step:
@@ -100,10 +102,10 @@ def time(experiment: Yaml, results: Results = RESULTS) -> None:
 
     Leave the machine alone meanwhile.
     """
-    from ddit_eval.config import load_experiment
+    from ddit_eval.experiment.config import load_experiment
 
     config = load_experiment(experiment)
-    from ddit_eval.time_methods import time_experiment
+    from ddit_eval.experiment.time import time_experiment
 
     quiet_libraries()
     with progress("timed runs") as step:
@@ -130,7 +132,7 @@ def study(
     Killed at any moment, the same command goes on and ends with the same result, whatever the number of
     workers. Several machines: the same command on each, with one --storage. `make dashboard` shows it.
     """
-    from ddit_eval.config import load_experiment
+    from ddit_eval.experiment.config import load_experiment
 
     config = load_experiment(experiment)
     from ddit_eval.study import run_study
@@ -154,7 +156,7 @@ def track(
     results: Results = RESULTS,
 ) -> None:
     """Show the results in MLflow: one run a method, each logged once. Then: `make ui`"""
-    from ddit_eval.config import load_experiment
+    from ddit_eval.experiment.config import load_experiment
 
     configs = [load_experiment(path) for path in experiments]
     from ddit_eval.tracking import track as log
@@ -179,10 +181,10 @@ def export(
 
     `ddit-eval export experiments/video.yaml ddit-o3 samples`, then VBench's own evaluation on `samples`.
     """
-    from ddit_eval.config import load_experiment
+    from ddit_eval.experiment.config import load_experiment
 
     config = load_experiment(experiment)
-    from ddit_eval.export import export as write
+    from ddit_eval.experiment.export import export as write
 
     if layout not in ("vbench", "plain"):
         raise DditError(f"--layout {layout!r} is unknown; it is vbench or plain")
@@ -202,7 +204,7 @@ def report(
     workers: Workers = 1,
 ) -> None:
     """Write report.md, report.html, the figures and results/summary.json from the result files."""
-    from ddit_eval.config import load_experiment
+    from ddit_eval.experiment.config import load_experiment
 
     profiles = [(path, load_experiment(path).profile) for path in experiments]
     from ddit_eval.report import Part, build_all

@@ -26,7 +26,7 @@ from ddit_eval.figures.style import (
     new_figure,
     scale_colour,
     styled,
-)  # fmt: skip
+)
 from ddit_eval.stats import Interval
 
 # Colour, marker and line of each way, the best first: grey print still tells them apart.

@@ -13,16 +13,16 @@ from ddit_eval.metrics.metric import Column, Metric
 
 # A module's METRIC is the metric. Third parties add theirs with `register`.
 _MODULES = {
-    "psnr": "ddit_eval.metrics.psnr",
-    "ssim": "ddit_eval.metrics.ssim",
-    "reader-lpips": "ddit_eval.metrics.reader_lpips",
-    "lpips": "ddit_eval.metrics.lpips",
-    "adherence": "ddit_eval.metrics.adherence",
-    "clip-world": "ddit_eval.metrics.clip",
-    "clip": "ddit_eval.metrics.clip_chosen",
-    "image-reward": "ddit_eval.metrics.image_reward",
-    "hpsv2": "ddit_eval.metrics.hpsv2",
-    "aesthetic": "ddit_eval.metrics.aesthetic",
+    "psnr": "ddit_eval.metrics.pictures.psnr",
+    "ssim": "ddit_eval.metrics.pictures.ssim",
+    "reader-lpips": "ddit_eval.metrics.pictures.reader_lpips",
+    "lpips": "ddit_eval.metrics.pictures.lpips",
+    "adherence": "ddit_eval.metrics.pictures.adherence",
+    "clip-world": "ddit_eval.metrics.pictures.clip_score",
+    "clip": "ddit_eval.metrics.pictures.clip_chosen",
+    "image-reward": "ddit_eval.metrics.pictures.image_reward",
+    "hpsv2": "ddit_eval.metrics.pictures.hpsv2",
+    "aesthetic": "ddit_eval.metrics.pictures.aesthetic",
 }
 # The stand-in is always the shipped one, so that a file of results means the same on every machine.
 _ALIASES = {"lpips-standin": "reader-lpips"}

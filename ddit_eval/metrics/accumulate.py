@@ -14,11 +14,11 @@ from torchmetrics import Metric as Accumulator
 
 from ddit_eval import metrics
 from ddit_eval.errors import DditError
-from ddit_eval.metrics import video
+from ddit_eval.metrics import films as video
+from ddit_eval.metrics.films.frames import Video
+from ddit_eval.metrics.films.metric import VideoMetric
 from ddit_eval.metrics.metric import Metric
 from ddit_eval.metrics.trajectory import ERRORS, Trajectory, latent_error, velocity_error
-from ddit_eval.metrics.video.frames import Video
-from ddit_eval.metrics.video.metric import VideoMetric
 
 
 class Values(NamedTuple):

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ddit_eval import metrics
-from ddit_eval.metrics import sets, video
+from ddit_eval.metrics import films as video
+from ddit_eval.metrics import sets
 
 Subject = Literal["pictures", "set", "video", "run"]
 

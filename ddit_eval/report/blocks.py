@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ddit_eval.report.claims import Claim
+    from ddit_eval.judging.paper_claims import Claim
     from ddit_eval.report.page.gallery import Gallery
 
 

@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ddit_eval import stats
+from ddit_eval.judging.frontier import study_counts, study_rows
+from ddit_eval.judging.results import Json, Results, coarse_share
+from ddit_eval.judging.verdict import Verdict, compare_orders
+from ddit_eval.judging.wording import label, number, read, show
 from ddit_eval.report.blocks import Block, Bullets, Code, Folded, Heading, Picture, Table, Text, Viewer
 from ddit_eval.report.evidence import claims, controls, kept_blocks, orders_blocks
 from ddit_eval.report.oracle_blocks import oracle_blocks
 from ddit_eval.report.provenance import Provenance
 from ddit_eval.report.region_blocks import region_blocks
-from ddit_eval.report.results import Json, Results, coarse_share
-from ddit_eval.report.study_rows import study_counts, study_rows
-from ddit_eval.report.verdict import Verdict, compare_orders
-from ddit_eval.report.wording import label, number, read, show
 
 if TYPE_CHECKING:
     from ddit_eval.report.page.gallery import Gallery

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ddit_eval.judging.controls import EQUAL_TIME, Comparison, holm, signed
+from ddit_eval.judging.equivalence import ALPHA, Kept, margin
+from ddit_eval.judging.paper_claims import judge_claims, probability
+from ddit_eval.judging.results import Results
+from ddit_eval.judging.verdict import Verdict, compare_all, orders_line
+from ddit_eval.judging.wording import amount, label
 from ddit_eval.report.blocks import Block, Bullets, Claims, Folded, Table, Text
-from ddit_eval.report.claims import judge_claims, probability
-from ddit_eval.report.controls import EQUAL_TIME, Comparison, holm, signed
-from ddit_eval.report.kept import ALPHA, Kept, margin
-from ddit_eval.report.results import Results
-from ddit_eval.report.verdict import Verdict, compare_all, orders_line
-from ddit_eval.report.wording import amount, label
 
 
 def claims(results: Results, verdict: Verdict, orders: list[Comparison]) -> list[Block]:

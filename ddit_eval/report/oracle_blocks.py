@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ddit_eval.judging.results import Json
+from ddit_eval.judging.wording import label, read, show
 from ddit_eval.report.blocks import Block, Folded, Table, Text
-from ddit_eval.report.results import Json
-from ddit_eval.report.wording import label, read, show
 from ddit_eval.stats import Interval
 
 RULES = {"DDiT": "the DDiT rule", "calibrated": "our calibrated policy"}

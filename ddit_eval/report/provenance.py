@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from importlib import metadata, resources
 from pathlib import Path
 
-from ddit_eval.report.results import Json
+from ddit_eval.judging.results import Json
 
 LIBRARIES = (
     "torch", "diffusers", "transformers", "safetensors", "numpy", "scipy", "torchmetrics", "open_clip_torch",

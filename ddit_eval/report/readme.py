@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ddit_eval.errors import DditError
-from ddit_eval.files import write_text
+from ddit_eval.figures.of_results import chosen
+from ddit_eval.judging.results import Results
+from ddit_eval.judging.verdict import Verdict
 from ddit_eval.report.blocks import Block, Text, to_markdown
 from ddit_eval.report.document import methods_table
-from ddit_eval.report.plots import chosen
-from ddit_eval.report.results import Results
-from ddit_eval.report.verdict import Verdict
+from ddit_eval.system.files import write_text
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 

@@ -12,9 +12,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from ddit_eval.judging.controls import STEPS, Comparison, compare, holm, signed
+from ddit_eval.judging.results import Results
 from ddit_eval.report.blocks import Block, Table, Text
-from ddit_eval.report.controls import STEPS, Comparison, compare, holm, signed
-from ddit_eval.report.results import Results
 from ddit_eval.world.caption import parse
 from ddit_eval.world.motion import PATTERNS
 

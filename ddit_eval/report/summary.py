@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from ddit_eval.report.results import Json, Results
+from ddit_eval.judging.results import Json, Results
 
 Number = float | Literal["inf", "-inf"] | None  # JSON has no infinity; null: not measured
 

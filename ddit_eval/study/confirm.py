@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from ddit_eval.config import Study
+from ddit_eval.experiment.config import Study
 from ddit_eval.study.measure import Lab, scores_of
 from ddit_eval.study.rungs import Scores
 from ddit_eval.study.space import policy_of

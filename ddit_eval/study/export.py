@@ -5,17 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ddit_eval import stats
-from ddit_eval.config import Study
+from ddit_eval.experiment.config import Study
 from ddit_eval.study import confirm
 from ddit_eval.study.rungs import Scores
-from ddit_eval.study.trials import (
-    dominates,
-    finished,
-    front,
-    is_complete,
-    scores_from_json,
-    sign_of,
-)
+from ddit_eval.study.trials import dominates, finished, front, is_complete, scores_from_json, sign_of
 
 if TYPE_CHECKING:
     import optuna

@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from ddit_eval import machine
-from ddit_eval.config import Experiment, Method
-from ddit_eval.files import digest, read_json, write_json
-from ddit_eval.generate import Generator, describe_weights, job_of, size_of
-from ddit_eval.policies import Fixed, Threshold
-from ddit_eval.prompts import load_prompts
-from ddit_eval.records import code_hash
+from ddit_eval.clock import machine
+from ddit_eval.ddit.policies import Fixed, Threshold
+from ddit_eval.experiment.config import Experiment, Method
+from ddit_eval.experiment.generate import Generator, describe_weights, job_of, size_of
+from ddit_eval.experiment.prompts import load_prompts
+from ddit_eval.experiment.records import code_hash
+from ddit_eval.system.files import digest, read_json, write_json
 
 ROUNDS = 3  # runs a scale, interleaved; of each run the first step is left out
 STEPS = 8

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from ddit_eval import metrics
-from ddit_eval.config import Experiment, FilePrompts, Method
-from ddit_eval.cost import flop_table, flops_of, tokens_of
+from ddit_eval.ddit.policies import Base, Policy, Threshold
 from ddit_eval.errors import DditError
-from ddit_eval.generate import Generator, describe_weights, job_of, size_of
-from ddit_eval.policies import Base, Policy, Threshold
-from ddit_eval.prompts import Prompt, load_prompts, tuning_prompts
+from ddit_eval.experiment.config import Experiment, FilePrompts, Method
+from ddit_eval.experiment.generate import Generator, describe_weights, job_of, size_of
+from ddit_eval.experiment.prompts import Prompt, load_prompts, tuning_prompts
+from ddit_eval.models.cost import flop_table, flops_of, tokens_of
 from ddit_eval.study.latency import Latency
 from ddit_eval.study.rungs import Scores
-from ddit_eval.workers import threads
+from ddit_eval.system.workers import threads
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ddit_eval.policies import Policy, choices
+from ddit_eval.ddit.policies import Policy, choices
 from ddit_eval.study.measure import Reading
 
 if TYPE_CHECKING:

@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-import ast
-import sys
 import warnings
-from collections.abc import Iterator
 from functools import partial
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from ddit_eval import metrics
-from ddit_eval.config import Experiment, Study
 from ddit_eval.errors import DditError
-from ddit_eval.files import check_writable, digest, write_json
-from ddit_eval.generate import describe_weights
-from ddit_eval.prompts import prompts_hash
-from ddit_eval.records import PICTURE_CODE, code_hash
+from ddit_eval.experiment.config import Experiment, Study
+from ddit_eval.experiment.generate import describe_weights
+from ddit_eval.experiment.prompts import prompts_hash
+from ddit_eval.experiment.records import code_hash
 from ddit_eval.study import latency, worker
 from ddit_eval.study.export import export
 from ddit_eval.study.measure import PictureLab, prompt_sets
 from ddit_eval.study.space import check_scales
-from ddit_eval.workers import check_workers
+from ddit_eval.system.files import check_writable, digest, write_json
+from ddit_eval.system.workers import check_workers
 
 # What decides the values of a trial, with the code of its metric.
-CODE = (
-    *PICTURE_CODE, "cost.py", "flops", "study/latency.py", "study/measure.py", "study/rungs.py",
-    "study/sampling.py", "study/space.py", "study/trial.py",
-)  # fmt: skip
+CODE = ("ddit", "metrics", "models", "study")  # what decides a trial
 
 
 def run_study(
@@ -56,7 +49,7 @@ def run_study(
     if why := metric.missing():
         raise DditError(why)
     check_workers(workers, pipe)
-    key = study_key(experiment, metric)
+    key = study_key(experiment)
     table = latency.table_of(experiment, state, pipe) if measured_here(space) else None
     if table and space.memory is not None and table.memory is None:
         warnings.warn("study: the memory ceiling is not checked, there is no GPU here", stacklevel=2)
@@ -81,7 +74,7 @@ def run_study(
 
 
 def _open_lab(experiment: Experiment, table: latency.Latency | None, pipe: Any) -> PictureLab:
-    from ddit_eval.cli.show import quiet_libraries
+    from ddit_eval.system.quiet import quiet_libraries
 
     quiet_libraries()  # a second worker has no command line that has done so
     return PictureLab(experiment, table, pipe)
@@ -94,7 +87,7 @@ def measured_here(space: Study) -> bool:
 
 def adapter_scales(experiment: Experiment) -> tuple[int, ...]:
     """The coarse scales of the experiment's adapter; none where it has no adapter."""
-    from ddit_eval.patching.adapter import Adapter
+    from ddit_eval.ddit.adapter.adapter import Adapter
 
     return Adapter.from_pretrained(experiment.adapter).scales if experiment.adapter else ()
 
@@ -107,7 +100,7 @@ def shared_table(place: worker.Place, table: latency.Latency) -> latency.Latency
     return latency.Latency.from_json(study.user_attrs["latency"])
 
 
-def study_key(experiment: Experiment, metric: metrics.Metric) -> str:
+def study_key(experiment: Experiment) -> str:
     """12 hex digits of all that decides the trials: parameters, weights, code.
 
     How many trials there are is no part of it, nor how they are confirmed: a study may be extended.
@@ -118,29 +111,7 @@ def study_key(experiment: Experiment, metric: metrics.Metric) -> str:
         del parts["study"][name]
     weights = describe_weights(experiment)
     versions = [weights.model_hash, weights.adapter_hash, weights.dtype]
-    versions.append(code_hash((*CODE, *metric_code(metric))))
+    versions.append(code_hash(*CODE))
     if measured_here(experiment.study):
         versions.append(latency.machine_key())
     return digest([parts, *versions])
-
-
-def metric_code(metric: metrics.Metric) -> tuple[str, ...]:
-    """Files of the package that a metric is made of: its module, and what that imports of the metrics."""
-    root = Path(str(resources.files("ddit_eval")))
-    found: dict[Path, None] = {}
-    ahead = [sys.modules[metric.measure.__module__].__name__]
-    while ahead:
-        path = root.parent.joinpath(*ahead.pop().split(".")).with_suffix(".py")
-        if path.is_file() and path not in found and root / "metrics" in path.parents:
-            found[path] = None
-            ahead += _imported(path)
-    return tuple(sorted(path.relative_to(root).as_posix() for path in found))
-
-
-def _imported(path: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)

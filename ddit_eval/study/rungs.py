@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ddit_eval.config import Study
+from ddit_eval.experiment.config import Study
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ddit_eval.config import Study
+from ddit_eval.experiment.config import Study
 from ddit_eval.study.space import first_point, suggest
 
 if TYPE_CHECKING:

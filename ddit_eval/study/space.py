@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from ddit_eval.config import Rule, Study
+from ddit_eval.ddit.policies import Base, Budget, CoarseFirst, Explicit, FineFirst, Policy, Region, Threshold
 from ddit_eval.errors import DditError
-from ddit_eval.policies import Base, Budget, CoarseFirst, Explicit, FineFirst, Policy, Region, Threshold
+from ddit_eval.experiment.config import Rule, Study
 
 if TYPE_CHECKING:
     import optuna

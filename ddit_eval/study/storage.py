@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ddit_eval.errors import DditError
-from ddit_eval.files import check_writable
+from ddit_eval.system.files import check_writable
 
 if TYPE_CHECKING:
     import optuna

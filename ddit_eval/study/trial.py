@@ -8,10 +8,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ddit_eval.config import Study
+from ddit_eval.ddit.policies import Policy, Threshold
 from ddit_eval.errors import DditError
-from ddit_eval.policies import Policy, Threshold
-from ddit_eval.study import claims, pictures
+from ddit_eval.experiment.config import Study
+from ddit_eval.study import pictures
+from ddit_eval.study import slots as claims
 from ddit_eval.study.measure import Lab, Reading, scores_of
 from ddit_eval.study.rungs import Scores, bounds, hopeless
 from ddit_eval.study.sampling import sample

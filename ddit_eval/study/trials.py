@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ddit_eval.config import Study
-from ddit_eval.study.claims import slots
+from ddit_eval.experiment.config import Study
 from ddit_eval.study.rungs import Scores
+from ddit_eval.study.slots import slots
 
 if TYPE_CHECKING:
     import optuna

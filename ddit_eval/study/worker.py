@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from ddit_eval.config import Study
 from ddit_eval.errors import DditError
-from ddit_eval.study import claims, confirm
+from ddit_eval.experiment.config import Study
+from ddit_eval.study import confirm
+from ddit_eval.study import slots as claims
 from ddit_eval.study.measure import Lab
 from ddit_eval.study.storage import open_study
 from ddit_eval.study.trial import run_trial
 from ddit_eval.study.trials import finished
-from ddit_eval.workers import beside
+from ddit_eval.system.workers import beside
 
 if TYPE_CHECKING:
     import optuna

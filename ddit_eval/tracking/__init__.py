@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, Any
 
 from ddit_eval import figures
 from ddit_eval.errors import DditError
-from ddit_eval.films import write_sample
-from ddit_eval.records import frames_of
-from ddit_eval.report.plots import FILM_FPS, region_figure, region_film, trace_figures
-from ddit_eval.report.results import Json, Results, coarse_share, load, read_records
+from ddit_eval.experiment.records import frames_of
+from ddit_eval.figures.of_results import FILM_FPS, region_figure, region_film, trace_figures
+from ddit_eval.judging.results import Json, Results, coarse_share, load, read_records
+from ddit_eval.system.films import write_sample
 from ddit_eval.tracking.plan import Planned, bounds, methods, training, trials
 
 if TYPE_CHECKING:

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from ddit_eval.errors import DditError
-from ddit_eval.files import canonical, digest
-from ddit_eval.report.results import Json, Results, coarse_share
-from ddit_eval.report.study_rows import rule_of
+from ddit_eval.judging.frontier import rule_of
+from ddit_eval.judging.results import Json, Results, coarse_share
+from ddit_eval.system.files import canonical, digest
 
 FORMAT = 4  # raised when runs are logged differently, so that they are logged anew
 

@@ -7,15 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ddit_eval.world.scene import (
-    BACKGROUND_COLOURS,
-    BACKGROUNDS,
-    COLOURS,
-    SHAPES,
-    TEXTURES,
-    Scene,
-    Thing,
-)
+from ddit_eval.world.scene import BACKGROUND_COLOURS, BACKGROUNDS, COLOURS, SHAPES, TEXTURES, Scene, Thing
 
 RELATION_WORDS = {"above": "above", "below": "below", "left": "left of", "right": "right of"}
 PLACE_WORDS = {

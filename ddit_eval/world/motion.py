@@ -15,15 +15,7 @@ import numpy as np
 
 from ddit_eval.errors import DditError
 from ddit_eval.world.render import Array, backdrop, draw_things
-from ddit_eval.world.scene import (
-    RADIUS,
-    SIZES,
-    Scene,
-    Split,
-    Thing,
-    sample_background,
-    sample_looks,
-)
+from ddit_eval.world.scene import RADIUS, SIZES, Scene, Split, Thing, sample_background, sample_looks
 
 Rng = np.random.Generator
 Way = tuple[float, float]

@@ -1,7 +1,7 @@
 """The reader: a small trained network that reads objects off a picture.
 
 It labels every second pixel with shape, colour and texture; connected regions become objects.
-Train it with `python -m ddit_eval.mini.reader`. Its accuracy on true scenes and on the VAE's
+Train it with `python -m experiments.recipes.reader`. Its accuracy on true scenes and on the VAE's
 reconstructions is the ceiling that generated pictures are held against.
 """
 
@@ -76,7 +76,7 @@ def load_reader(folder: Path | None = None) -> Reader:
     if not path.is_file():
         raise DditError(
             f"no reader weights at {path}: reinstall the package, or train them with "
-            "`python -m ddit_eval.mini.reader --out FOLDER`"
+            "`python -m experiments.recipes.reader --out FOLDER`"
         )
     reader = Reader()
     try:
@@ -85,7 +85,7 @@ def load_reader(folder: Path | None = None) -> Reader:
     except (SafetensorError, OSError, RuntimeError) as error:
         raise DditError(
             f"{path} holds no reader ({str(error).splitlines()[0]}); train one with "
-            "`python -m ddit_eval.mini.reader --out FOLDER`"
+            "`python -m experiments.recipes.reader --out FOLDER`"
         ) from error
     return reader.eval().requires_grad_(False)
 

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ddit_eval.metrics.clip import Clip, caption_features, picture_features
 from ddit_eval.metrics.geneval.metadata import COLOURS
 from ddit_eval.metrics.geneval.protocol import Detection
+from ddit_eval.metrics.pictures.clip_score import Clip, caption_features, picture_features
 
 _TEMPLATES = ("a photo of a {} {}", "a photo of a {}-colored {}", "a photo of a {} object")
 GREY = 0x99 / 255  # what stands for everything outside of a mask

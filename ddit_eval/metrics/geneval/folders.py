@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ddit_eval.errors import DditError
-from ddit_eval.files import write_text
 from ddit_eval.metrics.geneval.metadata import Metadata, parse_metadata
 from ddit_eval.metrics.geneval.protocol import OFFICIAL, Detector, Result, Rules, measure
+from ddit_eval.system.files import write_text
 
 
 def read_prompts(path: Path) -> list[Metadata]:
@@ -23,7 +23,7 @@ def evaluate(folder: Path, detector: Detector, rules: Rules = OFFICIAL) -> list[
 
     Raises `DditError` where a folder has no metadata, a picture cannot be read, or there is none at all.
     """
-    from ddit_eval.metrics.pictures import read_picture
+    from ddit_eval.metrics.pictures.read import read_picture
 
     if not folder.is_dir():
         raise DditError(f"there is no folder {folder}; give GenEval's: <index>/metadata.jsonl and samples/")

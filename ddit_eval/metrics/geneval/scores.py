@@ -9,8 +9,8 @@ import numpy as np
 
 from ddit_eval import stats
 from ddit_eval.errors import DditError
-from ddit_eval.files import canonical
 from ddit_eval.metrics.geneval.protocol import Result
+from ddit_eval.system.files import canonical
 
 
 def summary(results: Sequence[Result], detector: str | None = None) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from ddit_eval.world.caption import parse
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ddit_eval.metrics.adherence import Found
+    from ddit_eval.metrics.pictures.adherence import Found
 
 _RELATIONS = {"above": "above", "below": "below", "left": "left of", "right": "right of"}
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from ddit_eval.errors import DditError
-from ddit_eval.files import read_json
 from ddit_eval.metrics.sets.networks import Network, to_bytes
 from ddit_eval.metrics.weights import hash_of, stamp_of, wrong_hash
+from ddit_eval.system.files import read_json
 
 DINOV2 = "facebook/dinov2-large"  # ViT-L/14, as in Stein et al. 2023 (arXiv 2306.04675)
 

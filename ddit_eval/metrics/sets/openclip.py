@@ -1,4 +1,4 @@
-"""CLIP's picture tower, the network of CMMD, through open_clip and `ddit_eval.metrics.clip`."""
+"""CLIP's picture tower, the network of CMMD, through open_clip and `pictures.clip_score`."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from ddit_eval.errors import DditError
-from ddit_eval.files import read_json
 from ddit_eval.metrics.sets.networks import Network
 from ddit_eval.metrics.weights import ABSENT, SHIPPED, hash_of, shipped
+from ddit_eval.system.files import read_json
 
 if TYPE_CHECKING:
-    from ddit_eval.metrics.clip import ClipSource
+    from ddit_eval.metrics.pictures.clip_score import ClipSource
 
 PUBLISHED_CLIP = ("ViT-L-14-336/openai", "ViT-L-14-336-quickgelu/openai")
 
@@ -29,13 +29,13 @@ def clip_network(
     OpenAI's ViT-L/14 at 336 px, which CMMD is defined on, is called "clip": a weights file named
     "ViT-L-14-336/openai". Any other network is "clip-" and its own name.
     """
-    from ddit_eval.metrics import clip
+    from ddit_eval.metrics.pictures import clip_score as clip
 
     return _clip(clip.ClipSource(Path(checkpoint).expanduser(), architecture, sha256))
 
 
 def _clip(source: ClipSource) -> Network:
-    from ddit_eval.metrics import clip
+    from ddit_eval.metrics.pictures import clip_score as clip
 
     published = source.architecture in PUBLISHED_CLIP
     weights = source.weights()
@@ -74,7 +74,7 @@ def _slug(name: str) -> str:
 
 def chosen_clip_network(environment: Mapping[str, str] = os.environ) -> Network:
     """The CLIP that the environment names, as for the metric `clip`; without one it says what to set."""
-    from ddit_eval.metrics.clip_chosen import ARCHITECTURE, CHECKPOINT
+    from ddit_eval.metrics.pictures.clip_chosen import ARCHITECTURE, CHECKPOINT
 
     if checkpoint := environment.get(CHECKPOINT):
         return clip_network(checkpoint, environment.get(ARCHITECTURE) or None)
@@ -100,6 +100,6 @@ def chosen_clip_network(environment: Mapping[str, str] = os.environ) -> Network:
 
 def clip_world_network() -> Network:
     """The small CLIP of the captioned world that ships, called "clip-world"."""
-    from ddit_eval.metrics import clip
+    from ddit_eval.metrics.pictures import clip_score as clip
 
     return replace(_clip(clip.ClipSource(SHIPPED / "clip")), name="clip-world")

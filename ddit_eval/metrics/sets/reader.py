@@ -15,7 +15,7 @@ def reader_network() -> Network:
 
     A stand-in: it was trained on shapes, colours and textures of the world and knows no photographs.
     """
-    from ddit_eval.metrics.reader_lpips import missing
+    from ddit_eval.metrics.pictures.reader_lpips import missing
 
     return Network(
         "reader",

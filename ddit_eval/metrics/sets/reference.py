@@ -21,11 +21,11 @@ import torch
 from torch import Tensor
 
 from ddit_eval.errors import DditError
-from ddit_eval.files import write_bytes
 from ddit_eval.metrics.metric import check_pictures
-from ddit_eval.metrics.pictures import SUFFIXES, read_picture
+from ddit_eval.metrics.pictures.read import SUFFIXES, read_picture
 from ddit_eval.metrics.sets.frechet import Statistics, statistics
 from ddit_eval.metrics.sets.networks import Network, features, to_bytes
+from ddit_eval.system.files import write_bytes
 
 _WORLD = re.compile(r"world:(train|heldout):(\d+):seed(\d+):(\d+)px")
 _BATCH = 32

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
-from ddit_eval.records import frames_of
-from ddit_eval.report.results import Json
+from ddit_eval.experiment.records import frames_of
+from ddit_eval.judging.results import Json
 
 SIDE = 384  # px, the longer side of an embedded picture
 BYTES = 2_200_000  # of all embedded pictures together, as base64

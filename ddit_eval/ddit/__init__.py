@@ -1,0 +1,1 @@
+"""The method: all that decides a picture."""

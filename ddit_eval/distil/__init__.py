@@ -1,7 +1,0 @@
-"""Teaching a frozen transformer to read coarser patches, by distillation (arXiv 2602.16968)."""
-
-from ddit_eval.distil.config import DistilConfig, load_config
-from ddit_eval.distil.estimate import Estimate, estimate
-from ddit_eval.distil.run import distil
-
-__all__ = ["DistilConfig", "Estimate", "distil", "estimate", "load_config"]

@@ -1,0 +1,1 @@
+"""An experiment, one file a stage: generate, evaluate, time, export."""

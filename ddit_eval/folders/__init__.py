@@ -1,0 +1,1 @@
+"""Metrics of any two folders of pictures or films, whatever made them."""

@@ -1,0 +1,1 @@
+"""What the results say: pure judgement over what the stages wrote."""

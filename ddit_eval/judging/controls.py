@@ -1,0 +1,167 @@
+"""A method against a control at equal time, prompt by prompt."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from ddit_eval import stats
+from ddit_eval.judging.results import Floats, Json, Results
+
+Outcome = Literal["better", "worse", "undecided", "not comparable"]
+
+EQUAL_TIME = 1.1  # speed-ups within this factor count as equal time
+CAP = 100.0  # dB, for an infinite PSNR where a number is needed; 8-bit pictures that differ stay below 90
+STEPS, COMBINED = "fewer steps", "fewer steps with coarse-first"
+CONTROLS = (STEPS, "coarse-first", "random", COMBINED)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A method against a control on one metric. `gain` > 0: the method is better, whatever the metric's
+    direction. Speeds are measured speed-ups over the base. `p`: two-sided, of no gain, not adjusted."""
+
+    method: str
+    control: str
+    kind: str
+    metric: str
+    speed: float
+    control_speed: float
+    gain: stats.Interval
+    outcome: Outcome
+    p: float = math.nan
+
+
+def compare(results: Results, row: Json, kind: str, metric: str) -> Comparison | None:
+    """`row` against the nearest control of a kind; None without a time of either, or without a control."""
+    speed, ours = results.speed(row), results.samples.get(row["method"], {}).get(metric)
+    if speed is None or ours is None:
+        return None
+    if kind == STEPS:
+        control = fewer_steps_at(results, speed.value, metric)
+    else:
+        control = nearest(results, _controls(results, row, kind), speed.value, metric)
+    return None if control is None else against(results, row, speed.value, ours, kind, control, metric)
+
+
+def _controls(results: Results, row: Json, kind: str) -> list[Json]:
+    """The rows of a kind, at the same number of steps; for COMBINED coarse-first at fewer than the base's."""
+    if kind == COMBINED:
+        fewer = [r for r in results.rows if r["steps"] < results.reference["steps"]]
+        return [r for r in fewer if r["policy"]["kind"] == "coarse-first"]
+    return [r for r in results.rows if r["policy"]["kind"] == kind and r["steps"] == row["steps"]]
+
+
+@dataclass(frozen=True)
+class Control:
+    """What a method is compared with: its name, its speed-up and its value for each prompt."""
+
+    name: str
+    speed: float
+    values: Floats
+
+
+def nearest(results: Results, rows: Sequence[Json], speed: float, metric: str) -> Control | None:
+    """The row whose measured speed-up is nearest to `speed`, as a ratio."""
+    controls = [
+        Control(row["method"], timed.value, results.samples[row["method"]][metric])
+        for row in rows
+        if (timed := results.speed(row)) is not None and metric in results.samples.get(row["method"], {})
+    ]
+    return min(controls, key=lambda c: (abs(math.log(c.speed / speed)), c.name), default=None)
+
+
+def fewer_steps_at(results: Results, speed: float, metric: str) -> Control | None:
+    """Fewer steps at a speed-up: each prompt's value interpolated over log speed-up (PCHIP, which keeps
+    monotone data monotone: Fritsch and Butland 1984). Outside the measured range the nearest row as it is,
+    at its own speed. The base itself is the end at 1x where its value is finite."""
+    rows = [r for r in results.rows if results.family(r) in (STEPS, "base")]
+    points: dict[float, Control] = {}
+    for row in rows:
+        control = nearest(results, [row], speed, metric)
+        finite = control is not None and np.isfinite(control.values[~np.isnan(control.values)]).any()
+        if control is not None and (finite or results.family(row) == STEPS):
+            points.setdefault(round(control.speed, 6), control)
+    controls = [points[key] for key in sorted(points)]
+    if not any(c.name != results.quality["reference"] for c in controls):
+        return None
+    if not controls[0].speed <= speed <= controls[-1].speed:
+        return min(controls, key=lambda c: abs(math.log(c.speed / speed)))
+    if len(controls) == 1:
+        return controls[0]
+    from scipy.interpolate import PchipInterpolator
+
+    values = np.clip(np.stack([c.values for c in controls]), -CAP, CAP)
+    asked = ~np.isnan(values).any(axis=0)
+    at = np.full(values.shape[1], math.nan)
+    if asked.any():
+        curve = PchipInterpolator(np.log([c.speed for c in controls]), values[:, asked], axis=0)
+        at[asked] = curve(math.log(speed))
+    return Control(f"{STEPS}, interpolated", speed, at)
+
+
+def against(
+    results: Results, row: Json, speed: float, ours: Floats, kind: str, control: Control, metric: str
+) -> Comparison | None:
+    if len(ours) != len(control.values):
+        return None  # other prompts: nothing is paired
+    sign = -1.0 if results.direction(metric) == "lower" else 1.0
+    gain = stats.paired_difference(sign * ours, sign * control.values)
+    if not gain.n:
+        return None
+    outcome = _outcome(gain, control.speed / speed)
+    if gain.infinite:
+        # Pictures equal to the base have an infinite PSNR, which no mean can hold: the verdict must be
+        # the same with them left out and with them counted at the cap.
+        capped = stats.paired_difference(*(np.clip(sign * v, -CAP, CAP) for v in (ours, control.values)))
+        if math.isinf(gain.value):
+            gain = replace(capped, infinite=gain.infinite)
+            outcome = _outcome(gain, control.speed / speed)
+        elif _outcome(capped, control.speed / speed) != outcome:
+            outcome = "undecided"
+    p = _p_value(sign * ours, sign * control.values, gain.infinite > 0)
+    return Comparison(row["method"], control.name, kind, metric, speed, control.speed, gain, outcome, p)
+
+
+def _p_value(ours: Floats, theirs: Floats, infinite: bool) -> float:
+    """Of no difference, prompt by prompt. Beside infinite ones the larger p of both readings: with them left
+    out, and with them counted at the cap."""
+    capped = np.clip(ours, -CAP, CAP) - np.clip(theirs, -CAP, CAP)
+    finite = capped[np.isfinite(ours) & np.isfinite(theirs)]
+    if not infinite or len(finite) < 2:
+        return stats.p_value(capped)
+    if np.sign(finite.mean()) != np.sign(np.nanmean(capped)):
+        return 1.0
+    return max(stats.p_value(capped), stats.p_value(finite))
+
+
+def holm(comparisons: Sequence[Comparison]) -> dict[Comparison, float]:
+    """The p-values of all comparisons that could decide something, adjusted for their number."""
+    same = [c for c in comparisons if c.outcome != "not comparable"]
+    return dict(zip(same, stats.holm([c.p for c in same]), strict=True))
+
+
+def _outcome(gain: stats.Interval, control_faster: float) -> Outcome:
+    """By the interval at equal time; at unequal time only a better quality that is also no slower
+    decides."""
+    quality = "better" if gain.low > 0 else "worse" if gain.high < 0 else "undecided"
+    if gain.n < 2:
+        quality = "undecided"
+    if 1 / EQUAL_TIME <= control_faster <= EQUAL_TIME:
+        return quality  # type: ignore[return-value]
+    if quality == "better" and control_faster < 1:
+        return "better"
+    if quality == "worse" and control_faster > 1:
+        return "worse"
+    return "not comparable"
+
+
+def signed(gain: stats.Interval, metric: str) -> str:
+    """ "+2.3 dB psnr [1.9, 2.7]": positive where the method is better."""
+    unit = "dB " if metric == "psnr" else ""
+    digits = 2 if metric == "psnr" else 3
+    return f"{gain.value:+.{digits}f} {unit}{metric} [{gain.low:+.{digits}f}, {gain.high:+.{digits}f}]"

@@ -1,0 +1,78 @@
+"""Motion smoothness: can every other frame be predicted from its neighbours?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from ddit_eval.errors import DditError
+from ddit_eval.metrics.films.frames import Video
+from ddit_eval.metrics.films.metric import NETWORKS, VBENCH, VideoMetric, name_of
+
+# Frames (N, 3, H, W) before and after, in [0, 1], to the frames half-way between them.
+Interpolate: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+
+SOURCE = f"{VBENCH}: 1 - mean absolute error of odd frames, interpolated from the even ones at t = 1/2"
+
+
+@torch.no_grad()
+def motion_smoothness(frames: Tensor, interpolate: Interpolate) -> float:
+    """1 - mean |x - x_hat| over the odd frames that lie between two even ones: (T, 3, H, W) to [0, 1].
+
+    T is at least 3; with an even T the last frame has no neighbour behind it and does not count.
+    """
+    if len(frames) < 3:
+        raise DditError(f"motion smoothness needs 3 frames, two and one between them, not {len(frames)}")
+    even, odd = frames[::2], frames[1::2][: (len(frames) - 1) // 2]
+    guess = interpolate(even[:-1], even[1:])
+    if guess.shape != odd.shape:
+        raise DditError(f"the interpolator gave frames {tuple(guess.shape)} where {tuple(odd.shape)} are due")
+    return 1 - float((odd.double() - guess.double()).abs().mean())
+
+
+def motion_smoothness_metric(
+    interpolate: Interpolate,
+    network: str,
+    label: str | None = None,
+    *,
+    note: str | None = None,
+    files: str | None = None,
+    lacks: Callable[[], str | None] = lambda: None,
+) -> VideoMetric:
+    """The metric with an interpolator of your own; `network` says which, `label` names the stand-in."""
+
+    def measure(video: Video, prompt: str) -> float:
+        return motion_smoothness(video.frames, interpolate)
+
+    name = name_of("motion_smoothness", network, label)
+    return VideoMetric(name, measure, SOURCE, network, least=3, note=note, files=files, lacks=lacks)
+
+
+def _classical(before: Tensor, after: Tensor) -> Tensor:
+    from ddit_eval.metrics.films.flow import middle
+
+    return middle(before, after)
+
+
+def _no_amt(before: Tensor, after: Tensor) -> Tensor:
+    raise DditError(_MISSING)
+
+
+_FILES = "amt-s.pth (12 MB, no published hash)"
+_MISSING = (
+    f"motion_smoothness: AMT-S, {_FILES}, has no packaged implementation to load "
+    "it; pass an interpolator to `motion_smoothness_metric(interpolate, network='AMT-S')` and register it, "
+    "or measure `motion_smoothness-classical`"
+)
+METRIC = motion_smoothness_metric(
+    _no_amt, str(NETWORKS["motion_smoothness"]), files=_FILES, lacks=lambda: _MISSING
+)
+CLASSICAL = motion_smoothness_metric(
+    _classical,
+    "none: symmetric pyramidal Lucas-Kanade and warping",
+    "classical",
+    note="a stand-in for AMT-S; not comparable with published motion smoothness",
+)

@@ -1,0 +1,1 @@
+"""Metrics of single pictures, one a file."""

@@ -1,0 +1,58 @@
+"""A stand-in for LPIPS on the network that ships: it is not LPIPS and never called so."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ddit_eval.metrics.metric import Column, Metric
+from ddit_eval.metrics.pictures.perceptual import feature_distance
+from ddit_eval.metrics.weights import READER, shipped
+
+
+@torch.no_grad()
+def reader_lpips(pictures: Tensor, reference: Tensor, chunk: int = 64) -> Tensor:
+    """LPIPS-style distance on the features of the world's reader, per picture: (N,).
+
+    Pictures keep their own resolution: to shrink them first would hide lost detail.
+    """
+    from ddit_eval.world.reader import load_reader
+
+    reader = load_reader()
+    parts = [
+        feature_distance(reader.features(a.float()), reader.features(b.float()))
+        for a, b in zip(pictures.cpu().split(chunk), reference.cpu().split(chunk), strict=True)
+    ]
+    return torch.cat(parts)
+
+
+def _measure(pictures: Tensor, reference: Tensor | None, prompts: Sequence[str]) -> dict[str, list[float]]:
+    assert reference is not None
+    return {"reader-lpips": reader_lpips(pictures, reference).tolist()}
+
+
+def missing() -> str | None:
+    """Why the reader cannot be used here, or None."""
+    from ddit_eval.errors import DditError
+    from ddit_eval.world.reader import load_reader
+
+    try:
+        load_reader()
+    except DditError as error:
+        return str(error)
+    return None
+
+
+METRIC = Metric(
+    "reader-lpips",
+    (Column("reader-lpips", "lower", 0.0, 2.0),),
+    "reference",
+    _measure,
+    source="the form of Zhang et al. 2018 (arXiv 1801.03924), unit weights, mean over layers",
+    network="world reader (shipped), features at three depths",
+    note="a stand-in trained on the captioned world alone; not comparable with published LPIPS",
+    weights=shipped(READER),
+    missing=missing,
+)

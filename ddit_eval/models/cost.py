@@ -1,0 +1,110 @@
+"""What a run costs on paper, from its trace: tokens and FLOPs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ddit_eval.errors import DditError
+from ddit_eval.models import flops
+from ddit_eval.models.find import locate, text_tokens
+
+if TYPE_CHECKING:
+    from ddit_eval.ddit.layout import Grid
+
+
+class Guided(Protocol):
+    """What decides how often a step calls the transformer."""
+
+    model: str
+    guidance_scale: float
+    true_cfg_scale: float
+
+
+def flop_table(
+    model: str | Path, adapter: str | Path | None, height: int, width: int, frames: int = 1
+) -> dict[int, int]:
+    """FLOPs of one transformer call on one sample by scale; reads configurations, loads no base weights.
+
+    height, width: pixels. Raises `DditError` where the model or the adapter is not here.
+    """
+    transformer, loaded = _counted(str(model), str(adapter) if adapter else None)
+    grid = grid_of(model, height, width, frames)
+    return flops.by_scale(transformer, grid, text_tokens(model), loaded.scales if loaded else (), loaded)
+
+
+def flops_of_counts(
+    model: str | Path, adapter: str | Path | None, size: Sequence[int], counts: Mapping[int, int]
+) -> int:
+    """FLOPs of one transformer call on one sample that has so many patches of each scale.
+
+    size: height, width in pixels, and of a clip its frames.
+    """
+    transformer, loaded = _counted(str(model), str(adapter) if adapter else None)
+    return flops.of_counts(transformer, grid_of(model, *size), text_tokens(model), counts, loaded)
+
+
+@lru_cache(maxsize=4)
+def _counted(model: str, adapter: str | None) -> tuple[Any, Any]:
+    """The transformer without weights, and its adapter."""
+    from ddit_eval.ddit.adapter.adapter import Adapter
+
+    return transformer_of(model), Adapter.from_pretrained(adapter) if adapter else None
+
+
+def transformer_of(model: str | Path, part: str = "transformer") -> Any:
+    """A model's transformer on the meta device: its shapes, without its weights."""
+    import diffusers
+    import torch
+
+    settings = _settings(model, part)
+    with torch.device("meta"):
+        return getattr(diffusers, settings["_class_name"]).from_config(settings)
+
+
+def grid_of(model: str | Path, height: int, width: int, frames: int = 1) -> Grid:
+    """Base tokens of a sample of so many pixels: frames, height, width."""
+    from ddit_eval.ddit.families import family_named
+
+    space, time = _vae_factors(_settings(model, "vae"))
+    side = space * family_named(_settings(model, "transformer")["_class_name"]).patch
+    return (frames - 1) // time + 1, height // side, width // side
+
+
+def calls_a_step(experiment: Guided) -> int:
+    """Transformer calls of a denoising step: 2 under guidance that calls with and without the prompt."""
+    from ddit_eval.ddit.families import family_named
+
+    family = family_named(_settings(experiment.model, "transformer")["_class_name"])
+    return 2 if getattr(experiment, family.guided_by) > 1 else 1
+
+
+def _settings(model: str | Path, part: str) -> dict[str, Any]:
+    folder = locate(model)
+    try:
+        return dict(json.loads((folder / part / "config.json").read_text()))
+    except (OSError, json.JSONDecodeError) as error:
+        raise DditError(f"{folder} is no complete pipeline: {error}") from error
+
+
+def _vae_factors(settings: Mapping[str, Any]) -> tuple[int, int]:
+    """Pixels a latent pixel, and frames a latent frame after the first."""
+    if "block_out_channels" in settings:
+        return 2 ** (len(settings["block_out_channels"]) - 1), 1
+    return settings.get("scale_factor_spatial", 8), settings.get("scale_factor_temporal", 4)
+
+
+def tokens_of(trace: Sequence[Mapping[str, Any]]) -> int:
+    """Image tokens that the transformer ran over all steps of a trace in JSON form."""
+    return sum(step["tokens"] for step in trace)
+
+
+def flops_of(trace: Sequence[Mapping[str, Any]], table: Mapping[int, int], calls: int = 1) -> int:
+    """FLOPs of denoising over all steps of a trace in JSON form; `calls` of the transformer a step.
+
+    A step of several patch sizes brings its own `flops` of a call.
+    """
+    return calls * sum(step.get("flops", table[step["scale"]]) for step in trace)

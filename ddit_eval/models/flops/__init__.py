@@ -1,0 +1,122 @@
+"""Operations of a forward pass: analytic per layout, and counted as a check.
+
+A multiply-add counts 2; matrix products, convolutions and attention are counted, element-wise work
+(norms, activations, rotary positions) is not. These are costs on paper: a ratio of FLOPs is never
+called a speed-up. All figures are for one sample and one transformer call; classifier-free guidance
+makes two calls a step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+from ddit_eval.errors import DditError
+from ddit_eval.models.flops import pictures, videos
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ddit_eval.ddit.adapter.adapter import Adapter
+    from ddit_eval.ddit.layout import Grid, Layout
+
+
+_FAMILIES: dict[str, Callable[[Any, Layout, int], dict[str, int]]] = {
+    "flux": pictures.flux,
+    "flux2": pictures.flux2,
+    "qwen-image": pictures.qwen_image,
+    "sd3": pictures.stable_diffusion_3,
+    "pixart": pictures.pixart,
+    "dit": pictures.dit,
+    "wan": videos.wan,
+    "hunyuan-video": videos.hunyuan_video,
+    "hunyuan-video-1.5": videos.hunyuan_video_15,
+    "ltx": videos.ltx,
+}
+
+
+def parts(
+    transformer: nn.Module, layout: Layout, text_tokens: int, adapter: Adapter | None = None
+) -> dict[str, int]:
+    """FLOPs of one forward pass on `layout` by part; those of the adapter are named `adapter.*`."""
+    from ddit_eval.ddit.families import family_of
+
+    name = family_of(transformer).name
+    if name not in _FAMILIES:
+        raise DditError(f"no operation count for the family {name!r}; there are {', '.join(_FAMILIES)}")
+    total = _FAMILIES[name](transformer.config, layout, text_tokens)
+    if adapter is not None:
+        total |= {f"adapter.{part}": count for part, count in adapter.flops(layout).items()}
+    elif not layout.is_base:
+        raise DditError(f"a layout of scale {layout.scale} needs an adapter, and none was given")
+    return total
+
+
+def forward(transformer: nn.Module, layout: Layout, text_tokens: int, adapter: Adapter | None = None) -> int:
+    """FLOPs of one forward pass of one sample on `layout`."""
+    return sum(parts(transformer, layout, text_tokens, adapter).values())
+
+
+def of_counts(
+    transformer: nn.Module,
+    grid: Grid,
+    text_tokens: int,
+    counts: Mapping[int, int],
+    adapter: Adapter | None = None,
+) -> int:
+    """FLOPs of one forward pass of one sample with so many patches of each scale, wherever they are."""
+    import torch
+
+    from ddit_eval.ddit.layout import Group, Layout
+
+    cells = {s: adapter.branch(s).cells if adapter and s > 1 else s**2 for s in counts}
+    groups = tuple(Group(s, torch.zeros(n, cells[s], dtype=torch.int64)) for s, n in sorted(counts.items()))
+    return forward(transformer, Layout(grid, groups), text_tokens, adapter)
+
+
+def by_scale(
+    transformer: nn.Module,
+    grid: Grid,
+    text_tokens: int,
+    scales: Iterable[int],
+    adapter: Adapter | None = None,
+) -> dict[int, int]:
+    """FLOPs of one forward pass by scale (1 included) on uniform layouts of `grid`: frames, rows, columns."""
+    from ddit_eval.ddit.layout import uniform
+
+    tile = adapter.tile if adapter else uniform
+    return {
+        scale: forward(transformer, tile(grid, scale), text_tokens, adapter) for scale in sorted({1, *scales})
+    }
+
+
+def of_run(scales: Iterable[int], table: Mapping[int, int], calls: int = 1) -> int:
+    """FLOPs of a denoising run from its scale at every step; `calls` of the transformer a step."""
+    return calls * sum(table[scale] for scale in scales)
+
+
+def grid_of(pipe: Any, height: int, width: int) -> Grid:
+    """The grid of base tokens (1, rows, columns) of a picture of `height` x `width` pixels."""
+    from ddit_eval.ddit.families import family_of
+
+    side = pipe.vae_scale_factor * family_of(pipe.transformer).patch
+    return (1, height // side, width // side)
+
+
+def counted(run: Callable[[], Any]) -> int:
+    """FLOPs that torch sees while `run()` runs (FlopCounterMode): slow, so never in a timed pass.
+
+    torch's table lacks the attention kernel of the CPU, without which a CPU run would be counted short.
+    """
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    def attention(query: Any, key: Any, value: Any, *args: Any, out_shape: Any = None, **kw: Any) -> int:
+        *lead, rows, width = query
+        return 2 * prod(lead) * rows * key[-2] * (width + value[-1])
+
+    mapping = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: attention}
+    with FlopCounterMode(display=False, custom_mapping=mapping) as counter, torch.no_grad():
+        run()
+    return int(counter.get_total_flops())

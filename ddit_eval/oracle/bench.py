@@ -1,0 +1,106 @@
+"""What every measurement of harm needs: a pipeline with its adapter, and a place for what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ddit_eval.ddit.policies import Base
+from ddit_eval.experiment.config import Experiment, Method
+from ddit_eval.experiment.generate import Generator, describe_weights, job_of, size_of
+from ddit_eval.experiment.prompts import Prompt, prompts_hash
+from ddit_eval.experiment.records import code_hash
+from ddit_eval.models.cost import flop_table
+from ddit_eval.oracle.measure import Pictures, Progress, draw, measure
+from ddit_eval.oracle.table import HarmTable
+from ddit_eval.system.files import digest, read_json, write_json
+
+if TYPE_CHECKING:
+    from ddit_eval.ddit.policies import Policy
+    from ddit_eval.experiment.records import Job
+
+CODE = ("ddit", "models", "oracle")  # what decides a number of the oracle
+
+
+def quiet(done: int, total: int, label: str) -> None:
+    pass
+
+
+@dataclass
+class Bench:
+    """A pipeline with its adapter and all that a measurement of one experiment needs."""
+
+    experiment: Experiment
+    generator: Generator
+    batch: int = 8
+    cost: dict[int, float] = field(init=False)  # of a step by coarse scale, as a share of the base's
+
+    def __post_init__(self) -> None:
+        self.weights = describe_weights(self.experiment)
+        table = flop_table(self.experiment.model, self.experiment.adapter, *size_of(self.experiment))
+        self.cost = {scale: n / table[1] for scale, n in table.items() if scale > 1}
+
+    def jobs(self, prompts: Sequence[Prompt], steps: int) -> list[Job]:
+        method = Method(name="harm", policy=Base(), steps=steps)
+        return [job_of(self.experiment, self.weights, method, prompt) for prompt in prompts]
+
+    def made(self, prompts: Sequence[Prompt]) -> dict[str, Any]:
+        """Names and fingerprints of what decides a table, steps aside."""
+        whole = self.experiment
+        return {
+            "model": self.weights.model,
+            "model_hash": self.weights.model_hash,
+            "adapter": self.weights.adapter,
+            "adapter_hash": self.weights.adapter_hash,
+            "dtype": self.weights.dtype,
+            "size": list(size_of(whole)),
+            "guidance": [whole.guidance_scale, whole.true_cfg_scale],
+            "prompts": prompts_hash(prompts),
+            "code": code_hash(*CODE),
+        }
+
+    def table(
+        self, prompts: Sequence[Prompt], steps: int, state: Path, every: int = 1, progress: Progress = quiet
+    ) -> HarmTable:
+        """The harm table of `prompts`; its rows are kept under `state`."""
+        jobs, folder = self.jobs(prompts, steps), self.folder(prompts, steps, state)
+        return measure(
+            self.generator, jobs, self.cost, folder, every=every, batch=self.batch, progress=progress
+        )
+
+    def folder(self, prompts: Sequence[Prompt], steps: int, state: Path) -> Path:
+        """Where everything measured of `prompts` is kept, so that a second call after a kill goes on."""
+        return state / f"harm-{digest(self.made(prompts))}" / f"steps{steps}"
+
+    def base(self, prompts: Sequence[Prompt], steps: int) -> Pictures:
+        return self.pictures(prompts, steps, Base())
+
+    def pictures(self, prompts: Sequence[Prompt], steps: int, policy: Policy) -> Pictures:
+        jobs = self.jobs(prompts, steps)
+        parts = [jobs[i : i + self.batch] for i in range(0, len(jobs), self.batch)]
+        return np.concatenate([draw(self.generator, part, policy) for part in parts])
+
+    def alone(
+        self, prompts: Sequence[Prompt], steps: int, policies: Sequence[Policy]
+    ) -> tuple[Pictures, list[float]]:
+        """Pictures one at a time, each under its own policy, and what each cost as a share of the base's."""
+        pictures, costs = [], []
+        for prompt, policy in zip(prompts, policies, strict=True):
+            pictures.append(draw(self.generator, self.jobs([prompt], steps), policy))
+            costs.append(self.share([step.scale for step in self.generator.handle.trace]))
+        return np.concatenate(pictures), costs
+
+    def share(self, scales: Sequence[int]) -> float:
+        """Cost of a schedule as a share of as many base steps."""
+        return float(np.mean([self.cost.get(s, 1.0) for s in scales]))
+
+
+def kept(path: Path, make: Callable[[], Any]) -> Any:
+    """The JSON in `path`; what is not there yet is made and written."""
+    if not path.exists():
+        write_json(path, make())
+    return read_json(path)

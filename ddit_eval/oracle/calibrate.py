@@ -1,0 +1,62 @@
+"""Measuring a calibration: harm tables of some prompts, and the policy that is fitted to them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ddit_eval.ddit.policies import Calibrated
+from ddit_eval.ddit.policies.calibration import Calibration
+from ddit_eval.experiment.config import WorldPrompts
+from ddit_eval.experiment.prompts import Prompt
+from ddit_eval.oracle.bench import Bench, kept, quiet
+from ddit_eval.oracle.fit import fit
+from ddit_eval.oracle.measure import Pictures, Progress, mean_squared_error
+from ddit_eval.oracle.table import HarmTable
+from ddit_eval.system.files import digest
+
+CALIBRATION = WorldPrompts(split="train", count=8, seed=7001, start=0)  # prompts of calibration's own
+
+
+def calibrate(
+    bench: Bench,
+    prompts: Sequence[Prompt],
+    steps: Sequence[int],
+    state: Path,
+    *,
+    every: int = 1,
+    points: int = 6,
+    progress: Progress = quiet,
+) -> tuple[Calibration, list[HarmTable]]:
+    """Measure the harm tables of `prompts` at each number of `steps` and fit a calibration to them.
+
+    Everything measured is kept under `state`, so that a second call after a kill goes on.
+    """
+    tables = [bench.table(prompts, n, state, every, progress) for n in steps]
+    made = bench.made(prompts)
+    references: dict[int, Pictures] = {}
+    done = 0
+
+    def trial(draft: Calibration, price: float) -> tuple[float, float]:
+        nonlocal done
+        n = draft.runs[0].steps
+        progress(done, points * len(steps), f"price {done + 1} of {points * len(steps)}")
+        done += 1
+        path = bench.folder(prompts, n, state) / f"price-{digest([draft.digest, price])}.json"
+
+        def make() -> list[float]:
+            if n not in references:
+                references[n] = bench.base(prompts, n)
+            policy = Calibrated(calibration=draft, price=price)
+            pictures, costs = bench.alone(prompts, n, [policy] * len(prompts))
+            harm = mean_squared_error(pictures, references[n])
+            return [float(np.mean(harm)), float(np.mean(costs))]
+
+        harm_mean, cost_mean = kept(path, make)
+        return harm_mean, cost_mean
+
+    found = fit(tables, trial, points=points, made=made)
+    progress(done, done, "done")
+    return found, tables

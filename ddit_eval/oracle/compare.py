@@ -1,0 +1,199 @@
+"""The oracle against everything, on held-out prompts: what goes into oracle.json."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ddit_eval import stats
+from ddit_eval.ddit.policies import Explicit
+from ddit_eval.ddit.policies.calibration import Calibration
+from ddit_eval.experiment.config import Experiment
+from ddit_eval.experiment.generate import Generator
+from ddit_eval.experiment.prompts import Prompt, load_prompts
+from ddit_eval.experiment.records import code_hash
+from ddit_eval.oracle.bench import CODE, Bench, kept, quiet
+from ddit_eval.oracle.calibrate import CALIBRATION
+from ddit_eval.oracle.gap import additivity, gap, quality
+from ddit_eval.oracle.measure import Pictures, Progress, mean_squared_error
+from ddit_eval.oracle.schedules import Entry, marginals, schedules
+from ddit_eval.oracle.taus import matched, sweep
+from ddit_eval.system.files import digest
+from ddit_eval.system.workers import beside, check_workers, share_of_cores
+
+
+def compare(
+    bench: Bench,
+    calibration: Calibration,
+    state: Path,
+    *,
+    tuning: Sequence[Prompt] | None = None,
+    workers: int = 1,
+    progress: Progress = quiet,
+) -> dict[str, Any]:
+    """Everything against the oracle at equal shares of the base's FLOPs, as the experiment's `oracle` says.
+
+    tuning: where the threshold's tau is matched (default: half of the calibration prompts). workers:
+    processes, each of which loads the model itself. Everything measured is kept under `state`, so that a
+    second call after a kill goes on. Returns plain data: `rows` (cost, PSNR and MSE with intervals), `gap`
+    (see `gap.gap`), `additivity`, `harm`.
+    """
+    check_workers(workers)
+    steps, settings = bench.experiment.steps, bench.experiment.oracle
+    if other := foreign(calibration, bench):
+        warnings.warn(
+            f"the calibration was measured on another {' and another '.join(other)}; measure it again with "
+            "`ddit-eval calibrate`",
+            stacklevel=2,
+        )
+    costs, every = settings.costs, settings.every
+    prompts = load_prompts(bench.experiment.prompts)[: settings.prompts]
+    tuning = tuning or load_prompts(CALIBRATION)[: CALIBRATION.count // 2]
+    matching = (tuning, steps, calibration.scales, state)
+    with share_of_cores(workers):
+        with _beside(bench, workers, sweep, [matching] if workers > 1 else []):
+            table = bench.table(prompts, steps, state, every, progress)
+        taus = matched(*sweep(bench, *matching, progress=progress), costs)
+        mean = marginals(calibration, steps)
+        entries = list(schedules(bench, table, mean, calibration, costs, taus, steps))
+        folder = bench.folder(prompts, steps, state)
+        todo = [entry for entry in entries if not _path(bench, entry, folder).exists()]
+        todo.sort(key=lambda entry: not entry.apart)  # those that take long are dealt out evenly
+        shares = [(todo[i::workers], prompts, steps, folder) for i in range(workers)]
+        with _beside(bench, workers, measure_rows, [share for share in shares[1:] if share[0]]):
+            measure_rows(bench, *shares[0], progress=progress)
+        measured = measure_rows(bench, entries, prompts, steps, folder, progress=progress)
+    errors = {name: row["errors"] for name, row in measured.items()}
+    rows = [_row(entry, errors[entry.name], measured[entry.name]["cost"]) for entry in entries]
+    log_harm = np.log(np.maximum(table.harm, 1e-12))
+    return {
+        "profile": bench.experiment.profile,
+        "n": len(prompts),
+        "steps": steps,
+        "costs": list(costs),
+        "every": every,
+        "calibration": calibration.digest,
+        "made": bench.made(prompts),
+        "rows": rows,
+        "gap": _gaps(rows, errors),
+        "additivity": additivity({e.name: e.harm for e in entries if e.harm is not None}, errors),
+        "harm": {
+            "scales": list(table.scales),
+            "mean": table.harm.mean(0).T.tolist(),
+            "quartiles": [np.exp(np.quantile(log_harm, q, 0)).T.tolist() for q in (0.25, 0.75)],
+        },
+    }
+
+
+def measure_rows(
+    bench: Bench,
+    entries: Sequence[Entry],
+    prompts: Sequence[Prompt],
+    steps: int,
+    folder: Path,
+    *,
+    progress: Progress = quiet,
+    stop: Callable[[], bool] = lambda: False,
+) -> dict[str, Any]:
+    """By name: `errors`, the mean squared error to the base's picture by prompt, and `cost`, as a share of
+    the base's run of `steps`. Each is kept in `folder`. stop: asked before each."""
+    base: list[Pictures] = []
+    found: dict[str, Any] = {}
+
+    def row(entry: Entry) -> dict[str, Any]:
+        if not base:
+            base.append(bench.base(prompts, steps))
+        if entry.apart:
+            pictures, each = bench.alone(prompts, entry.steps, entry.policies)
+        else:
+            pictures = bench.pictures(prompts, entry.steps, entry.policies[0])
+            each = [bench.share([s.scale for s in bench.generator.handle.trace])]
+        cost = float(np.mean(each)) * entry.steps / steps
+        return {"errors": mean_squared_error(pictures, base[0]), "cost": cost}
+
+    for number, entry in enumerate(entries):
+        if stop():
+            break
+        progress(number, len(entries), entry.name)
+        found[entry.name] = kept(_path(bench, entry, folder), partial(row, entry))
+    progress(len(entries), len(entries), "done")
+    return found
+
+
+def _path(bench: Bench, entry: Entry, folder: Path) -> Path:
+    """Where a row is kept: named by all that decides it."""
+    policies = [policy.model_dump(mode="json") for policy in entry.policies]
+    key = digest([policies, entry.steps, bench.cost, code_hash(*CODE)])
+    return folder / f"row-{key}.json"
+
+
+def _beside(
+    bench: Bench, workers: int, work: Callable[..., Any], calls: Sequence[tuple[Any, ...]]
+) -> AbstractContextManager[None]:
+    """A process for each of `calls`, which does `work` of it at a bench like this one."""
+    same = (bench.experiment, bench.batch, bench.cost, workers, work)
+    return beside(_help, [(*same, call) for call in calls])
+
+
+def _help(
+    experiment: Experiment,
+    batch: int,
+    cost: dict[int, float],
+    workers: int,
+    work: Callable[..., Any],
+    call: tuple[Any, ...],
+    *,
+    stop: Callable[[], bool],
+) -> None:
+    """One of `workers`, in a process of its own."""
+    from ddit_eval.system.quiet import quiet_libraries
+
+    quiet_libraries()  # it has no command line that has done so
+    with share_of_cores(workers), Generator(experiment) as generator:
+        bench = Bench(experiment, generator, batch)
+        bench.cost = cost
+        work(bench, *call, stop=stop)
+
+
+def foreign(calibration: Calibration, bench: Bench) -> list[str]:
+    """Which of model and adapter are not those that the calibration was measured on."""
+    hashes = {"model": bench.weights.model_hash, "adapter": bench.weights.adapter_hash}
+    known = calibration.made
+    return [what for what, now in hashes.items() if known.get(f"{what}_hash", now) != now]
+
+
+def _row(entry: Entry, errors: list[float], cost: float) -> dict[str, Any]:
+    psnr = [-10 * np.log10(e) if e > 0 else np.inf for e in errors]
+    row = {
+        "name": entry.name,
+        "family": entry.family,
+        "steps": entry.steps,
+        "cost": cost,
+        "psnr": stats.mean(psnr).to_json(),
+        "mse": stats.mean(errors).to_json(),
+    }
+    if isinstance(entry.policies[0], Explicit) and not entry.apart:
+        row["schedule"] = list(entry.policies[0].scales)
+    return row
+
+
+def _gaps(rows: Sequence[dict[str, Any]], errors: dict[str, list[float]]) -> list[dict[str, Any]]:
+    """Each row that chooses its steps against each family of fixed schedules."""
+    curves: dict[str, list[tuple[float, list[float]]]] = {}
+    for row in rows:
+        curves.setdefault(row["family"], []).append((row["cost"], quality(errors[row["name"]]).tolist()))
+    found = []
+    for row in rows:
+        if row["family"] not in ("shared oracle", "calibrated", "DDiT"):
+            continue
+        ours = quality(errors[row["name"]]).tolist()
+        for fixed in ("coarse-first", "fine-first", "random", "fewer steps"):
+            closed = gap(row["cost"], ours, curves[fixed], curves["oracle"])
+            found.append({"name": row["name"], "fixed": fixed, **closed})
+    return found

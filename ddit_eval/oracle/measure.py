@@ -1,0 +1,187 @@
+"""Filling a harm table: the base's trajectory once, then every coarse step alone, from the base's latents.
+
+A row starts from the latents that the base had at its step, with the pipeline's own `latents` and `sigmas`,
+so that what came before is not computed again. Schedules are forced, so prompts share a batch. Each row is
+a file: killed at any moment, the next call goes on, and one row is lost at most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddit_eval.ddit.call import accepted
+from ddit_eval.ddit.policies import Base, Explicit
+from ddit_eval.errors import DditError
+from ddit_eval.oracle.table import HarmTable, fill_steps
+from ddit_eval.system.files import read_json, write_json
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ddit_eval.ddit.policies import Policy
+    from ddit_eval.experiment.generate import Generator
+    from ddit_eval.experiment.records import Job
+
+ORDERS = (1, 2, 3)
+SAME = 1e-10  # mean squared error of pictures that are the same but for rounding
+Pictures = NDArray[np.float32]  # (N, H, W, 3) in [0, 1]
+Progress = Callable[[int, int, str], None]  # transformer steps done, to do, what is being measured
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """The base's run of a batch: what the transformer was given at each step, and the pictures."""
+
+    latents: list[Tensor]
+    pictures: Pictures
+
+
+def draw(generator: Generator, jobs: Sequence[Job], policy: Policy, **changes: Any) -> Pictures:
+    """Pictures of `jobs` in one batch under `policy`; `changes` to the pipeline's call. Nothing is kept."""
+    generator.handle.policy = policy
+    generator.handle.seed = jobs[0].prompt.seed
+    pictures = np.asarray(generator.pipe(**(generator.arguments(jobs) | changes)).images, np.float32)
+    if not np.isfinite(pictures).all():
+        raise DditError(
+            f"the picture of {policy.kind!r} on {jobs[0].prompt.text!r} holds NaN; try dtype float32"
+        )
+    return pictures
+
+
+def mean_squared_error(pictures: Pictures, reference: Pictures) -> list[float]:
+    """One value a picture, in float64; 0 up to `SAME`, as rounding differs with the size of a batch."""
+    error = (pictures.astype(np.float64) - reference) ** 2
+    return [float(v) if v > SAME else 0.0 for v in error.reshape(len(error), -1).mean(1)]
+
+
+def trajectory(generator: Generator, jobs: Sequence[Job]) -> Trajectory:
+    """Run the base on `jobs` and keep its latents by step."""
+    handle = generator.handle
+    latents: list[Tensor] = []
+
+    def keep(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        given = handle.bindings[0].family.read(module, args, kwargs).handed
+        if not latents or latents[-1] is not given:  # guidance calls twice with the same
+            latents.append(given.detach())
+
+    hook = handle.transformer.register_forward_pre_hook(keep, with_kwargs=True)
+    try:
+        pictures = draw(generator, jobs, Base())
+    finally:
+        hook.remove()
+    if len(latents) != jobs[0].steps:
+        raise DditError(
+            f"the pipeline made {len(latents)} steps where {jobs[0].steps} were asked for; harm is measured "
+            "with first-order schedulers only"
+        )
+    return Trajectory(latents, pictures)
+
+
+def restart(
+    generator: Generator, jobs: Sequence[Job], base: Trajectory, step: int, scales: Sequence[int]
+) -> Pictures:
+    """Pictures of the base's run with its last steps, from `step` on, at `scales`."""
+    missing = {"latents", "sigmas"} - accepted(generator.pipe)
+    if missing:
+        raise DditError(
+            f"{type(generator.pipe).__name__} takes no {' and no '.join(sorted(missing))}, and so cannot "
+            "start in mid-run; measure harm on a pipeline that does, such as FluxPipeline"
+        )
+    total = len(base.latents)
+    # The pipeline's own default, cut off: shifts act on each value alone.
+    sigmas = np.linspace(1.0, 1 / total, total)[step:]
+    return draw(
+        generator,
+        jobs,
+        Explicit(scales=tuple(scales)),
+        latents=base.latents[step],
+        sigmas=sigmas,
+        num_inference_steps=total - step,
+    )
+
+
+def signals_of(generator: Generator, base: Trajectory, height: int, width: int, rho: float) -> dict[int, Any]:
+    """The signals that a policy would have seen along the base's run: by order, [prompt][step][scale].
+
+    None at steps whose history is too short. The adapter's own scales.
+    """
+    import torch
+
+    from ddit_eval.ddit.schedule import finite_difference, signals
+    from ddit_eval.models.flops import grid_of
+
+    adapter = generator.handle.adapter
+    assert adapter is not None
+    grid, scales = grid_of(generator.pipe, height, width), adapter.scales
+    path = torch.stack([z[..., : adapter.config.out_channels] for z in base.latents])
+    found: dict[int, Any] = {}
+    for order in ORDERS:
+        rows: list[Any] = [[[None] * len(scales)] * path.shape[1] for _ in range(min(order, len(path)))]
+        for t in range(order, len(path)):
+            rows.append(signals(finite_difference(path[: t + 1], order), grid, scales, rho).tolist())
+        found[order] = [list(prompt) for prompt in zip(*rows, strict=True)]
+    return found
+
+
+def measure(
+    generator: Generator,
+    jobs: Sequence[Job],
+    cost: dict[int, float],
+    folder: Path,
+    *,
+    every: int = 1,
+    batch: int = 8,
+    rho: float = 0.4,
+    progress: Progress = lambda done, total, label: None,
+) -> HarmTable:
+    """The harm table of `jobs`: one prompt each, otherwise equal, under the base.
+
+    cost: of a step by coarse scale, as a share of the base's. every: measure each so-many-th step only, the
+    last one included; those between are interpolated. folder: keeps the rows; it must be this measurement's
+    own (name it after everything that decides the values).
+    """
+    if not jobs or generator.handle.adapter is None:
+        raise DditError("harm needs at least one prompt and an adapter: name one, e.g. adapter: mini-flux")
+    steps, scales = jobs[0].steps, tuple(sorted(cost))
+    measured = sorted(range(steps - 1, -1, -every))
+    chunks = [jobs[i : i + batch] for i in range(0, len(jobs), batch)]
+    rows = [(t, s) for t in measured for s in scales]
+    path = {row: folder / f"step{row[0]:03d}-scale{row[1]}.json" for row in rows}
+    todo = [row for row in rows if not path[row].exists()]
+    total = steps + sum(steps - t for t, _ in todo)
+    seen = folder / "signals.json"
+    if todo or not seen.exists():
+        progress(0, total, "base")
+        bases = [trajectory(generator, chunk) for chunk in chunks]
+        parts = [signals_of(generator, base, jobs[0].height, jobs[0].width, rho) for base in bases]
+        write_json(seen, {str(order): [p for part in parts for p in part[order]] for order in ORDERS})
+        done = steps
+        for t, s in todo:
+            progress(done, total, f"step {t + 1} of {steps} at scale {s}")
+            scales_run = (s, *[1] * (steps - t - 1))
+            harm: list[float] = []
+            for chunk, base in zip(chunks, bases, strict=True):
+                harm += mean_squared_error(restart(generator, chunk, base, t, scales_run), base.pictures)
+            write_json(path[t, s], harm)
+            done += steps - t
+        progress(total, total, "done")
+    table = np.full((len(jobs), steps, len(scales)), np.nan)
+    for (t, s), file in path.items():
+        table[:, t, scales.index(s)] = read_json(file)
+    of_adapter = generator.handle.adapter.scales
+    columns = [of_adapter.index(s) for s in scales]
+    signals = {int(k): np.asarray(v, np.float64)[..., columns] for k, v in read_json(seen).items()}
+    return HarmTable(
+        prompts=tuple(job.prompt.text for job in jobs),
+        scales=scales,
+        cost=tuple(cost[s] for s in scales),
+        harm=fill_steps(table),
+        signals=signals,
+        rho=rho,
+    )

@@ -1,0 +1,74 @@
+"""Every schedule that is held against the oracle, at equal shares of the base's FLOPs."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ddit_eval.ddit.policies import Base, Calibrated, Explicit, Threshold
+from ddit_eval.ddit.policies.calibration import Calibration
+from ddit_eval.oracle.bench import Bench
+from ddit_eval.oracle.best import best, total
+from ddit_eval.oracle.table import HarmTable
+
+if TYPE_CHECKING:
+    from ddit_eval.ddit.policies import Policy
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row to measure. policies: one for all, or one a prompt (`apart`). harm: as predicted, by prompt."""
+
+    name: str
+    family: str
+    policies: list[Policy]
+    steps: int
+    apart: bool = False
+    harm: list[float] | None = None
+
+
+def schedules(
+    bench: Bench,
+    table: HarmTable,
+    marginal: np.ndarray,
+    calibration: Calibration,
+    costs: Sequence[float],
+    taus: dict[float, float],
+    steps: int,
+) -> Iterator[Entry]:
+    scales, each = table.scales, len(table.prompts)
+    fine = scales[0]
+
+    def fixed(name: str, family: str, schedule: tuple[int, ...]) -> Entry:
+        harm = [total(own, scales, schedule) for own in table.harm]
+        return Entry(name, family, [Explicit(scales=schedule)], steps, harm=harm)
+
+    for cost in costs:
+        tag = f"{100 * cost:.0f}"
+        own = table.per_prompt(cost)
+        best_each: list[Policy] = [Explicit(scales=o.scales) for o in own]
+        yield Entry(f"oracle-{tag}", "oracle", best_each, steps, True, [o.harm for o in own])
+        yield fixed(f"shared-{tag}", "shared oracle", best(marginal, table.cost, scales, cost).scales)
+        ours: list[Policy] = [Calibrated(calibration=calibration, cost=cost)] * each
+        yield Entry(f"calibrated-{tag}", "calibrated", ours, steps, True)
+        theirs: list[Policy] = [Threshold(tau=taus[cost], scales=scales)] * each
+        yield Entry(f"ddit-{tag}", "DDiT", theirs, steps, True)
+        coarse = min(round((1 - cost) / (1 - bench.cost[fine]) * steps), steps)
+        first, last = (fine,) * coarse, (1,) * (steps - coarse)
+        yield fixed(f"coarse-first-{tag}", "coarse-first", first + last)
+        yield fixed(f"fine-first-{tag}", "fine-first", last + first)
+        # One order for all prompts, so that they share a batch.
+        mixed = random.Random(f"oracle/{tag}").sample(first + last, steps)
+        yield fixed(f"random-{tag}", "random", tuple(mixed))
+        fewer = max(1, round(cost * steps))
+        yield Entry(f"steps-{fewer}", "fewer steps", [Base()], fewer)
+
+
+def marginals(calibration: Calibration, steps: int) -> np.ndarray:
+    """Mean harm on the calibration prompts by step and scale, (T, S)."""
+    expected = [calibration.expected(t, steps, None) for t in range(steps)]
+    return np.asarray([[row[s] for s in calibration.scales] for row in expected])

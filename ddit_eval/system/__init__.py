@@ -1,0 +1,1 @@
+"""This machine: files, films, worker processes, the terminal."""

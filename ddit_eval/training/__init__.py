@@ -1,0 +1,1 @@
+"""Training: distillation of adapters, and what any training here shares."""

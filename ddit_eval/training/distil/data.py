@@ -1,0 +1,74 @@
+"""Clean pictures or clips with prompts, as a pure function of (seed, start): any step can be replayed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ddit_eval.errors import DditError
+from ddit_eval.training.distil.config import Source
+from ddit_eval.world import caption, caption_clip, render, render_clip, sample_moving_scenes, sample_scenes
+
+Pictures = Callable[[int, int, int], tuple[Tensor, list[str]]]
+"""(start, count, side) -> pictures (N, 3, [F,] side, side) in [-1, 1], and their prompts."""
+
+
+def world_pictures(source: Source) -> Pictures:
+    """Training scenes of the captioned world, in motion where the source has several frames."""
+
+    def clips(start: int, count: int, side: int) -> tuple[Tensor, list[str]]:
+        scenes = sample_moving_scenes(source.seed + 101, start, count)
+        words = np.random.default_rng([source.seed, 17, start])
+        drawn = torch.from_numpy(render_clip(scenes, side, source.frames)).transpose(1, 2)
+        return drawn * 2 - 1, [caption_clip(s, words) for s in scenes]
+
+    def draw(start: int, count: int, side: int) -> tuple[Tensor, list[str]]:
+        if source.frames > 1:
+            return clips(start, count, side)
+        scenes = sample_scenes(source.seed + 101, start, count)
+        words = np.random.default_rng([source.seed, 17, start])
+        return torch.from_numpy(render(scenes, side)) * 2 - 1, [caption(s, words) for s in scenes]
+
+    return draw
+
+
+def folder_pictures(source: Source) -> Pictures:
+    """Pictures of a folder, each with its prompt in a .txt of the same name."""
+    if source.path is None or not source.path.is_dir():
+        raise DditError(
+            f"source folder {source.path} does not exist: give a folder of pictures with .txt prompts"
+        )
+    files = sorted(p for p in source.path.iterdir() if p.suffix.lower() in {".png", ".jpg", ".jpeg", ".webp"})
+    files = [p for p in files if p.with_suffix(".txt").is_file()]
+    if not files:
+        raise DditError(f"source folder {source.path} holds no picture with a .txt prompt beside it")
+    order = np.random.default_rng(source.seed).permutation(len(files))
+
+    def one(path: Path, side: int) -> Tensor:
+        with Image.open(path) as image:
+            square = image.convert("RGB").resize((side, side), Image.Resampling.LANCZOS)
+        return torch.from_numpy(np.asarray(square, np.float32)).permute(2, 0, 1) / 127.5 - 1
+
+    def draw(start: int, count: int, side: int) -> tuple[Tensor, list[str]]:
+        chosen = [files[order[(start + i) % len(files)]] for i in range(count)]
+        prompts = [p.with_suffix(".txt").read_text().strip() for p in chosen]
+        return torch.stack([one(p, side) for p in chosen]), prompts
+
+    return draw
+
+
+def world_prompts(source: Source, start: int, count: int) -> list[str]:
+    """The captions of `world_pictures`, undrawn."""
+    words = np.random.default_rng([source.seed, 17, start])
+    if source.frames > 1:
+        return [caption_clip(s, words) for s in sample_moving_scenes(source.seed + 101, start, count)]
+    return [caption(s, words) for s in sample_scenes(source.seed + 101, start, count)]
+
+
+def pictures_of(source: Source) -> Pictures:
+    return folder_pictures(source) if source.kind == "folder" else world_pictures(source)

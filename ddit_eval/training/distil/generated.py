@@ -1,0 +1,105 @@
+"""Clean samples that the base model itself makes, as the paper distils on (2602.16968, section 4).
+
+They are made once, before the training, and kept as latents: every step then takes new noise and new times.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ddit_eval.ddit.call import call_arguments, set_guidance
+from ddit_eval.errors import DditError
+from ddit_eval.training.distil.config import Source
+from ddit_eval.training.distil.latents import unpacked
+
+CHUNK = 8  # samples a file
+PROBE = 10_000_000  # samples from this index on are for the error table alone
+
+Prompts = Callable[[int, int], list[str]]
+"""(start, count) -> prompts of those samples."""
+
+
+def make(
+    pipe: Any, source: Source, prompts: Prompts, text_tokens: int, folder: Path, probes: int, share: slice
+) -> None:
+    """Write this process's `share` of the chunks; what is there already is kept.
+
+    `folder` takes a safetensors file a chunk, latents (CHUNK, C, [F,] h, w) as the transformer sees them;
+    `probes` samples beyond `source.count` are for the error table.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    pipe.set_progress_bar_config(disable=True)
+    for path, start in _chunks(source, folder, probes)[share]:
+        if path.is_file():
+            _check(path, source)
+            continue
+        texts = prompts(start, CHUNK)
+        latents = _sample(pipe, source, texts, start, text_tokens)
+        if not torch.isfinite(latents).all():
+            raise DditError(f"samples {start} to {start + CHUNK - 1} of the base model hold NaN; use float32")
+        hidden = path.with_suffix(f".{os.getpid()}.tmp")
+        save_file({"latents": latents}, hidden, {"source": _settings(source), "prompts": json.dumps(texts)})
+        os.replace(hidden, path)
+
+
+def load(source: Source, folder: Path, probes: int) -> Callable[[int, int, int], tuple[Tensor, list[str]]]:
+    """What `make` wrote: (start, count, side) -> latents and prompts, round and round; from PROBE on those
+    that training never sees."""
+    parts: list[Tensor] = []
+    texts: list[str] = []
+    for path, _ in _chunks(source, folder, probes):
+        _check(path, source)
+        with safe_open(path, "pt") as file:
+            parts.append(file.get_tensor("latents"))
+            texts += json.loads(file.metadata()["prompts"])
+    latents = torch.cat(parts)
+
+    def draw(start: int, count: int, side: int) -> tuple[Tensor, list[str]]:
+        first, size = (source.count, len(texts) - source.count) if start >= PROBE else (0, source.count)
+        start = start - PROBE if start >= PROBE else start
+        index = [first + (start + i) % size for i in range(count)]
+        return latents[index], [texts[i] for i in index]
+
+    return draw
+
+
+def _chunks(source: Source, folder: Path, probes: int) -> list[tuple[Path, int]]:
+    total = source.count + probes
+    return [(folder / f"{start:06}.safetensors", start) for start in range(0, total, CHUNK)]
+
+
+def _settings(source: Source) -> str:
+    return source.model_dump_json(exclude={"path", "count"})
+
+
+def _check(path: Path, source: Source) -> None:
+    with safe_open(path, "pt") as file:
+        found = (file.metadata() or {}).get("source")
+    if found != _settings(source):
+        raise DditError(
+            f"{path} was made with other settings ({found}) than the present {_settings(source)}; remove "
+            f"{path.parent}, or choose another `out`"
+        )
+
+
+@torch.no_grad()
+def _sample(pipe: Any, source: Source, texts: list[str], start: int, text_tokens: int) -> Tensor:
+    side = source.sides[0]
+    seeds = range(source.seed + start, source.seed + start + len(texts))
+    size = (side, side, source.frames)
+    set_guidance(pipe, source.guidance_scale)
+    call = call_arguments(
+        pipe, texts, seeds, size, source.steps, text_tokens, source.guidance_scale, output_type="latent"
+    )
+    output = pipe(**call)
+    out = output.frames if hasattr(output, "frames") else output.images
+    return unpacked(pipe, out, side, source.frames)

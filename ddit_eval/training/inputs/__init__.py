@@ -1,0 +1,1 @@
+"""From clean pictures or clips and prompts to a transformer's own inputs."""

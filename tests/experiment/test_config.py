@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ddit_eval.ddit.policies import Base, Threshold
+from ddit_eval.errors import DditError
+from ddit_eval.experiment.config import load_experiment, parse_experiment
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("name", ["quick", "quick-video", "full"])
+def test_the_shipped_experiments_are_valid(name: str) -> None:
+    experiment = load_experiment(ROOT / "experiments" / f"{name}.yaml")
+    assert experiment.profile == name
+    assert experiment.method("base").policy == Base()
+    assert isinstance(experiment.method("ddit-o3").policy, Threshold)
+
+
+def test_a_null_row_is_a_repeat_and_other_rows_are_not() -> None:
+    methods = [{"name": "a"}, {"name": "b"}, {"name": "c", "steps": 5}, {"name": "d", "steps": 24}]
+    experiment = parse_experiment({"reference": "a", "methods": methods}, "test")
+    assert [experiment.repeat_of(m) for m in experiment.methods] == [0, 1, 0, 2]
+
+
+BASE: dict[str, Any] = {"methods": [{"name": "base"}]}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"stepz": 3}, ["stepz", "not a known name"]),
+        ({"steps": 0}, ["steps", "got 0"]),
+        ({"methods": [{"name": "base"}, {"name": "base"}]}, ["'base'", "twice"]),
+        ({"reference": "bass"}, ["'bass'", "base"]),
+        (
+            {"methods": [{"name": "base", "policy": {"kind": "fixed", "scale": 0}}]},
+            ["methods.0", "scale", "0"],
+        ),
+        ({"methods": [{"name": "base", "policy": {"kind": "threshold", "tau": -1}}]}, ["tau", "-1"]),
+        ({"methods": [{"name": "base", "policy": {"kind": "threshold", "tau": 1, "rho": 2}}]}, ["rho", "2"]),
+        ({"methods": [{"name": "base", "policy": {"kind": "nonsense"}}]}, ["nonsense"]),
+        ({"methods": [{"name": "../x"}]}, ["methods.0.name", "../x"]),
+        ({"study": {"tau": [0, 1]}}, ["study", "tau", "above 0"]),
+        ({"study": {"rho": [0.8, 0.2]}}, ["rho", "0.8", "empty"]),
+        ({"prompts": {"source": "web"}}, ["prompts", "web"]),
+        ({"side": 64, "height": 32}, ["side", "not both"]),
+        ({"timing": {"methods": ["nobody"]}}, ["'nobody'"]),
+    ],
+)
+def test_bad_values_are_named_in_one_message(change: dict[str, Any], words: list[str]) -> None:
+    with pytest.raises(DditError) as caught:
+        parse_experiment(BASE | change, "my.yaml")
+    message = str(caught.value)
+    assert message.startswith("my.yaml: ")
+    assert all(word in message for word in words), message
+    assert "\n" not in message
+
+
+def test_files_that_are_no_experiment(tmp_path: Path) -> None:
+    with pytest.raises(DditError, match="no-such"):
+        load_experiment(tmp_path / "no-such.yaml")
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("a: [1")
+    with pytest.raises(DditError, match="is not YAML"):
+        load_experiment(bad)
+    bad.write_text("just text")
+    with pytest.raises(DditError, match="must hold"):
+        load_experiment(bad)

@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from ddit_eval.errors import DditError
+from ddit_eval.experiment.prompts import Prompt
+from ddit_eval.experiment.records import Job, Store, Weights, _bare, code_hash
+from ddit_eval.system import files
+
+WEIGHTS = Weights("m", "mmm", "a", "aaa", "float32")
+JOB = Job(WEIGHTS, "base", {"kind": "base"}, 4, 8, 8, 3.5, 1.0, Prompt(0, "a red star", 7))
+PICTURE = Image.new("RGB", (8, 8), (10, 20, 30))
+STEP = {
+    "index": 0, "timestep": 1000.0, "scale": 1, "signals": None,
+    "tokens": 4, "base_tokens": 4, "seconds": 0.1,
+}  # fmt: skip
+
+
+def test_a_record_comes_back_with_its_picture(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    assert store.load(JOB.key) is None
+    saved = store.save(JOB, [PICTURE], [STEP])
+    assert store.load(JOB.key) == saved
+    assert store.image(saved).getpixel((3, 3)) == (10, 20, 30)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [f"{JOB.key}.json", f"{JOB.key}.png"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"weights": replace(WEIGHTS, model_hash="x")},
+        {"weights": replace(WEIGHTS, adapter_hash=None)},
+        {"weights": replace(WEIGHTS, dtype="bfloat16")},
+        {"policy": {"kind": "fixed", "scale": 2}},
+        {"steps": 5},
+        {"height": 16},
+        {"guidance_scale": 4.0},
+        {"prompt": Prompt(0, "a red star", 8)},
+        {"prompt": Prompt(0, "a blue star", 7)},
+        {"repeat": 1},
+        {"code": "other"},
+    ],
+)
+def test_the_key_depends_on_all_that_decides_a_sample(change: dict[str, Any]) -> None:
+    assert replace(JOB, **change).key != JOB.key
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"method": "renamed"}, {"prompt": Prompt(5, "a red star", 7)}, {"weights": replace(WEIGHTS, model="n")}],
+)
+def test_and_on_no_name(change: dict[str, Any]) -> None:
+    assert replace(JOB, **change).key == JOB.key
+    assert len(JOB.key) == 20
+
+
+@pytest.mark.parametrize(
+    "damage", ["torn json", "not json", "other key", "no picture", "torn picture", "no trace"]
+)
+def test_a_corrupt_record_is_named_and_not_used(tmp_path: Path, damage: str) -> None:
+    store = Store(tmp_path)
+    record = store.save(JOB, [PICTURE], [STEP])
+    path, picture = tmp_path / f"{JOB.key}.json", tmp_path / f"{JOB.key}.png"
+    if damage == "torn json":
+        path.write_bytes(path.read_bytes()[:-40])
+    elif damage == "not json":
+        path.write_bytes(b"\xff\xfe\x00")
+    elif damage == "other key":
+        path.write_text(json.dumps(record | {"key": "0" * 20}))
+    elif damage == "no picture":
+        picture.unlink()
+    elif damage == "torn picture":
+        picture.write_bytes(picture.read_bytes()[:-10])
+    else:
+        path.write_text(json.dumps({k: v for k, v in record.items() if k != "trace"}))
+    with pytest.warns(UserWarning, match=JOB.key):
+        assert store.load(JOB.key) is None
+    store.save(JOB, [PICTURE], [STEP])
+    assert store.load(JOB.key) == record
+
+
+def test_a_kill_between_picture_and_record_leaves_no_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, replace_file = Store(tmp_path), os.replace
+
+    def killed(source: Any, target: Any) -> None:
+        if str(target).endswith(".json"):
+            raise KeyboardInterrupt
+        replace_file(source, target)
+
+    monkeypatch.setattr(files.os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        store.save(JOB, [PICTURE], [STEP])
+    assert (tmp_path / f"{JOB.key}.png").exists()
+    assert store.load(JOB.key) is None
+
+
+def test_a_full_disk_is_one_error_that_names_the_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(DditError, match="No space left") as caught:
+        Store(tmp_path).save(JOB, [PICTURE], [STEP])
+    assert str(tmp_path) in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written_to(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DditError, match=r"cannot write .*file/inside"):
+        files.check_writable(tmp_path / "file" / "inside")
+
+
+def test_files_refuse_what_json_does_not_have(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        files.write_json(tmp_path / "a.json", {"value": float("inf")})
+    with pytest.raises(DditError, match=r"b\.json is missing"):
+        files.read_json(tmp_path / "b.json")
+
+
+def test_the_code_hash_is_blind_to_comments_and_layout() -> None:
+    one = 'def f(x):\n    """Doc."""\n    # why\n    return x + 1\n'
+    two = "def f( x ):\n    return (x +\n      1)\n"
+    assert _bare(one) == _bare(two) != _bare(two.replace("1", "2"))
+    assert len(code_hash()) == 12
+    assert code_hash() == code_hash("ddit") != code_hash("ddit", "models")
+    with pytest.raises(ValueError, match="no code"):
+        code_hash("nothing")

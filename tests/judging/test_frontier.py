@@ -1,0 +1,52 @@
+"""What figure, table and MLflow make of study.json."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ddit_eval.figures.of_results import study as draw
+from ddit_eval.judging.frontier import schedule_of, study_counts, study_rows
+from tests.support import fake_results
+
+
+def content() -> dict[str, Any]:
+    return fake_results._study(12, np.random.default_rng(0))
+
+
+def test_rows_show_both_sets_of_prompts() -> None:
+    study = content()
+    rows = study_rows(study)
+    assert len(rows) == len(study["confirmed"]) == 2
+    for row in rows:
+        assert row["rule"] == "threshold"
+        assert row["quality"]["tuned"].value > row["quality"]["heldout"].value
+        assert "24 steps" in row["schedule"]
+    assert study_rows({"trials": study["trials"]}) == []
+
+
+def test_counts_say_what_stopping_early_saved() -> None:
+    counts = study_counts(content())
+    assert (counts["trials"], counts["complete"], counts["stopped"]) == (12, 11, 1)
+    assert counts["prompt_runs"] == counts["prompt_runs_full"] - 6
+
+
+def test_schedules_in_words() -> None:
+    explicit = {"rule": "explicit", "steps": 18, "segment_0": 1, "segment_1": 4}
+    assert schedule_of({"params": explicit}) == "explicit, 1-4, 18 steps"
+    coarse = {"rule": "coarse-first", "share": 0.4, "scale": 2, "steps": 12}
+    assert schedule_of({"params": coarse}) == "coarse-first, 40% coarse, at 2p, 12 steps"
+    rule = {"rule": "threshold", "order": 3, "rho": 0.4, "dwell": 1, "warmup": 1, "steps": 24}
+    assert schedule_of({"params": rule, "tau": 0.0123}) == "threshold, tau 0.012, order 3, rho 0.40, 24 steps"
+    assert schedule_of({"params": rule, "tau": 0.0123}, brief=True) == "tau 0.012, 24 steps"
+
+
+def test_the_figure_shows_stopped_and_confirmed_points() -> None:
+    figure = draw(content())
+    assert figure is not None
+    names = {text.get_text() for text in figure.legends[0].get_texts()}
+    assert {"Pareto front", "stopped early", "on held-out prompts"} <= names
+    old = content()
+    del old["confirmed"], old["prompts"]
+    assert draw(old) is not None

@@ -1,0 +1,64 @@
+"""What the dashboard gets to show of a trial."""
+
+from __future__ import annotations
+
+import io
+import re
+from dataclasses import replace
+from pathlib import Path
+from wsgiref.util import setup_testing_defaults
+
+import optuna
+import optuna_dashboard
+from optuna.artifacts import FileSystemArtifactStore
+from PIL import Image
+
+from ddit_eval.ddit.policies import Base, Policy
+from ddit_eval.experiment.config import Study
+from ddit_eval.study.measure import Reading
+from ddit_eval.study.pictures import side_by_side
+from ddit_eval.study.worker import Place, run
+from tests.support.fake_lab import FakeLab
+
+SPACE = Study(trials=2, prompts=2, confirm=0, floor=1000.0)
+
+
+class Painter(FakeLab):
+    def measure(self, policy: Policy, steps: int, prompt: int) -> Reading:
+        picture, base = Image.new("RGB", (8, 8), "red"), Image.new("RGB", (8, 8), "blue")
+        return replace(super().measure(policy, steps, prompt), picture=picture, base=base)
+
+
+def test_the_dashboard_serves_pictures_and_schedule(tmp_path: Path) -> None:
+    folder = tmp_path / "artifacts"
+    study = run(Place(str(tmp_path / "s.journal"), "s", artifacts=folder), SPACE, Painter)
+    assert len(list(folder.iterdir())) == 2 * SPACE.trials
+    app = optuna_dashboard.wsgi(study._storage, artifact_store=FileSystemArtifactStore(str(folder)))
+
+    def get(path: str) -> tuple[str, bytes]:
+        environ: dict[str, object] = {}
+        setup_testing_defaults(environ)
+        status: list[str] = []
+        body = app(environ | {"PATH_INFO": path}, lambda line, headers, *_: status.append(line))
+        return status[0], b"".join(body)
+
+    for trial in study.trials:
+        note = optuna_dashboard.get_note(optuna.trial.Trial(study, trial._trial_id))
+        paths = re.findall(r"\]\((/artifacts/[^)]+)\)", note)
+        assert len(paths) == 2
+        sizes = []
+        for path in paths:
+            status, body = get(path)
+            assert status.startswith("200")
+            sizes.append(Image.open(io.BytesIO(body)).size)
+        assert sizes[0] == (256, 256)
+        assert trial.system_attrs["constraints"][0] > 0  # shown as infeasible
+
+
+def test_base_above_and_trial_below() -> None:
+    reading = Painter().measure(Base(), 4, 0)
+    strip = side_by_side([reading])
+    assert strip is not None
+    assert strip.getpixel((5, 5)) == (0, 0, 255)
+    assert strip.getpixel((5, 250)) == (255, 0, 0)
+    assert side_by_side([Reading(1.0, 1.0)]) is None
