@@ -20,10 +20,11 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from pydantic import BeforeValidator, PlainSerializer
 from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
 from ddit_eval.errors import DditError
@@ -35,13 +36,29 @@ RESAMPLES = 10_000
 _CHUNK = 1 << 22  # random indices held at a time
 
 
+def number_to_json(value: float) -> float | str | None:
+    """A float as valid JSON: inf is "inf", -inf is "-inf", nan is null."""
+    if math.isnan(value):
+        return None
+    return float(value) if math.isfinite(value) else ("inf" if value > 0 else "-inf")
+
+
+def number_from_json(value: float | str | None) -> float:
+    """The inverse of `number_to_json`."""
+    return math.nan if value is None else float(value)
+
+
+# A float as result files hold it.
+Number = Annotated[float, BeforeValidator(number_from_json), PlainSerializer(number_to_json)]
+
+
 @dataclass(frozen=True)
 class Interval:
     """A value with its interval. `n`: samples used; `infinite`: samples that were +-inf."""
 
-    value: float
-    low: float
-    high: float
+    value: Number
+    low: Number
+    high: Number
     n: int = 0
     infinite: int = 0
     note: str | None = None
@@ -89,18 +106,6 @@ class Equivalence:
             "non_inferior": self.non_inferior,
             "equivalent": self.equivalent,
         }
-
-
-def number_to_json(value: float) -> float | str | None:
-    """A float as valid JSON: inf is "inf", -inf is "-inf", nan is null."""
-    if math.isnan(value):
-        return None
-    return float(value) if math.isfinite(value) else ("inf" if value > 0 else "-inf")
-
-
-def number_from_json(value: float | str | None) -> float:
-    """The inverse of `number_to_json`."""
-    return math.nan if value is None else float(value)
 
 
 def mean(values: ArrayLike, *, level: float = 0.95, resamples: int = RESAMPLES, seed: int = 0) -> Interval:

@@ -24,6 +24,7 @@ class StepTrace:
     seconds: float = 0.0
     counts: dict[int, int] | None = None  # tokens by scale
     sizes: str | None = None  # scale over each base token: digits (base 36), rows parted by /, frames by |
+    flops: int | None = None  # of a transformer call on one sample; None: as its scale's table says
 
     def to_json(self) -> dict[str, Any]:
         signals = None if self.signals is None else {str(k): v for k, v in sorted(self.signals.items())}

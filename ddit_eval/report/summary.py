@@ -2,45 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
-
-from pydantic import BaseModel, ConfigDict
-
+from ddit_eval import stats
 from ddit_eval.judging.results import Json, Results
-
-Number = float | Literal["inf", "-inf"] | None  # JSON has no infinity; null: not measured
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class Interval(_Strict):
-    """A value with its 95 % interval over prompts."""
-
-    value: Number
-    low: Number
-    high: Number
-
-
-class Row(_Strict):
-    """A method. `params` is its policy; token_ratio and flop_ratio are > 1 where it is cheaper than the
-    base."""
-
-    model: str
-    method: str
-    params: dict[str, Any]
-    n: int
-    steps: int
-    token_ratio: float
-    flop_ratio: float
-    speedup: Interval
-    quality: dict[str, Interval]
-
-
-class Summary(_Strict):
-    machine: dict[str, Any] | str | None
-    rows: list[Row]
+from ddit_eval.schema.summary import Interval, Row, Summary
 
 
 def summarise(*profiles: Results) -> Summary:
@@ -66,4 +30,4 @@ def summarise(*profiles: Results) -> Summary:
 
 
 def _interval(data: Json | None) -> Interval:
-    return Interval(**{k: (data or {}).get(k) for k in ("value", "low", "high")})
+    return Interval.of(stats.Interval.from_json(data) if data else None)

@@ -1,0 +1,112 @@
+"""quality.json: what the samples of each method are worth, and what has to be known beside the numbers."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+from ddit_eval.errors import DditError
+from ddit_eval.schema.measured import Measured
+from ddit_eval.schema.model import Direction, Interval, Json, Number, Result, ResultFile
+
+
+class Row(Result):
+    """A method. The ratios are above 1 where it is cheaper than the base, whose `difference` is paired.
+
+    `family`, `colour`, `control`: of its policy, see `ddit_eval.ddit.policies`. `scale_share`: of the steps.
+    """
+
+    method: str
+    of: Measured
+    policy: Json
+    steps: int
+    n: int
+    family: str
+    colour: str
+    control: str | None
+    token_ratio: float
+    flop_ratio: float
+    scale_share: dict[int, float]
+    verdict: str | None
+    quality: dict[str, Interval]
+    difference: dict[str, Interval]
+
+    @property
+    def coarse_share(self) -> float:
+        """Share of the steps that ran coarser than the base."""
+        return float(sum(share for scale, share in self.scale_share.items() if scale > 1))
+
+
+class Column(Result):
+    """What a reader of a metric's numbers must know; the facts of `ddit_eval.metrics.metric.Column`."""
+
+    direction: Direction
+    range: tuple[Number | None, Number | None]
+    network: str | None
+    source: str
+    n_note: str | None = None
+    weights: str | dict[str, Any] | None = None
+    files: str | None = None
+    title: str
+    unit: str
+    digits: int
+    role: Literal["fidelity", "adherence", "score", "description"]
+    rank: int
+    margin: float | None
+
+
+class Sighting(Result):
+    """What a known damage does to a metric: its mean without and with it, the paired loss."""
+
+    metric: str
+    damage: str
+    before: Number
+    after: Number
+    loss: Interval
+    sight: Literal["seen", "blind", "fooled", "not asked"]
+
+
+class SetRow(Result):
+    """A distance of a method's pictures, as a set, to a reference set; `difference`: to the base's."""
+
+    method: str
+    metric: str
+    network: str
+    direction: Direction
+    interval: Interval
+    difference: Interval | None = None
+    n: int
+    n_reference: int
+    pictures: str
+    pictures_hash: str
+    reference: str
+    reference_hash: str
+    minus: str | None = None
+    minus_hash: str | None = None
+    preset: str
+    source: str
+    warnings: tuple[str, ...] = ()
+
+
+class Quality(ResultFile):
+    """quality.json. `reference`: the base's name; `reference_hash`: of its pictures."""
+
+    made_by: ClassVar[str] = "`ddit-eval evaluate EXPERIMENT`"
+
+    profile: str
+    model: str
+    adapter: str | None
+    n: int
+    prompts_hash: str
+    reference: str
+    reference_hash: str
+    rows: tuple[Row, ...]
+    metrics: dict[str, Column]
+    damage: tuple[Sighting, ...] = ()
+    sets: tuple[SetRow, ...] = ()
+
+    def row(self, method: str) -> Row:
+        """The row of a method; raises `DditError` where there is none."""
+        for row in self.rows:
+            if row.method == method:
+                return row
+        raise DditError(f"quality.json has no method {method!r}; make it anew: {self.made_by}")
