@@ -15,14 +15,43 @@ if TYPE_CHECKING:
 Measure: TypeAlias = "Callable[[Tensor, Tensor | None, Sequence[str]], dict[str, list[float]]]"
 
 
+# fidelity: to the base's picture; adherence: of the prompt; score: another quality that a verdict of
+# "no loss" needs; description: says something and decides nothing.
+Role: TypeAlias = Literal["fidelity", "adherence", "score", "description"]
+
+
 @dataclass(frozen=True)
 class Column:
-    """One number a picture. An end is None where there is none (PSNR: inf is legal)."""
+    """One number a picture or film, and all that a reader of it must know.
+
+    `low`, `high`: None where there is no end (PSNR: inf is legal). `title`: for people ("": the name).
+    `rank`: of the columns of one role the lowest decides. `margin`: the loss that still counts as none, from
+    the metric's own scale and alike for all methods (None: none makes sense).
+    """
 
     name: str
     direction: Literal["higher", "lower"]
     low: float | None
     high: float | None
+    title: str = ""
+    unit: str = ""
+    digits: int = 3
+    role: Role = "description"
+    rank: int = 0
+    margin: float | None = None
+
+    def describe(self) -> dict[str, Any]:
+        """The facts as JSON: a report of the numbers needs no metric to be importable."""
+        return {
+            "title": self.title or self.name.replace("-", " "),
+            "unit": self.unit,
+            "digits": self.digits,
+            "direction": self.direction,
+            "range": ["-inf" if self.low is None else self.low, "inf" if self.high is None else self.high],
+            "role": self.role,
+            "rank": self.rank,
+            "margin": self.margin,
+        }
 
 
 @dataclass(frozen=True)
@@ -68,8 +97,7 @@ class Metric:
         """What a reader of the numbers must know, by column name (JSON)."""
         return {
             c.name: {
-                "direction": c.direction,
-                "range": ["-inf" if c.low is None else c.low, "inf" if c.high is None else c.high],
+                **c.describe(),
                 "network": self.network,
                 "weights": self.weights,
                 "n_note": self.note,

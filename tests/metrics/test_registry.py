@@ -11,6 +11,7 @@ from ddit_eval import metrics
 from ddit_eval.cli import app
 from ddit_eval.metrics import films as video
 from ddit_eval.metrics import sets
+from ddit_eval.metrics.films import chosen
 from ddit_eval.metrics.registry import rows
 
 
@@ -42,6 +43,35 @@ def test_every_row_says_what_it_needs() -> None:
     assert by_name["psnr"].range == "0 .. inf"
     assert "SHA-256 6726825d" in str(by_name["fid"].weights)
     assert by_name["frechet-reader"].missing is None
+
+
+def test_every_column_says_what_it_decides() -> None:
+    about = {k: v for name in metrics.names() for k, v in metrics.get(name).describe().items()}
+    about |= {k: v for name in chosen.names() for k, v in chosen.get(name).describe().items()}
+    for name, facts in about.items():
+        assert facts["title"], name
+        assert facts["digits"] > 0, name
+    assert (about["psnr"]["title"], about["psnr"]["unit"], about["psnr"]["digits"]) == (
+        "PSNR to base",
+        "dB",
+        1,
+    )
+    ranked = {
+        role: sorted((n for n in about if about[n]["role"] == role), key=lambda n: about[n]["rank"])
+        for role in ("fidelity", "adherence")
+    }
+    assert ranked["fidelity"] == ["psnr", "lpips", "reader-lpips", "ssim"]
+    assert ranked["adherence"][0] == "object-accuracy"
+    scores = {name for name in about if about[name]["role"] == "score"}
+    assert {"clip", "clip-world", "image-reward", "motion_smoothness-classical"} <= scores
+    margins = {name: facts["margin"] for name, facts in about.items() if facts["margin"] is not None}
+    assert (margins["clip"], margins["ssim"], margins["image-reward"]) == (1.0, 0.05, 0.05)
+    assert margins["object-frames"] == margins["object-accuracy"] == margins["direction-accuracy"] == 0.05
+    assert margins["subject_consistency-reader"] == 0.01
+    assert not {"psnr", "temporal_flickering", "dynamic_degree", "lpips", "hpsv2", "aesthetic"} & set(margins)
+    from ddit_eval.judging.equivalence import margin
+
+    assert all(margin(name) == about[name]["margin"] for name in about), "as the judges have it"
 
 
 def test_the_command_lists_them_all(wide: None) -> None:

@@ -14,6 +14,7 @@ from ddit_eval.errors import DditError
 from ddit_eval.metrics import films as video
 from ddit_eval.metrics.films.motion_adherence import COLUMNS, motion_columns
 from ddit_eval.metrics.metric import Column, Metric
+from ddit_eval.metrics.pictures.adherence import MARGIN
 from ddit_eval.metrics.pictures.reader_lpips import missing
 from ddit_eval.metrics.weights import READER, shipped
 
@@ -45,7 +46,10 @@ class ClipMetric:
 # Its description is made as that of any metric of the reader.
 _MOTION = Metric(
     "motion-adherence",
-    tuple(Column(name, "higher", 0.0, 1.0) for name in COLUMNS),
+    tuple(
+        Column(name, "higher", 0.0, 1.0, role="adherence", rank=rank, margin=MARGIN)
+        for rank, name in enumerate(COLUMNS, 1)
+    ),
     "prompts",
     lambda clips, _, prompts: motion_columns(clips, prompts),
     source="objects read off each frame, and the way that each goes",

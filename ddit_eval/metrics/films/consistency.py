@@ -13,7 +13,7 @@ from torch import Tensor
 from ddit_eval.errors import DditError
 from ddit_eval.metrics.films import clip_network as clip
 from ddit_eval.metrics.films.frames import Video
-from ddit_eval.metrics.films.metric import NETWORKS, VBENCH, VideoMetric, name_of
+from ddit_eval.metrics.films.metric import MARGIN, NETWORKS, VBENCH, VideoMetric, name_of
 from ddit_eval.metrics.films.weights import CLIP_B32, DINO, Weights
 from ddit_eval.metrics.weights import READER, shipped
 
@@ -64,7 +64,9 @@ def consistency_metric(
         return consistency(encode(video.frames))
 
     name = name_of(dimension, network, label)
-    return VideoMetric(name, measure, SOURCE, network, note=note, weights=weights, files=files, lacks=lacks)
+    return VideoMetric(
+        name, measure, SOURCE, network, note=note, weights=weights, files=files, lacks=lacks, margin=MARGIN
+    )
 
 
 # Networks.

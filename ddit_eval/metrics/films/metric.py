@@ -8,12 +8,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 from ddit_eval.errors import DditError
+from ddit_eval.metrics.metric import Column, Role
 
 if TYPE_CHECKING:
     from ddit_eval.metrics.films.frames import Video
     from ddit_eval.metrics.films.weights import Weights
 
 VBENCH = "VBench (Huang et al., CVPR 2024, arXiv 2311.17982)"
+
+# The loss that counts as none: one hundredth of a dimension, which is a cosine or a share of 1. How much
+# moves and how it flickers are no qualities of their own, and have none: a still film would win.
+MARGIN = 0.01
 
 # What VBench measures each dimension with. Only a metric of the same network bears the dimension's name.
 NETWORKS: dict[str, str | None] = {
@@ -40,7 +45,7 @@ class VideoMetric:
     """A metric of videos; higher is better in all of them, and values are raw: `score` normalises.
 
     `least`: frames that it needs; `weights`: files that it looks for; `files`: what else it needs, as text;
-    `lacks()`: what else it lacks here.
+    `lacks()`: what else it lacks here; `margin`: as of a `Column`.
     """
 
     name: str
@@ -55,8 +60,15 @@ class VideoMetric:
     weights: tuple[Weights, ...] = ()
     files: str | None = None
     lacks: Callable[[], str | None] = _nothing
+    margin: float | None = None
 
     direction: ClassVar[Literal["higher"]] = "higher"
+
+    @property
+    def column(self) -> Column:
+        """Its one column: a score where it has a margin."""
+        role: Role = "description" if self.margin is None else "score"
+        return Column(self.name, self.direction, self.low, self.high, role=role, margin=self.margin)
 
     def missing(self) -> str | None:
         """None when the metric can run here, else what is missing and where it belongs."""
@@ -91,8 +103,7 @@ class VideoMetric:
     def describe(self) -> dict[str, Any]:
         """What a reader of the numbers must know (JSON)."""
         return {
-            "direction": self.direction,
-            "range": [self.low, self.high],
+            **self.column.describe(),
             "network": self.network,
             "weights": {one.file: one.found() for one in self.weights},
             "files": self.files,

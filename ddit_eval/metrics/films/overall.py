@@ -11,7 +11,7 @@ from torch import Tensor
 from ddit_eval.errors import DditError
 from ddit_eval.metrics.films import clip_network as clip
 from ddit_eval.metrics.films.frames import Video
-from ddit_eval.metrics.films.metric import NETWORKS, VBENCH, VideoMetric, name_of
+from ddit_eval.metrics.films.metric import MARGIN, NETWORKS, VBENCH, VideoMetric, name_of
 
 # Frames (8, 3, H, W) in [0, 1] and a prompt to the cosine of their features.
 Similarity: TypeAlias = Callable[[Tensor, str], float]
@@ -56,7 +56,16 @@ def overall_consistency_metric(
 
     name = name_of("overall_consistency", network, label)
     return VideoMetric(
-        name, measure, SOURCE, network, low=-1.0, needs_prompt=True, note=note, files=files, lacks=lacks
+        name,
+        measure,
+        SOURCE,
+        network,
+        low=-1.0,
+        needs_prompt=True,
+        note=note,
+        files=files,
+        lacks=lacks,
+        margin=MARGIN,
     )
 
 

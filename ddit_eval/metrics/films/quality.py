@@ -14,7 +14,7 @@ from torch import Tensor
 from ddit_eval.errors import DditError
 from ddit_eval.metrics.films import clip_network as clip
 from ddit_eval.metrics.films.frames import Video
-from ddit_eval.metrics.films.metric import NETWORKS, VBENCH, VideoMetric, name_of
+from ddit_eval.metrics.films.metric import MARGIN, NETWORKS, VBENCH, VideoMetric, name_of
 from ddit_eval.metrics.films.weights import AESTHETIC, CLIP_L14, MUSIQ, Weights
 
 # Frames (T, 3, H, W) in [0, 1] to opinions (T,), in the network's own unit.
@@ -60,7 +60,13 @@ def quality_metric(
 
     source = f"{VBENCH}: mean opinion of the frames / {WORST_TO_BEST[dimension]:.0f}"
     return VideoMetric(
-        name_of(dimension, network, label), measure, source, network, weights=weights, lacks=lacks
+        name_of(dimension, network, label),
+        measure,
+        source,
+        network,
+        weights=weights,
+        lacks=lacks,
+        margin=MARGIN,
     )
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ddit_eval.errors import DditError
 from ddit_eval.metrics.films.frames import Video
-from ddit_eval.metrics.films.metric import NETWORKS, VBENCH, VideoMetric, name_of
+from ddit_eval.metrics.films.metric import MARGIN, NETWORKS, VBENCH, VideoMetric, name_of
 
 # Frames (N, 3, H, W) before and after, in [0, 1], to the frames half-way between them.
 Interpolate: TypeAlias = Callable[[Tensor, Tensor], Tensor]
@@ -48,7 +48,9 @@ def motion_smoothness_metric(
         return motion_smoothness(video.frames, interpolate)
 
     name = name_of("motion_smoothness", network, label)
-    return VideoMetric(name, measure, SOURCE, network, least=3, note=note, files=files, lacks=lacks)
+    return VideoMetric(
+        name, measure, SOURCE, network, least=3, note=note, files=files, lacks=lacks, margin=MARGIN
+    )
 
 
 def _classical(before: Tensor, after: Tensor) -> Tensor:

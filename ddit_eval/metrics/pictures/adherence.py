@@ -29,6 +29,7 @@ _WHOLE, _ATTRIBUTE, _TEXTURE = 1000.0, 30.0, 1.0
 # A thing is to the left (right, top, bottom) when its centre is at least this far from the middle,
 # as a fraction of the side; scenes put it between .17 and .27 away, and "middle" within .03.
 _OFF_CENTRE = 0.10
+MARGIN = 0.05  # one object in twenty
 
 
 class Found(Protocol):
@@ -165,7 +166,10 @@ def _measure(pictures: Tensor, reference: Tensor | None, prompts: Sequence[str])
 
 METRIC = Metric(
     "adherence",
-    tuple(Column(f"{f.name}-accuracy", "higher", 0.0, 1.0) for f in fields(Adherence)),
+    tuple(
+        Column(f"{f.name}-accuracy", "higher", 0.0, 1.0, role="adherence", rank=rank, margin=MARGIN)
+        for rank, f in enumerate(fields(Adherence))
+    ),
     "prompts",
     _measure,
     source="objects read off the picture, assigned one to one to the caption's things",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from ddit_eval.errors import DditError
 from ddit_eval.metrics.metric import Column, Metric
-from ddit_eval.metrics.pictures.clip_score import SOURCE, clip_metric
+from ddit_eval.metrics.pictures.clip_score import MARGIN, SOURCE, clip_metric
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,7 +32,7 @@ def chosen(environment: Mapping[str, str]) -> Metric:
     """The metric `clip` for these variables; without them it says what to set."""
     if checkpoint := environment.get(CHECKPOINT):
         return clip_metric(checkpoint, environment.get(ARCHITECTURE) or None)
-    column = Column("clip", "higher", -100.0, 100.0)
+    column = Column("clip", "higher", -100.0, 100.0, role="score", margin=MARGIN)
     return Metric(
         "clip", (column,), "prompts", _refuse, source=SOURCE, weights=_WEIGHTS, missing=lambda: _UNNAMED
     )

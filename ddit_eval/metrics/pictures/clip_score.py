@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 CONFIG = "open_clip_config.json"
 WEIGHTS = "open_clip_model.safetensors"
+MARGIN = 1.0  # one hundredth of a cosine
 SOURCE = "100 x cosine of open_clip features, not clipped (raw cosine: / 100; 2.5 max(0, cos): / 40)"
 # In the order of open_clip's own preference.
 _CHOICE = (WEIGHTS, "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
@@ -351,7 +352,7 @@ def clip_metric(
     digest = f", SHA-256 {hash_of_file(weights)[:12]}" if weights.is_file() else ""
     return Metric(
         name,
-        (Column(name, "higher", -100.0, 100.0),),
+        (Column(name, "higher", -100.0, 100.0, role="score", margin=MARGIN),),
         "prompts",
         measure,
         source=SOURCE,

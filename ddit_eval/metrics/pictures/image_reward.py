@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FOLDER = "DDIT_IMAGE_REWARD"
+MARGIN = 0.05  # one twentieth of the standard deviation to which it is scaled
 WEIGHTS, CONFIG, TOKENIZER = "ImageReward.pt", "med_config.json", "bert-base-uncased"
 _NEEDS = (
     "needs the package image-reward (`pip install image-reward` in an environment of its own: it pins timm "
@@ -43,7 +44,7 @@ def chosen(environment: Mapping[str, str]) -> Metric:
 
     return Metric(
         "image-reward",
-        (Column("image-reward", "higher", None, None),),
+        (Column("image-reward", "higher", None, None, role="score", margin=MARGIN),),
         "prompts",
         measure,
         source="Xu et al. 2023 (arXiv 2304.05977), image-reward package, standardised reward",

@@ -60,7 +60,7 @@ def _measure(pictures: Tensor, reference: Tensor | None, prompts: Sequence[str])
 
 METRIC = Metric(
     "lpips",
-    (Column("lpips", "lower", 0.0, 1.0),),
+    (Column("lpips", "lower", 0.0, 1.0, role="fidelity", rank=1),),
     "reference",
     _measure,
     source="Zhang et al. 2018 (arXiv 1801.03924), lpips package, version 0.1 weights",

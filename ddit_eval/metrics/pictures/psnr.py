@@ -27,7 +27,7 @@ def _measure(pictures: Tensor, reference: Tensor | None, prompts: Sequence[str])
 
 METRIC = Metric(
     "psnr",
-    (Column("psnr", "higher", 0.0, None),),
+    (Column("psnr", "higher", 0.0, None, "PSNR to base", "dB", digits=1, role="fidelity"),),
     "reference",
     _measure,
     source="-10 log10(MSE), peak 1, float64, per picture and then averaged",

@@ -47,7 +47,7 @@ def missing() -> str | None:
 
 METRIC = Metric(
     "reader-lpips",
-    (Column("reader-lpips", "lower", 0.0, 2.0),),
+    (Column("reader-lpips", "lower", 0.0, 2.0, role="fidelity", rank=2),),
     "reference",
     _measure,
     source="the form of Zhang et al. 2018 (arXiv 1801.03924), unit weights, mean over layers",

@@ -12,6 +12,7 @@ from ddit_eval.errors import DditError
 from ddit_eval.metrics.metric import Column, Metric
 
 WINDOW = 11
+MARGIN = 0.05  # one twentieth of the upper half of its range
 
 
 def ssim(pictures: Tensor, reference: Tensor) -> Tensor:
@@ -47,7 +48,7 @@ def _measure(pictures: Tensor, reference: Tensor | None, prompts: Sequence[str])
 
 METRIC = Metric(
     "ssim",
-    (Column("ssim", "higher", -1.0, 1.0),),
+    (Column("ssim", "higher", -1.0, 1.0, "SSIM to base", role="fidelity", rank=3, margin=MARGIN),),
     "reference",
     _measure,
     source="scikit-image structural_similarity, Gaussian 11 x 11, sigma 1.5, data range 1, edges reflected; "
