@@ -79,7 +79,6 @@ def generate(
 
 
 def _draw(experiment: Any, prompts: list[Prompt], out: Path) -> None:
-    from ddit_eval.ddit.policies import verdict
     from ddit_eval.ddit.trace import StepTrace
     from ddit_eval.experiment.generate import Generator, describe_weights, job_of
     from ddit_eval.figures import save, schedule_heatmap
@@ -109,7 +108,7 @@ def _draw(experiment: Any, prompts: list[Prompt], out: Path) -> None:
         say(
             f"{ratio:.2f} times fewer tokens, scales {''.join(str(s.scale) for s in schedule)}: {prompt.text}"
         )
-    if remark := verdict(method.policy, schedules):
+    if remark := method.policy.verdict(schedules):
         say(remark)
     what = "clips" if job.frames > 1 else "pictures"
     say(f"wrote {len(prompts)} {what}, the base model's beside them, and schedule.png to {out}")

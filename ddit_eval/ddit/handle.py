@@ -25,7 +25,7 @@ from ddit_eval.ddit.binding import Binding
 from ddit_eval.ddit.decision import Decisions
 from ddit_eval.ddit.families import Call, family_of
 from ddit_eval.ddit.layout import Layout
-from ddit_eval.ddit.policies import Base, Policy, StepView, choices
+from ddit_eval.ddit.policies import Base, Policy, StepView, check, choices
 from ddit_eval.ddit.steps import Mailbox, StepClock
 from ddit_eval.ddit.trace import StepTrace
 from ddit_eval.errors import DditError
@@ -119,6 +119,7 @@ class Handle:
 
     @policy.setter
     def policy(self, policy: Policy) -> None:
+        check(policy)
         wanted = choices(policy) - {1}
         # What a signal will make of a step cannot be foreseen; what a static policy does is checked as the
         # run begins.

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
+    PlainSerializer,
+    PlainValidator,
     PositiveFloat,
     PositiveInt,
     ValidationError,
     model_validator,
 )
 
-from ddit_eval.ddit.policies import Base, Policy, parse_policy
+from ddit_eval.ddit.policies import Base, Policy, parse_policy, searchable
 from ddit_eval.errors import DditError
 
 
@@ -62,11 +64,13 @@ class FilePrompts(Strict):
 PromptSource = Annotated[WorldPrompts | MovingPrompts | FilePrompts, Field(discriminator="source")]
 
 
-def _policy(value: Any) -> BaseModel:
-    return value if isinstance(value, BaseModel) else parse_policy(value)
+def _policy(value: Any) -> Policy:
+    return parse_policy(value) if isinstance(value, Mapping) else value
 
 
-PolicyField = Annotated[Policy, BeforeValidator(_policy)]
+PolicyField = Annotated[
+    Policy, PlainValidator(_policy), PlainSerializer(lambda policy: policy.model_dump(mode="json"))
+]
 
 
 class Method(Strict):
@@ -88,9 +92,6 @@ class Timing(Strict):
     compile: bool = False  # each method once more with its transformer's blocks compiled
     seed: int = 0
     methods: tuple[str, ...] | None = None  # all where not given
-
-
-Rule = Literal["threshold", "explicit", "coarse-first", "fine-first", "budget", "region", "base"]
 
 
 class Study(Strict):
@@ -125,7 +126,7 @@ class Study(Strict):
     margin: NonNegativeFloat = 1.0
 
     # The search space.
-    rule: tuple[Rule, ...] = ("threshold",)
+    rule: tuple[str, ...] = ("threshold",)
     steps: tuple[PositiveInt, ...] = (12, 18, 24)  # every rule
     scales: tuple[tuple[PositiveInt, ...], ...] = ((2,), (4,), (2, 4))  # as far as the adapter has them
     order: tuple[Literal[1, 2, 3], ...] = (1, 2, 3)  # threshold, budget, region
@@ -159,11 +160,12 @@ class Study(Strict):
                 raise DditError(f"{name}: give at least one choice")
             if len(set(choices)) < len(choices):
                 raise DditError(f"{name}: a choice in {list(choices)} is there twice; give each once")
-        if "region" in self.rule and self.cost == "latency":
-            raise DditError(
-                "cost: latency is read off a table by scale, which has no steps of several sizes; search "
-                "`region` with cost: flops"
-            )
+        for rule in self.rule:
+            if searchable(rule).mixed and self.cost == "latency":
+                raise DditError(
+                    "cost: latency is read off a table by scale, which has no steps of several sizes; search "
+                    f"`{rule}` with cost: flops"
+                )
         if 1 in self.coarse_scales:
             raise DditError("scales: 1 is the base's, which every rule may choose; list the coarse ones")
         return self

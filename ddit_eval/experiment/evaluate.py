@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ddit_eval import metrics, stats
-from ddit_eval.ddit.policies import parse_policy, verdict
+from ddit_eval.ddit.policies import parse_policy
 from ddit_eval.ddit.trace import StepTrace
 from ddit_eval.errors import DditError
 from ddit_eval.experiment.config import Experiment
@@ -86,17 +86,21 @@ def metric_of(name: str, moving: bool) -> Metric | clips.ClipMetric:
 
 def row(method: str, records: Sequence[Record], ours: Measured, base: Measured) -> dict[str, Any]:
     """A row of quality.json; differences are paired with `base`, prompt by prompt."""
+    policy = parse_policy(records[0]["policy"])
     traces = [[StepTrace.from_json(step) for step in record["trace"]] for record in records]
     scales = Counter(step.scale for trace in traces for step in trace)
     return {
         "method": method,
         "policy": records[0]["policy"],
+        "family": policy.family,
+        "colour": policy.colour,
+        "control": policy.control,
         "steps": records[0]["steps"],
         "n": len(records),
         "token_ratio": sum(base.tokens) / sum(ours.tokens),
         "flop_ratio": sum(base.flops) / sum(ours.flops),
         "scale_share": {str(s): n / scales.total() for s, n in sorted(scales.items())},
-        "verdict": verdict(parse_policy(records[0]["policy"]), traces),
+        "verdict": policy.verdict(traces),
         "quality": {name: stats.mean(v).to_json() for name, v in ours.values.items()},
         "difference": {
             name: stats.paired_difference(v, base.values[name]).to_json()

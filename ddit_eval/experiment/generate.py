@@ -118,11 +118,6 @@ class Generator:
         return step | {"flops": flops_of_counts(job.weights.model, job.weights.adapter, size, counts)}
 
 
-def alone(policy: Any) -> bool:
-    """Whether a policy's schedule depends on the sample, so that the sample must not share a batch."""
-    return bool(policy.order) or policy.kind == "random"
-
-
 def dtype_of(experiment: Experiment) -> str:
     """The name of the experiment's dtype, or of the one that `load_pipeline` chooses here."""
     import torch
@@ -195,7 +190,7 @@ def batches(jobs: Sequence[Job], size: int) -> Iterator[list[Job]]:
     """Consecutive jobs of one method, `size` at a time; singly where the schedule is the sample's own."""
     for _, group in groupby(jobs, key=lambda job: job.method):
         same = list(group)
-        step = 1 if alone(parse_policy(same[0].policy)) else size
+        step = 1 if parse_policy(same[0].policy).per_sample else size
         yield from (same[i : i + step] for i in range(0, len(same), step))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ddit_eval.ddit.policies import Policy, Threshold
+from ddit_eval.ddit.policies import Policy
 from ddit_eval.errors import DditError
 from ddit_eval.experiment.config import Study
 from ddit_eval.study import pictures
@@ -32,8 +32,8 @@ def run_trial(
     sign = sign_of(study)
     trial = _start(study, space, claimed)
     policy, steps = policy_of(trial.params, units(study, lab))
-    if isinstance(policy, Threshold):
-        trial.set_user_attr("tau", policy.tau)
+    for name, value in policy.resolved().items():
+        trial.set_user_attr(name, value)
     rivals = [scores_from_json(t.user_attrs) for t in claimed.earlier if is_complete(t) and is_feasible(t)]
     readings, stopped = _measure(trial, space, lab, policy, steps, rivals, sign)
     scores = scores_of(readings)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ddit_eval import Adapter, attach
 from ddit_eval.clock.compiling import CompiledBlocks, graphs
 from ddit_eval.ddit.layout import Group, Layout, uniform
-from ddit_eval.ddit.policies import Base, Explicit, Region, verdict
+from ddit_eval.ddit.policies import Base, Explicit, Region
 from ddit_eval.ddit.regions import local_variance, scale_map, sizes, spend, tile
 from ddit_eval.ddit.trace import StepTrace
 from ddit_eval.errors import DditError
@@ -198,7 +198,7 @@ def test_a_limit_that_nothing_reaches_is_the_base_bit_for_bit(run: Any) -> None:
     fine, trace = run(Region(tau=1e-30), ONE)
     assert torch.equal(fine, run(Base(), ONE)[0])
     assert {step.scale for step in trace} == {1}
-    assert verdict(Region(tau=1e-30), [trace]).startswith("tau = 1e-30 never fired")
+    assert str(Region(tau=1e-30).verdict([trace])).startswith("tau = 1e-30 never fired")
 
 
 @RUNS
@@ -207,7 +207,7 @@ def test_a_limit_that_everything_reaches_is_the_coarse_step(run: Any) -> None:
     expected, _ = run(Explicit([1, 1, 1, 4, 4, 4]), ONE)
     torch.testing.assert_close(coarse, expected)
     assert [step.scale for step in trace] == [1, 1, 1, 4, 4, 4]
-    assert verdict(Region(tau=1e30), [trace]).startswith("tau = 1e+30 always fired")
+    assert str(Region(tau=1e30).verdict([trace])).startswith("tau = 1e+30 always fired")
 
 
 @RUNS

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from ddit_eval.ddit.policies.base import CoarseScale, Order, PolicyBase, Share, StepView
+from ddit_eval.ddit.policies.search import ORDER, RHO, SCALE, SHARE, Axis, Params, Unit
 
 
 class Budget(PolicyBase):
@@ -18,6 +19,10 @@ class Budget(PolicyBase):
     coarse steps, as far as the eligible steps (after the first `order`, before `final_fine`) allow.
     """
 
+    family: ClassVar[str] = "budget"
+    colour: ClassVar[str] = "#009E73"
+    axes: ClassVar[tuple[Axis, ...] | None] = (ORDER, RHO, SHARE, SCALE)
+
     kind: Literal["budget"] = "budget"
     coarse: Share = 0.5
     scale: CoarseScale = 2
@@ -28,6 +33,10 @@ class Budget(PolicyBase):
     @property
     def scales(self) -> tuple[int, ...]:
         return (self.scale,)
+
+    @classmethod
+    def from_trial(cls, params: Params, steps: int, unit: Unit) -> Budget:
+        return cls(coarse=params["share"], scale=params["scale"], rho=params["rho"], order=params["order"])
 
     def decide(self, view: StepView) -> int:
         spent = sum(p.scale > 1 for p in view.past)

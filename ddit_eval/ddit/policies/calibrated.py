@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, PrivateAttr, model_validator
 
-from ddit_eval.ddit.policies.base import PolicyBase, StepView
+from ddit_eval.ddit.policies.base import PolicyBase, StepView, fired
 from ddit_eval.ddit.policies.calibration import Calibration, load
+from ddit_eval.ddit.trace import StepTrace
 
 _KNOBS = ("psnr", "harm", "cost", "price")
 
@@ -29,6 +31,9 @@ class Calibrated(PolicyBase):
     folder of an adapter, a file, or the content itself; `digest` is filled in from the content, so that
     records of another table are told apart.
     """
+
+    family: ClassVar[str] = "calibrated"
+    colour: ClassVar[str] = "#F0E442"
 
     kind: Literal["calibrated"] = "calibrated"
     calibration: str | Calibration
@@ -86,6 +91,9 @@ class Calibrated(PolicyBase):
         if self.cost is not None:
             return run.price("cost", self.cost)
         return run.price("harm", self.harm if self.harm is not None else 10 ** (-(self.psnr or 0) / 10))
+
+    def verdict(self, traces: Sequence[Sequence[StepTrace]]) -> str | None:
+        return fired(self.knob, [p for trace in traces for p in trace])
 
     def decide(self, view: StepView) -> int:
         table, price = self._table, self.price_at(view.total)

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from ddit_eval.ddit.policies.base import CoarseScale, Order, PolicyBase, Scale, Share, StepView
+from ddit_eval.ddit.policies.base import CoarseScale, Order, PolicyBase, Scale, Share, StepView, fired
+from ddit_eval.ddit.policies.search import ORDER, Axis, Params, Space, Unit, choice, listed, number, scales_of
+from ddit_eval.ddit.trace import StepTrace
+from ddit_eval.errors import DditError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+def _nested(scales: Sequence[int]) -> bool:
+    """Whether the scales divide each other, which a budget needs."""
+    return not any(b % a for a, b in pairwise(sorted(scales)))
+
+
+def _sets(space: Space) -> list[str]:
+    return [listed(scales) for scales in space.scales if _nested(scales)]
 
 
 class Region(PolicyBase):
@@ -26,6 +39,16 @@ class Region(PolicyBase):
     serves all. While there is no signal, and in the last `final_fine` steps, the whole step has one scale.
     """
 
+    family: ClassVar[str] = "region"
+    colour: ClassVar[str] = "#E69F00"
+    mixed: ClassVar[bool] = True
+    axes: ClassVar[tuple[Axis, ...] | None] = (
+        ORDER,
+        choice("region_scales", _sets, lambda s: next(iter(_sets(s)[::-1]), "")),
+        number("budget", lambda s: s.budget, lambda s: sum(s.budget) / 2),
+        choice("window", lambda s: s.window, lambda s: 3 if 3 in s.window else s.window[0]),
+    )
+
     kind: Literal["region"] = "region"
     tau: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.05
     budget: Annotated[Share, Field(gt=0)] | None = None
@@ -37,11 +60,35 @@ class Region(PolicyBase):
     final_fine: Annotated[int, Field(ge=0)] = 0
 
     @model_validator(mode="after")
-    def _nested(self) -> Region:
-        ordered = sorted(self.scales)
-        if self.budget is not None and any(b % a for a, b in pairwise(ordered)):
-            raise ValueError(f"a budget needs scales that divide each other, got {ordered}")
+    def _divides(self) -> Region:
+        if self.budget is not None and not _nested(self.scales):
+            raise ValueError(f"a budget needs scales that divide each other, got {sorted(self.scales)}")
         return self
+
+    @classmethod
+    def searched_scales(cls, space: Space) -> set[int]:
+        if not _sets(space):
+            raise DditError(
+                f"study: `region` needs scales that divide each other, and there are {list(space.scales)}; "
+                "add [2, 4]"
+            )
+        return set(space.coarse_scales)
+
+    @classmethod
+    def from_trial(cls, params: Params, steps: int, unit: Unit) -> Region:
+        return cls(
+            budget=params["budget"],
+            scales=scales_of(params["region_scales"]),
+            window=params["window"],
+            order=params["order"],
+        )
+
+    def verdict(self, traces: Sequence[Sequence[StepTrace]]) -> str | None:
+        if self.budget is not None:
+            return None
+        # A step of several sizes is counted as its coarsest; what the last steps must be is no choice.
+        measured = [p for trace in traces for p in trace[: len(trace) - self.final_fine] if p.signals]
+        return fired(f"tau = {self.tau:g}", measured, "measured ") if measured else None
 
     @property
     def rho(self) -> float:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from ddit_eval.ddit.policies.base import PolicyBase, Scale, StepView
+from ddit_eval.ddit.policies.search import SCALE, SHARE, Axis, Params, Space, Unit
 from ddit_eval.errors import DditError
 
 
 class Static(PolicyBase):
     """A policy that reads no signal."""
+
+    family: ClassVar[str] = "static coarse"
+    colour: ClassVar[str] = "#56B4E9"
 
     @property
     def order(self) -> int:
@@ -27,13 +31,23 @@ class Static(PolicyBase):
 
 
 class Base(Static):
-    """Always the base patch size."""
+    """Always the base patch size. A study searches the number of steps alone, from the fewest on."""
+
+    family: ClassVar[str] = "base"
+    colour: ClassVar[str] = "#000000"
+    axes: ClassVar[tuple[Axis, ...] | None] = (
+        Axis(lambda trial, space: None, lambda space: {"steps": min(space.steps)}),
+    )
 
     kind: Literal["base"] = "base"
 
     @property
     def scales(self) -> tuple[int, ...]:
         return (1,)
+
+    @classmethod
+    def searched_scales(cls, space: Space) -> set[int]:
+        return set()
 
     def decide(self, view: StepView) -> int:
         return 1
@@ -53,41 +67,70 @@ class Fixed(Static):
         return self.scale
 
 
-class CoarseFirst(Static):
-    """The first `steps` steps at `scale`, the rest fine: FlexiDiT's static schedule (arXiv 2502.20126)."""
+class _TwoParts(Static):
+    """One scale for the first `steps` steps, another for the rest."""
 
-    kind: Literal["coarse-first"] = "coarse-first"
+    axes: ClassVar[tuple[Axis, ...] | None] = (SHARE, SCALE)
+
     steps: Annotated[int, Field(ge=0)]
     scale: Scale = 2
 
     @property
     def scales(self) -> tuple[int, ...]:
         return (1, self.scale)
+
+
+class CoarseFirst(_TwoParts):
+    """The first `steps` steps at `scale`, the rest fine: FlexiDiT's static schedule (arXiv 2502.20126)."""
+
+    control: ClassVar[str | None] = "coarse-first"
+
+    kind: Literal["coarse-first"] = "coarse-first"
+
+    @classmethod
+    def from_trial(cls, params: Params, steps: int, unit: Unit) -> CoarseFirst:
+        return cls(steps=round(params["share"] * steps), scale=params["scale"])
 
     def decide(self, view: StepView) -> int:
         return self.scale if view.index < self.steps else 1
 
 
-class FineFirst(Static):
+class FineFirst(_TwoParts):
     """The first `steps` steps fine, the rest at `scale`."""
 
     kind: Literal["fine-first"] = "fine-first"
-    steps: Annotated[int, Field(ge=0)]
-    scale: Scale = 2
 
-    @property
-    def scales(self) -> tuple[int, ...]:
-        return (1, self.scale)
+    @classmethod
+    def from_trial(cls, params: Params, steps: int, unit: Unit) -> FineFirst:
+        return cls(steps=steps - round(params["share"] * steps), scale=params["scale"])
 
     def decide(self, view: StepView) -> int:
         return 1 if view.index < self.steps else self.scale
 
 
 class Explicit(Static):
-    """One scale per step, as listed."""
+    """One scale per step, as listed. A study searches `segments` equal parts of the run."""
+
+    axes: ClassVar[tuple[Axis, ...] | None] = (
+        Axis(
+            lambda trial, space: [
+                trial.suggest_categorical(f"segment_{i}", (1, *space.coarse_scales))
+                for i in range(space.segments)
+            ],
+            lambda space: {
+                f"segment_{i}": space.coarse_scales[0] if 2 * i >= space.segments else 1
+                for i in range(space.segments)
+            },
+        ),
+    )
 
     kind: Literal["explicit"] = "explicit"
     scales: Annotated[tuple[Scale, ...], Field(min_length=1)]
+
+    @classmethod
+    def from_trial(cls, params: Params, steps: int, unit: Unit) -> Explicit:
+        parts = [params[f"segment_{i}"] for i in range(sum(name.startswith("segment_") for name in params))]
+        return cls(scales=tuple(parts[i * len(parts) // steps] for i in range(steps)))
 
     def decide(self, view: StepView) -> int:
         if view.total != len(self.scales):
@@ -104,6 +147,10 @@ class Random(Static):
     `mix` maps scales to shares or counts; each scale gets its exact share of the steps (largest remainder),
     in an order drawn from `seed` and, where the sample has one, the sample's own seed.
     """
+
+    family: ClassVar[str] = "random"
+    colour: ClassVar[str] = "#CC79A7"
+    control: ClassVar[str | None] = "random"
 
     kind: Literal["random"] = "random"
     mix: Annotated[dict[Scale, Annotated[float, Field(ge=0)]], Field(min_length=1)]
@@ -126,6 +173,10 @@ class Random(Static):
     @property
     def scales(self) -> tuple[int, ...]:
         return tuple(sorted(s for s, weight in self.mix.items() if weight > 0))
+
+    @property
+    def per_sample(self) -> bool:
+        return True
 
     def decide(self, view: StepView) -> int:
         counts = apportion(self.mix, view.total)

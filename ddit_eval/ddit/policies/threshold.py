@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from itertools import takewhile
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from ddit_eval.ddit.policies.base import CoarseScale, Order, PolicyBase, Scale, Share, StepView
+from ddit_eval.ddit.policies.base import CoarseScale, Order, PolicyBase, Scale, Share, StepView, fired
+from ddit_eval.ddit.policies.search import (
+    ORDER,
+    RHO,
+    Axis,
+    Params,
+    Space,
+    Unit,
+    choice,
+    listed,
+    number,
+    scales_of,
+)
 from ddit_eval.ddit.trace import StepTrace
 
 
@@ -26,6 +39,18 @@ class Threshold(PolicyBase):
     max_run     at most so many coarse steps in a row
     """
 
+    family: ClassVar[str] = "DDiT"
+    colour: ClassVar[str] = "#0072B2"
+    axes: ClassVar[tuple[Axis, ...] | None] = (
+        ORDER,
+        RHO,
+        number("tau_relative", lambda s: s.tau, lambda s: math.sqrt(s.tau[0] * s.tau[1]), log=True),
+        choice("scales", lambda s: [listed(of) for of in s.scales], lambda s: listed(max(s.scales, key=sum))),
+        choice("warmup", lambda s: s.warmup, lambda s: s.warmup[0]),
+        Axis(lambda trial, s: trial.suggest_int("dwell", *s.dwell), lambda s: {"dwell": s.dwell[0]}),
+        number("hysteresis", lambda s: s.hysteresis, lambda s: s.hysteresis[0]),
+    )
+
     kind: Literal["threshold"] = "threshold"
     tau: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     rho: Share = 0.4
@@ -40,6 +65,38 @@ class Threshold(PolicyBase):
     )
     final_fine: Annotated[int, Field(ge=0)] = 0  # so many steps at the end are fine
     max_run: Annotated[int, Field(ge=1)] | None = None
+
+    @classmethod
+    def searched_scales(cls, space: Space) -> set[int]:
+        return {*space.coarse_scales, *space.warmup}
+
+    @classmethod
+    def from_trial(cls, params: Params, steps: int, unit: Unit) -> Threshold:
+        return cls(
+            tau=params["tau_relative"] * unit(params["order"]),
+            rho=params["rho"],
+            order=params["order"],
+            scales=scales_of(params["scales"]),
+            warmup_scale=params["warmup"],
+            dwell=params["dwell"],
+            hysteresis=params["hysteresis"],
+        )
+
+    def resolved(self) -> dict[str, float]:
+        return {"tau": self.tau}
+
+    def verdict(self, traces: Sequence[Sequence[StepTrace]]) -> str | None:
+        free = [
+            p
+            for trace in traces
+            for p in trace
+            if p.signals is not None
+            and p.index >= (self.warmup_steps or 0)
+            and p.index < len(trace) - self.final_fine
+        ]
+        if not free:
+            return f"tau = {self.tau:g} never came into play: no step had a signal of order {self.order}"
+        return fired(f"tau = {self.tau:g}", free, "measured ")
 
     def decide(self, view: StepView) -> int:
         if view.index >= view.total - self.final_fine:

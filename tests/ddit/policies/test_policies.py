@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given, settings
@@ -20,11 +21,13 @@ from ddit_eval.ddit.policies import (
     Fixed,
     Policy,
     Random,
+    Static,
     StepView,
     Threshold,
+    check,
     choices,
     parse_policy,
-    verdict,
+    searchable,
 )
 from ddit_eval.ddit.policies.calibration import Calibration, CurvePoint, Run, StepTable
 from ddit_eval.ddit.trace import StepTrace
@@ -140,13 +143,13 @@ def test_verdict_names_tau_and_the_range() -> None:
         return {2: 0.25, 4: 0.75}
 
     never, always, some = Threshold(tau=0.1), Threshold(tau=1.0), Threshold(tau=1.0, max_run=1)
-    assert verdict(never, [run(never, 6, signal)]) == (
+    assert never.verdict([run(never, 6, signal)]) == (
         "tau = 0.1 never fired (signals between 0.25 and 0.75): every measured step ran fine"
     )
-    assert "always fired" in str(verdict(always, [run(always, 6, signal)]))
-    assert verdict(some, [run(some, 8, signal)]) is None
-    assert "no step had a signal" in str(verdict(never, [run(never, 3, signal)]))
-    assert verdict(Fixed(2), [run(Fixed(2), 3)]) is None
+    assert "always fired" in str(always.verdict([run(always, 6, signal)]))
+    assert some.verdict([run(some, 8, signal)]) is None
+    assert "no step had a signal" in str(never.verdict([run(never, 3, signal)]))
+    assert Fixed(2).verdict([run(Fixed(2), 3)]) is None
 
 
 def calibration(steps: int = 8, order: int = 2, busy: float = 4.0) -> Calibration:
@@ -249,8 +252,8 @@ def test_calibrated_is_told_apart_by_its_table() -> None:
     assert parse_policy(one.model_dump(mode="json")) == one
     assert one.price_at(8) == pytest.approx(Calibrated(calibration(), harm=1e-3).price_at(8))
     assert choices(one) == {1, 2, 4}
-    assert "psnr = 30 always fired" in str(verdict(one, [run(Fixed(2), 3)]))
-    assert verdict(one, [run(Fixed(1), 3)]) == "psnr = 30 never fired: every step ran fine"
+    assert "psnr = 30 always fired" in str(one.verdict([run(Fixed(2), 3)]))
+    assert one.verdict([run(Fixed(1), 3)]) == "psnr = 30 never fired: every step ran fine"
 
 
 def test_calibrated_from_a_file(tmp_path: Path) -> None:
@@ -307,3 +310,40 @@ def test_bad_input_is_named(data: dict[str, object], words: str) -> None:
 def test_too_many_positional_values() -> None:
     with pytest.raises(DditError, match="takes 1 values"):
         Fixed(2, 3)
+
+
+class EveryOther(Static):
+    """A policy as another package would add it: every other step coarse."""
+
+    kind: Literal["every-other"] = "every-other"
+    scales: tuple[int, ...] = (2,)
+
+    def decide(self, view: StepView) -> int:
+        return self.scales[0] if view.index % 2 else 1
+
+
+def test_a_policy_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    def installed(group: str, needs: tuple[str, ...]) -> dict[str, Any]:
+        assert group == "ddit_eval.policies"
+        assert not [name for name in needs if not hasattr(EveryOther, name)]
+        return {"every-other": EveryOther}
+
+    monkeypatch.setattr("ddit_eval.ddit.policies.plugins", installed)
+    policy = parse_policy({"kind": "every-other", "scales": [4]})
+    assert scales(run(policy, 4)) == [1, 4, 1, 4]
+    assert parse_policy(policy.model_dump(mode="json")) == policy
+    assert (policy.family, policy.control, policy.per_sample) == ("static coarse", None, False)
+    with pytest.raises(DditError, match="'every-other' is no rule that a study can search; there are base"):
+        searchable("every-other")
+
+
+def test_what_a_policy_lacks_is_named() -> None:
+    class Bare:
+        kind = "bare"
+
+        def decide(self, view: StepView) -> int:
+            return 1
+
+    missing: Any = Bare()
+    with pytest.raises(DditError, match=r"the policy Bare lacks .*order, rho, scales.*Static"):
+        check(missing)
