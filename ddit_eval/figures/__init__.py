@@ -1,4 +1,4 @@
-"""Figures: one function a figure, plain data in, a matplotlib `Figure` out; `save` writes PNG and SVG."""
+"""Figures: one function a figure, plain data in, a matplotlib `Figure` out; `save` writes it as PNG."""
 
 from __future__ import annotations
 

@@ -27,24 +27,21 @@ TRACED = ("DDiT", "budget", "calibrated", "region")
 
 
 def write_figures(results: Results, folder: Path, records: dict[str, list[Json]]) -> dict[str, str]:
-    """Write every figure that results and records allow to `folder`, take away older ones; paths by
-    caption, in order."""
-    made: dict[str, str] = {}
+    """Write every figure that results and records allow to `folder`/figures and films to `folder`/films,
+    take away older ones; paths by caption, in order."""
+    made: dict[str, Path] = {}
+    stills, films = folder / "figures", folder / "films"
     for name, caption, figure in _all(results, records):
-        formats = ("png",) if name == "pictures" else ("png", "svg")
-        figures.save(figure, folder / name, formats=formats)
-        made[caption] = f"{folder.name}/{name}.png"
+        made[caption] = figures.save(figure, stills / name)
+    films.mkdir(parents=True, exist_ok=True)
     for row in results.rows:
         method = row["method"]
         if frames := region_film(records.get(method, ()), method):
-            path = write_film(frames, folder / f"regions-{method}.gif", FILM_FPS)
-            made[f"Patch sizes of {method}, step by step"] = f"{folder.name}/{path.name}"
-    kept = {Path(path).stem for path in made.values()}
-    films = {Path(path).name for path in made.values() if path.endswith(".gif")}
-    for old in [*folder.glob("*.png"), *folder.glob("*.svg"), *folder.glob("*.gif")]:
-        if old.stem not in kept or (old.suffix == ".gif" and old.name not in films):
-            old.unlink()
-    return made
+            caption = f"Patch sizes of {method}, step by step"
+            made[caption] = write_film(frames, films / f"regions-{method}.gif", FILM_FPS)
+    for old in {*stills.glob("*.*"), *films.glob("*.*")} - {*made.values()}:
+        old.unlink()
+    return {caption: path.relative_to(folder).as_posix() for caption, path in made.items()}
 
 
 def _all(results: Results, records: dict[str, list[Json]]) -> Iterator[tuple[str, str, Figure]]:

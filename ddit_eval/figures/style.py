@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -71,8 +71,6 @@ RC: dict[Any, Any] = {
     "grid.color": "#e3e3e3",
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
-    "svg.hashsalt": "ddit-eval",  # the same data give the same bytes
-    "svg.fonttype": "path",
 }
 
 
@@ -93,21 +91,13 @@ def new_figure(width: float = COLUMN, height: float = 2.4) -> Figure:
 
 
 @styled
-def save(
-    figure: Figure, path: str | Path, dpi: int = 200, formats: Iterable[str] = ("png", "svg")
-) -> tuple[Path, ...]:
-    """Write `path`.png (at `dpi`) and `path`.svg, byte for byte the same for the same data; returns the
-    paths."""
+def save(figure: Figure, path: str | Path, dpi: int = 200) -> Path:
+    """Write `path`.png, byte for byte the same for the same data; returns its path."""
     stem = Path(path)
     stem.parent.mkdir(parents=True, exist_ok=True)
-    written = []
-    for suffix in formats:
-        target = stem.with_name(f"{stem.name}.{suffix}")  # with_suffix would cut a name at its first dot
-        metadata = {"Date": None, "Creator": None} if suffix == "svg" else {"Software": None}
-        figure.savefig(target, dpi=dpi, metadata=metadata)
-        figure.set_layout_engine("none")  # it stays as laid out: that takes as long as drawing
-        written.append(target)
-    return tuple(written)
+    target = stem.with_name(f"{stem.name}.png")  # with_suffix would cut a name at its first dot
+    figure.savefig(target, dpi=dpi, metadata={"Software": None})
+    return target
 
 
 def scale_colour(scale: int) -> str | tuple[float, float, float]:

@@ -58,7 +58,7 @@ def build_all(
 
     Reads <profile>/quality.json and, where they are, timing.json, traces.json, study.json, samples.csv,
     distillation.json and oracle.json. Writes <profile>/report.md, report.html (one page that needs nothing
-    beside it) and figures/*.png and *.svg, and `results_root`/summary.json (the contract; the rows of all
+    beside it) and figures/*.png, films/*.gif, and `results_root`/summary.json (the contract; the rows of all
     profiles). `readme`: also rewrite its results block. `workers`: processes, which share the parts. Raises
     `DditError` where a quality.json is missing or a folder cannot be written to.
     """
@@ -94,7 +94,7 @@ def _write(root: Path, part: Part, results: Results, verdict: Verdict, others: S
     check_writable(folder)
     beside = root.resolve().parent / "runs" / part.profile
     records = read_records(beside if part.runs is None else part.runs)
-    figures = write_figures(results, folder / "figures", records)
+    figures = write_figures(results, folder, records)
     methods = [results.quality["reference"], *(row["method"] for row in accelerated(results))]
     pictures = gallery(records, methods, {m: note(results, m) for m in methods})
     made = collect(records, part.experiment)

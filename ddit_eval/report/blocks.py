@@ -66,7 +66,6 @@ class Folded:
 
     summary: str
     blocks: Sequence[Block]
-    opened: bool = False
 
 
 @dataclass(frozen=True)

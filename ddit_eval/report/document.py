@@ -157,7 +157,7 @@ def _trace_blocks(pictures: list[Picture]) -> list[Block]:
         "tau, whose border is drawn."
     )
     by_method = {m: [p for p, n in zip(pictures, names, strict=True) if n == m] for m in methods}
-    return [Text(note), *(Folded(m, same, m == methods[0]) for m, same in by_method.items())]
+    return [Text(note), *(Folded(m, same) for m, same in by_method.items())]
 
 
 def _provenance(made: Provenance, quality: Json) -> list[Block]:

@@ -43,7 +43,7 @@ def attach(
         if all(reading.scales for reading in readings):
             known = sorted(choices(policy))
             figure = figures.schedule_heatmap([r.scales for r in readings], title=policy.kind, known=known)
-            (path,) = figures.save(figure, Path(temporary) / "schedule", dpi=100, formats=("png",))
+            path = figures.save(figure, Path(temporary) / "schedule", dpi=100)
             made["the scale of each step, prompt by prompt"] = path
         for caption, path in made.items():
             identity = upload_artifact(artifact_store=store, file_path=str(path), study_or_trial=trial)

@@ -224,5 +224,5 @@ def _log_figure(client: MlflowClient, run: str, figure: Figure, name: str) -> No
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
-        (path,) = figures.save(figure, Path(folder) / name, dpi=130, formats=("png",))
+        path = figures.save(figure, Path(folder) / name, dpi=130)
         client.log_artifact(run, str(path))

@@ -296,8 +296,8 @@ def test_from_pipeline_to_oracle(bench: Any, tmp_path: Path) -> None:
     assert foreign(found, bench) == []
     old = found.model_copy(update={"made": found.made | {"adapter_hash": "0" * 12}})
     assert foreign(old, bench) == ["adapter"]
-    written = save(oracle_figure(content), tmp_path / "oracle", formats=("png",))
-    assert written[0].stat().st_size > 10_000
+    written = save(oracle_figure(content), tmp_path / "oracle")
+    assert written.stat().st_size > 10_000
 
 
 def test_the_commands_write_what_they_say(tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
