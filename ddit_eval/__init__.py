@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ddit_eval import metrics as metrics
     from ddit_eval.ddit import policies as policies
     from ddit_eval.ddit import schedule as schedule
     from ddit_eval.ddit.adapter.adapter import Adapter as Adapter
@@ -31,7 +32,11 @@ _HOMES = {
     "StepTrace": "ddit_eval.ddit.trace",
     "load_pipeline": "ddit_eval.models.load",
 }
-_MODULES = {"policies": "ddit_eval.ddit.policies", "schedule": "ddit_eval.ddit.schedule"}
+_MODULES = {
+    "metrics": "ddit_eval.metrics",
+    "policies": "ddit_eval.ddit.policies",
+    "schedule": "ddit_eval.ddit.schedule",
+}
 
 __all__ = [*_HOMES, *_MODULES]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -11,27 +10,7 @@ import yaml
 from ddit_eval.ddit.policies.calibration import load
 from ddit_eval.experiment.config import load_experiment
 from ddit_eval.experiment.generate import describe_weights
-
-ROOT = Path(__file__).parent.parent
-EXPERIMENTS = ("quick", "quick-video")
-
-
-def resolved() -> dict[str, Any]:
-    """The stages as DVC runs them, those under `foreach` one by one."""
-    from dvc.parsing import DataResolver
-    from dvc.repo import Repo
-
-    with Repo(str(ROOT)) as repo:
-        plain = yaml.safe_load((ROOT / "dvc.yaml").read_text())
-        return dict(DataResolver(repo, str(ROOT), plain).resolve()["stages"])
-
-
-STAGES = resolved()
-
-
-def outs(stage: str) -> set[str]:
-    found = [*STAGES[stage].get("outs", ()), *STAGES[stage].get("metrics", ())]
-    return {name for entry in found for name in (entry if isinstance(entry, dict) else [entry])}
+from tests.support.stages import EXPERIMENTS, ROOT, STAGES, outs
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -47,21 +26,6 @@ def test_every_parameter_stands_in_its_file(stage: str) -> None:
         for name, keys in entry.items():
             raw = yaml.safe_load((ROOT / name).read_text())
             assert [key for key in keys if key not in raw] == []  # DVC refuses to run a stage without them
-
-
-@pytest.mark.parametrize("profile", EXPERIMENTS)
-def test_every_part_of_the_experiment_is_watched_by_a_stage(profile: str) -> None:
-    path = f"experiments/{profile}.yaml"
-    raw = yaml.safe_load((ROOT / path).read_text())
-    watched = {k for s in STAGES.values() for e in s.get("params", ()) for k in e.get(path, ())}
-    assert set(raw) <= watched
-
-
-def test_results_that_are_read_are_dependencies() -> None:
-    names = ("quality.json", "samples.csv", "study.json", "timing.json", "traces.json")
-    read = {f"results/{profile}/{name}" for profile in EXPERIMENTS for name in names}
-    for stage in ("track", "report"):
-        assert read | {"results/quick/oracle.json"} <= set(STAGES[stage]["deps"])
 
 
 def test_the_calibration_that_ships_is_of_the_weights_that_ship() -> None:
@@ -81,7 +45,9 @@ def test_small_results_are_in_git_and_large_ones_in_the_cache() -> None:
         for name, options in (entry.items() if isinstance(entry, dict) else [(entry, {})])
         if options.get("cache", True)
     }
-    assert cached == {f"runs/{profile}" for profile in EXPERIMENTS}
+    assert cached == {f"runs/{p}" for p in EXPERIMENTS} | {
+        f"results/{p}/{name}" for p in EXPERIMENTS for name in ("report.html", "films")
+    }
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "experiments").glob("*.yaml")), ids=lambda path: path.stem)

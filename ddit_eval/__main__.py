@@ -1,0 +1,5 @@
+"""`python -m ddit_eval`: the command line."""
+
+from ddit_eval.cli import main
+
+main()
