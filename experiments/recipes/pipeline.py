@@ -7,45 +7,59 @@ classes, so that the saved folder loads with `FluxPipeline.from_pretrained`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
 from tokenizers import AddedToken
+from tokenizers.normalizers import Lowercase
 from transformers import (  # type: ignore[attr-defined]
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTokenizer,
+    PreTrainedTokenizerFast,
     T5Config,
     T5EncoderModel,
     T5TokenizerFast,
 )
 
+from ddit_eval.system.files import read_json, write_json
 from ddit_eval.world import vocabulary
 
 TEXT_TOKENS = 32
 TEXT_WIDTH = 96
 
 
-def build_clip_tokenizer() -> CLIPTokenizer:
+def plain(tokenizer: Any) -> PreTrainedTokenizerFast:
+    """The same tokenizer as its tokenizer.json alone describes it, so that it reads back as it was saved."""
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer.backend_tokenizer,
+        model_max_length=TEXT_TOKENS,
+        model_input_names=["input_ids", "attention_mask"],
+        **tokenizer.special_tokens_map,
+    )
+
+
+def build_clip_tokenizer() -> PreTrainedTokenizerFast:
     """CLIP's tokenizer over bytes, with each word of the world as one token."""
     printable = [chr(c) for c in range(33, 127)]
     pieces = [*printable, *(p + "</w>" for p in printable), "<|startoftext|>", "<|endoftext|>"]
-    tokenizer = CLIPTokenizer(
-        vocab={piece: i for i, piece in enumerate(pieces)}, merges=[], model_max_length=TEXT_TOKENS
-    )
+    tokenizer = CLIPTokenizer(vocab={piece: i for i, piece in enumerate(pieces)}, merges=[])
     tokenizer.add_tokens([AddedToken(w, single_word=True, normalized=True) for w in vocabulary()])
-    return tokenizer
+    return plain(tokenizer)
 
 
-def build_t5_tokenizer(words: Sequence[str] | None = None) -> T5TokenizerFast:
-    """T5's tokenizer with whole words (default: those of still scenes) as pieces; others become <unk>."""
+def build_t5_tokenizer(words: Sequence[str] | None = None) -> PreTrainedTokenizerFast:
+    """T5's tokenizer with whole words, lower-cased (default: those of still scenes); others become <unk>."""
     pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("\u2581", -2.0)]
     pieces += [("\u2581" + word, -1.0) for word in (vocabulary() if words is None else words)]
-    return T5TokenizerFast(vocab=pieces, extra_ids=0, model_max_length=TEXT_TOKENS)
+    tokenizer = T5TokenizerFast(vocab=pieces, extra_ids=0)
+    tokenizer.backend_tokenizer.normalizer = Lowercase()
+    return plain(tokenizer)
 
 
-def build_clip(tokenizer: CLIPTokenizer) -> CLIPTextModel:
+def build_clip(tokenizer: PreTrainedTokenizerFast) -> CLIPTextModel:
     return CLIPTextModel(
         CLIPTextConfig(
             vocab_size=len(tokenizer),
@@ -62,7 +76,7 @@ def build_clip(tokenizer: CLIPTokenizer) -> CLIPTextModel:
     )
 
 
-def build_t5(tokenizer: T5TokenizerFast) -> T5EncoderModel:
+def build_t5(tokenizer: PreTrainedTokenizerFast) -> T5EncoderModel:
     return T5EncoderModel(
         T5Config(
             vocab_size=len(tokenizer),
@@ -108,3 +122,11 @@ def build_pipeline(vae: Any, seed: int = 0) -> Any:
         tokenizer_2=tokenizer_2,
         transformer=build_transformer(vae.config.latent_channels),
     )
+
+
+def save(pipe: Any, folder: Path) -> None:
+    """Save in bfloat16. The text encoders' configs ask for float32, as diffusers loads the other parts, so
+    that all parts are of one type however the folder is loaded."""
+    pipe.to(torch.bfloat16).save_pretrained(folder)
+    for path in folder.glob("text_encoder*/config.json"):
+        write_json(path, read_json(path) | {"dtype": "float32"})

@@ -31,7 +31,7 @@ from ddit_eval.world import Scene, caption, render, sample_scenes
 from experiments.recipes.labels import token_labels, token_offsets
 from experiments.recipes.lessons import ANSWERS, GROUPS, Said, label_loss, measures, velocity_loss
 from experiments.recipes.loop import Loop, sample_timesteps, shift_of
-from experiments.recipes.pipeline import TEXT_TOKENS, build_pipeline
+from experiments.recipes.pipeline import TEXT_TOKENS, build_pipeline, save
 from experiments.recipes.window import nearest_scenes, place_window, window_index
 from experiments.recipes.words import PLACE_WEIGHT, WordHead, at_shapes, shape_ids
 
@@ -258,7 +258,7 @@ class Trainer(Loop[Student]):
         pipe.text_encoder.load_state_dict(self.average.clip.state_dict())
         pipe.text_encoder_2.load_state_dict(self.average.t5.state_dict())
         pipe.transformer.load_state_dict(self.average.transformer.state_dict())
-        pipe.to(torch.bfloat16).save_pretrained(self.out / "pipeline")
+        save(pipe, self.out / "pipeline")
 
 
 def main(

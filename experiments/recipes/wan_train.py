@@ -34,7 +34,7 @@ from ddit_eval.world.reader import Reader, load_reader
 from experiments.recipes.labels import token_labels, token_offsets
 from experiments.recipes.lessons import ANSWERS, GROUPS, Said, label_loss, measures, velocity_loss
 from experiments.recipes.loop import Loop, sample_timesteps
-from experiments.recipes.pipeline import TEXT_TOKENS
+from experiments.recipes.pipeline import TEXT_TOKENS, save
 from experiments.recipes.wan_pipeline import (
     FLOW_SHIFT,
     FRAMES,
@@ -276,7 +276,7 @@ class Trainer(Loop[Student]):
         pipe = build_wan_pipeline(copy.deepcopy(self.vae), self.plan.seed)
         pipe.text_encoder.load_state_dict(self.average.encoder.state_dict())
         pipe.transformer.load_state_dict(self.average.transformer.state_dict())
-        pipe.to(torch.bfloat16).save_pretrained(self.out / "pipeline")
+        save(pipe, self.out / "pipeline")
 
 
 def flow(latents: Tensor, noise: Tensor, t: Tensor) -> Tensor:
