@@ -4,29 +4,21 @@ from __future__ import annotations
 
 import math
 import string
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from ddit_eval.ddit.binding import Binding
+from ddit_eval.ddit.binding import Binding, Step
 from ddit_eval.ddit.families import Call
 from ddit_eval.ddit.layout import Layout
-from ddit_eval.ddit.policies import Policy, Region, StepView
-from ddit_eval.ddit.regions import local_variance, sizes
-from ddit_eval.ddit.schedule import Differences, percentile, signals
+from ddit_eval.ddit.policies import Policy, StepView
+from ddit_eval.ddit.regions import sizes
+from ddit_eval.ddit.schedule import Differences
 from ddit_eval.ddit.trace import StepTrace
 from ddit_eval.errors import DditError
 
 DIGITS = string.digits + string.ascii_lowercase
-
-
-@dataclass(frozen=True)
-class _Measured:
-    """What the samples of a step look like to the policy; a list has an entry a trace."""
-
-    signals: list[dict[int, float]] | None = None
-    variances: Tensor | None = None  # (traces, F, H, W) on the host, of a policy by regions
 
 
 class Decisions:
@@ -57,21 +49,17 @@ class Decisions:
         """
         index, base_tokens = len(traces[0]), call.latents.shape[1]
         difference = self._difference(binding, call, policy, index, timestep)
-        measured = _measure(binding, call, policy, difference, len(traces))
-        layouts: list[Layout | None] = []
-        for number, trace in enumerate(traces):
-            values = None if measured.signals is None else measured.signals[number]
+        measured = _measured(binding, call, policy, difference, len(traces))
+        before = self._layouts or [None] * len(traces)
+        self._layouts = []
+        for trace, seen, last in zip(traces, measured, before, strict=True):
+            values = None if seen is None else policy.signals(seen)
             if values and not all(map(math.isfinite, values.values())):
                 raise not_finite(index, timestep)
             view = StepView(index, max(total, index + 1), values, trace, seed)
-            if isinstance(policy, Region) and measured.variances is not None:
-                before = self._layouts[number] if number < len(self._layouts) else None
-                layout = _tiling(binding, call, policy, view, measured.variances[number], before)
-            else:
-                scale = policy.decide(view)
-                layout = None if scale == 1 else binding.tile(call, scale)
-            layouts.append(layout)
-            several = layout is not None and isinstance(policy, Region)
+            layout = policy.layout(Step(binding, call, timestep, view, seen, last))
+            self._layouts.append(layout)
+            several = layout is not None and policy.mixed
             trace.append(
                 StepTrace(
                     index=index,
@@ -84,8 +72,7 @@ class Decisions:
                     sizes=_digits(layout) if layout and several else None,
                 )
             )
-        self._layouts = layouts
-        return layouts
+        return self._layouts
 
     def _difference(
         self, binding: Binding, call: Call, policy: Policy, index: int, timestep: float
@@ -102,39 +89,15 @@ class Decisions:
         return self._differences.push(binding.generated(call).detach())
 
 
-def _measure(
+def _measured(
     binding: Binding, call: Call, policy: Policy, difference: Tensor | None, traces: int
-) -> _Measured:
-    """One value a scale and trace; by regions a map, and its median for the trace."""
+) -> Sequence[Tensor | None]:
+    """What the policy measures of the difference, by trace, on the host: the step's one synchronisation."""
     if difference is None:
-        return _Measured()
-    grid = binding.generated_grid(call)
-    if isinstance(policy, Region):
-        variance = local_variance(difference, grid, policy.window)
-        variance = (variance if traces > 1 else variance.amax(0, keepdim=True)).cpu()
-        # A median hides single values that are not finite.
-        middle = percentile(variance.flatten(1), policy.rho) + 0 * variance.sum((1, 2, 3))
-        return _Measured([dict.fromkeys(policy.scales, value) for value in middle.tolist()], variance)
+        return [None] * traces
     times = binding.adapter.config.time if binding.adapter else {}
-    values = signals(difference, grid, policy.scales, policy.rho, times)
-    rows = (values if traces > 1 else values.amax(0, keepdim=True)).tolist()
-    return _Measured([dict(zip(policy.scales, row, strict=True)) for row in rows])
-
-
-def _tiling(
-    binding: Binding, call: Call, policy: Region, view: StepView, variance: Tensor, before: Layout | None
-) -> Layout | None:
-    """The tiling of one map of the signal (F, H, W)."""
-    seen = None
-    if policy.hysteresis > 1 and before is not None and view.past[-1].sizes is not None:
-        seen = sizes(before)[call.given :]
-    allowed = policy.allowed(view, variance, seen)
-    layout = (
-        binding.tile(call, policy.decide(view))
-        if allowed is None
-        else binding.tile_map(call, allowed, policy.scales)
-    )
-    return None if layout.is_base else layout
+    values = policy.deviations(difference, binding.generated_grid(call), times)
+    return list((values if traces > 1 else values.amax(0, keepdim=True)).cpu())
 
 
 def _digits(layout: Layout) -> str:

@@ -104,13 +104,5 @@ def signals(
     return torch.stack([percentile(d, rho) for d in patch_std(difference, grid, scales, times)], dim=-1)
 
 
-def choose_scale(values: Mapping[int, float], tau: float, scales: Sequence[int] | None = None) -> int:
-    """The coarsest of `scales` (default: all in `values`) whose value is below `tau`, else 1."""
-    for scale in sorted(values if scales is None else scales, reverse=True):
-        if values[scale] < tau:
-            return scale
-    return 1
-
-
 def _upcast(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from ddit_eval.ddit.schedule import (
     Differences,
-    choose_scale,
     finite_difference,
     patch_std,
     percentile,
@@ -94,10 +93,3 @@ def test_scale_that_does_not_fit_is_named() -> None:
         patch_std(torch.zeros(1, 24, 2), (1, 3, 8), [4])
     with pytest.raises(DditError, match="do not fill"):
         patch_std(torch.zeros(1, 23, 2), (1, 3, 8), [2])
-
-
-def test_choose_scale_takes_the_coarsest_below_tau() -> None:
-    assert choose_scale({2: 0.1, 4: 0.2}, 0.3) == 4
-    assert choose_scale({2: 0.1, 4: 0.3}, 0.3) == 2
-    assert choose_scale({2: 0.3, 4: 0.3}, 0.3) == 1
-    assert choose_scale({2: 0.1, 4: 0.1}, 0.3, scales=(2,)) == 2

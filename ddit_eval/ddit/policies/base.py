@@ -12,6 +12,12 @@ from ddit_eval.ddit.policies.search import Axis, Params, Space, Unit
 from ddit_eval.ddit.trace import StepTrace
 from ddit_eval.errors import DditError
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ddit_eval.ddit.binding import Step
+    from ddit_eval.ddit.layout import Grid, Layout
+
 Scale: TypeAlias = Annotated[int, Field(ge=1, strict=True)]
 CoarseScale: TypeAlias = Annotated[int, Field(ge=2, strict=True)]
 Order: TypeAlias = Annotated[int, Field(ge=1, le=8)]
@@ -78,6 +84,19 @@ class Policy(Protocol):
 
     def decide(self, view: StepView) -> int:
         """The scale of a step; pure."""
+
+    def deviations(self, difference: Tensor, grid: Grid, times: Mapping[int, int]) -> Tensor:
+        """(B, ...) what is measured of the difference of the latents (B, n, C) on its device, by sample.
+
+        times: frames that a patch spans by scale, where that is not one. Over a batch of one schedule the
+        largest counts.
+        """
+
+    def signals(self, measured: Tensor) -> dict[int, float]:
+        """The values by scale that the trace notes of one of the rows of `deviations`, on the host."""
+
+    def layout(self, step: Step) -> Layout | None:
+        """The patches of a step; None for the base's."""
 
     def verdict(self, traces: Sequence[Sequence[StepTrace]]) -> str | None:
         """A sentence where its knob never or always fired over whole runs; else None."""
@@ -151,6 +170,18 @@ class PolicyBase(BaseModel):
     @property
     def per_sample(self) -> bool:
         return self.order > 0
+
+    def deviations(self, difference: Tensor, grid: Grid, times: Mapping[int, int]) -> Tensor:
+        from ddit_eval.ddit.schedule import signals  # torch, which reading a YAML spares
+
+        return signals(difference, grid, self.scales, self.rho, times)
+
+    def signals(self, measured: Tensor) -> dict[int, float]:
+        return dict(zip(self.scales, measured.tolist(), strict=True))
+
+    def layout(self, step: Step) -> Layout | None:
+        scale = self.decide(step.view)
+        return None if scale == 1 else step.tile(scale)
 
     def verdict(self, traces: Sequence[Sequence[StepTrace]]) -> str | None:
         return None

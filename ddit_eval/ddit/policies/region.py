@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
@@ -15,6 +15,9 @@ from ddit_eval.errors import DditError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from ddit_eval.ddit.binding import Step
+    from ddit_eval.ddit.layout import Grid, Layout
 
 
 def _nested(scales: Sequence[int]) -> bool:
@@ -99,6 +102,19 @@ class Region(PolicyBase):
         """The scale of a step that has no map."""
         return 1 if view.index >= view.total - self.final_fine else self.warmup_scale
 
+    def deviations(self, difference: Tensor, grid: Grid, times: Mapping[int, int]) -> Tensor:
+        """(B, F, H, W) the local variance."""
+        from ddit_eval.ddit.regions import local_variance  # torch, which reading a YAML spares
+
+        return local_variance(difference, grid, self.window)
+
+    def signals(self, measured: Tensor) -> dict[int, float]:
+        from ddit_eval.ddit.schedule import percentile
+
+        # A median hides single values that are not finite.
+        middle = percentile(measured.flatten()[None], self.rho)[0] + 0 * measured.sum()
+        return dict.fromkeys(self.scales, middle.item())
+
     def allowed(self, view: StepView, variance: Tensor, before: Tensor | None) -> Tensor | None:
         """The coarsest scale by base token (F, H, W); None where `decide` has the whole step.
 
@@ -111,3 +127,15 @@ class Region(PolicyBase):
         if self.budget is not None:
             return spend(variance, self.budget, self.scales)
         return scale_map(variance, self.tau, self.scales, before, self.hysteresis)
+
+    def layout(self, step: Step) -> Layout | None:
+        from ddit_eval.ddit.regions import sizes
+
+        before, last = None, step.before
+        if self.hysteresis > 1 and last is not None and step.view.past[-1].sizes is not None:
+            before = sizes(last)[step.given :]
+        allowed = None if step.measured is None else self.allowed(step.view, step.measured, before)
+        if allowed is None:
+            return super().layout(step)
+        layout = step.tile_map(allowed, self.scales)
+        return None if layout.is_base else layout
