@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from ddit_eval import stats
-from ddit_eval.ddit.policies import Explicit
 from ddit_eval.ddit.policies.calibration import Calibration
 from ddit_eval.experiment.config import Experiment
 from ddit_eval.experiment.generate import Generator
@@ -178,8 +177,8 @@ def _row(entry: Entry, errors: list[float], cost: float) -> dict[str, Any]:
         "psnr": stats.mean(psnr).to_json(),
         "mse": stats.mean(errors).to_json(),
     }
-    if isinstance(entry.policies[0], Explicit) and not entry.apart:
-        row["schedule"] = list(entry.policies[0].scales)
+    if entry.schedule is not None:
+        row["schedule"] = list(entry.schedule)
     return row
 
 

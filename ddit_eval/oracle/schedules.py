@@ -29,6 +29,7 @@ class Entry:
     steps: int
     apart: bool = False
     harm: list[float] | None = None
+    schedule: tuple[int, ...] | None = None  # the same for every prompt
 
 
 def schedules(
@@ -45,7 +46,7 @@ def schedules(
 
     def fixed(name: str, family: str, schedule: tuple[int, ...]) -> Entry:
         harm = [total(own, scales, schedule) for own in table.harm]
-        return Entry(name, family, [Explicit(scales=schedule)], steps, harm=harm)
+        return Entry(name, family, [Explicit(scales=schedule)], steps, harm=harm, schedule=schedule)
 
     for cost in costs:
         tag = f"{100 * cost:.0f}"
