@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from ddit_eval.ddit.adapter.adapter import Adapter, Lora, add_loras
 from ddit_eval.ddit.families import Call, family_of
 from ddit_eval.ddit.layout import Grid, Layout, uniform
-from ddit_eval.ddit.policies.base import StepView
 from ddit_eval.ddit.regions import tile
 from ddit_eval.errors import DditError
 
@@ -199,45 +198,6 @@ class Binding:
             else:
                 hooks = [module.register_forward_hook(partial(self._lora, self.adapter.loras(name)))]
             self._removers += [hook.remove for hook in hooks]
-
-
-@dataclass(frozen=True)
-class Step:
-    """One denoising step of one schedule, as a policy's `layout` sees it.
-
-    timestep: as the diffusers scheduler counts. measured: the policy's `deviations`, on the
-    host, None while there is no signal. before: the layout of the last step, None for the base's.
-    """
-
-    binding: Binding
-    call: Call
-    timestep: float
-    view: StepView
-    measured: Tensor | None
-    before: Layout | None
-
-    @property
-    def latents(self) -> Tensor:
-        """(B, n, C) the base tokens that the run generates."""
-        return self.binding.generated(self.call)
-
-    @property
-    def grid(self) -> Grid:
-        """The grid of `latents`; reading it first may cost a synchronisation."""
-        return self.binding.generated_grid(self.call)
-
-    @property
-    def given(self) -> int:
-        """Frames before these that condition the run."""
-        return self.call.given
-
-    def tile(self, scale: int) -> Layout:
-        """One scale everywhere."""
-        return self.binding.tile(self.call, scale)
-
-    def tile_map(self, allowed: Tensor, scales: Sequence[int]) -> Layout:
-        """The tiling of a map, of the shape of `grid`, of the coarsest scale that each base token allows."""
-        return self.binding.tile_map(self.call, allowed, scales)
 
 
 def _same(one: Any, other: Any) -> bool:

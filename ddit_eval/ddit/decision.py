@@ -9,10 +9,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ddit_eval.ddit.binding import Binding, Step
+from ddit_eval.ddit.binding import Binding
 from ddit_eval.ddit.families import Call
 from ddit_eval.ddit.layout import Layout
-from ddit_eval.ddit.policies import Policy, StepView
+from ddit_eval.ddit.policies import Policy, Step, StepView
 from ddit_eval.ddit.regions import sizes
 from ddit_eval.ddit.schedule import Differences
 from ddit_eval.ddit.trace import StepTrace

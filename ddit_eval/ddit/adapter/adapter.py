@@ -16,9 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ddit_eval.ddit.adapter import storage
 from ddit_eval.ddit.adapter.config import AdapterConfig, config_for
 from ddit_eval.ddit.adapter.detail import AnalyticDetail, ConvDetail, DetailConfig, Kind, ZeroBlock, linear
 from ddit_eval.ddit.adapter.fingerprint import fingerprint
+from ddit_eval.ddit.adapter.places import CONFIG, WEIGHTS, find
 from ddit_eval.ddit.adapter.resize import resize_embedding, resize_projection
 from ddit_eval.ddit.families import family_of
 from ddit_eval.ddit.layout import Grid, Group, Layout, uniform
@@ -124,15 +126,20 @@ class Adapter(nn.Module):
     @classmethod
     def from_pretrained(cls, path: str | Path) -> Adapter:
         """Load from a folder, in evaluation mode. Raises DditError if it is missing or broken."""
-        from ddit_eval.ddit.adapter.storage import load
-
-        return load(path)
+        config, weights = storage.read(path)
+        adapter = cls(config)
+        try:
+            adapter.load_state_dict(weights, assign=True)
+        except RuntimeError as error:
+            detail = " ".join(str(error).split())[:300]
+            raise DditError(
+                f"{find(path) / WEIGHTS} does not fit its {CONFIG}: {detail}; {storage.AGAIN}"
+            ) from None
+        return adapter.eval()
 
     def save_pretrained(self, path: str | Path, dtype: torch.dtype | None = None) -> None:
         """Write `adapter.safetensors` and `config.json`; `dtype` (e.g. torch.bfloat16) halves the file."""
-        from ddit_eval.ddit.adapter.storage import save
-
-        save(self, path, dtype)
+        storage.write(path, self.config, self.state_dict(), dtype)
 
     def check(self, transformer: nn.Module) -> None:
         """Raise DditError unless `transformer` is the base that this adapter was made for."""
@@ -184,12 +191,6 @@ class Adapter(nn.Module):
         if not self.config.rank:
             return {}
         return {s: self.branch(s).lora[_flat(name)] for s in self.scales}  # type: ignore[misc]
-
-    def add_lora(
-        self, layout: Layout, name: str, x: Tensor, output: Tensor, text_first: bool = True
-    ) -> Tensor:
-        """Add the LoRA of layer `name` in place to the coarse tokens of its output, see `add_loras`."""
-        return add_loras(self.loras(name), layout, x, output, text_first)
 
     def de_embed(self, layout: Layout, hidden: Tensor, fine: Tensor, latents: Tensor, t: Tensor) -> Tensor:
         """Velocity of all base tokens, from the tokens of a layout.

@@ -10,19 +10,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ddit_eval.ddit.policies.base import NEEDED_OF_CLASS, Policy, PolicyBase, StepView, check
+from ddit_eval.ddit.policies.base import NEEDED_OF_CLASS, Policy, PolicyBase, check
 from ddit_eval.ddit.policies.budget import Budget
 from ddit_eval.ddit.policies.calibrated import Calibrated
 from ddit_eval.ddit.policies.region import Region
 from ddit_eval.ddit.policies.static import Base, CoarseFirst, Explicit, FineFirst, Fixed, Random, Static
+from ddit_eval.ddit.policies.step import Step, StepView
 from ddit_eval.ddit.policies.threshold import Threshold
 from ddit_eval.errors import DditError
 from ddit_eval.system.plugins import plugins
 
 __all__ = [
     "Base", "Budget", "Calibrated", "CoarseFirst", "Explicit", "FineFirst", "Fixed", "Policy", "PolicyBase",
-    "Random", "Region", "Static", "StepView", "Threshold", "check", "choices", "known", "parse_policy",
-    "searchable",
+    "Random", "Region", "Static", "Step", "StepView", "Threshold", "check", "choices", "known",
+    "parse_policy", "searchable",
 ]  # fmt: skip
 
 _SHIPPED: dict[str, type[Policy]] = {

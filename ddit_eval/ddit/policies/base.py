@@ -3,40 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ddit_eval.ddit.policies.search import Axis, Params, Space, Unit
+from ddit_eval.ddit.policies.step import Step, StepView
 from ddit_eval.ddit.trace import StepTrace
 from ddit_eval.errors import DditError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ddit_eval.ddit.binding import Step
     from ddit_eval.ddit.layout import Grid, Layout
 
 Scale: TypeAlias = Annotated[int, Field(ge=1, strict=True)]
 CoarseScale: TypeAlias = Annotated[int, Field(ge=2, strict=True)]
 Order: TypeAlias = Annotated[int, Field(ge=1, le=8)]
 Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
-
-
-@dataclass(frozen=True)
-class StepView:
-    """What a policy may look at before a step.
-
-    `signals` maps candidate scales to the percentile of the patch deviations (largest over the batch);
-    None while the history is shorter than `order + 1` latents. `past` is the trace so far, oldest first.
-    """
-
-    index: int
-    total: int
-    signals: Mapping[int, float] | None = None
-    past: Sequence[StepTrace] = field(default=())
-    seed: int | None = None
 
 
 class Policy(Protocol):

@@ -6,8 +6,9 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from ddit_eval.ddit.policies.base import CoarseScale, Order, PolicyBase, Share, StepView
+from ddit_eval.ddit.policies.base import CoarseScale, Order, PolicyBase, Share
 from ddit_eval.ddit.policies.search import ORDER, RHO, SCALE, SHARE, Axis, Params, Unit
+from ddit_eval.ddit.policies.step import StepView
 
 
 class Budget(PolicyBase):

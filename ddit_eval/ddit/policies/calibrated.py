@@ -8,8 +8,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, PrivateAttr, model_validator
 
-from ddit_eval.ddit.policies.base import PolicyBase, StepView, fired
+from ddit_eval.ddit.policies.base import PolicyBase, fired
 from ddit_eval.ddit.policies.calibration import Calibration, load
+from ddit_eval.ddit.policies.step import StepView
 from ddit_eval.ddit.trace import StepTrace
 
 _KNOBS = ("psnr", "harm", "cost", "price")

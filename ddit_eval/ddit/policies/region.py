@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from ddit_eval.ddit.policies.base import CoarseScale, Order, PolicyBase, Scale, Share, StepView, fired
+from ddit_eval.ddit.policies.base import CoarseScale, Order, PolicyBase, Scale, Share, fired
 from ddit_eval.ddit.policies.search import ORDER, Axis, Params, Space, Unit, choice, listed, number, scales_of
+from ddit_eval.ddit.policies.step import Step, StepView
 from ddit_eval.ddit.trace import StepTrace
 from ddit_eval.errors import DditError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ddit_eval.ddit.binding import Step
     from ddit_eval.ddit.layout import Grid, Layout
 
 

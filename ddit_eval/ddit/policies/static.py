@@ -8,8 +8,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from ddit_eval.ddit.policies.base import PolicyBase, Scale, StepView
+from ddit_eval.ddit.policies.base import PolicyBase, Scale
 from ddit_eval.ddit.policies.search import SCALE, SHARE, Axis, Params, Space, Unit
+from ddit_eval.ddit.policies.step import StepView
 from ddit_eval.errors import DditError
 
 

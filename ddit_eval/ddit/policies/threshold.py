@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from ddit_eval.ddit.policies.base import CoarseScale, Order, PolicyBase, Scale, Share, StepView, fired
+from ddit_eval.ddit.policies.base import CoarseScale, Order, PolicyBase, Scale, Share, fired
 from ddit_eval.ddit.policies.search import (
     ORDER,
     RHO,
@@ -22,6 +22,7 @@ from ddit_eval.ddit.policies.search import (
     number,
     scales_of,
 )
+from ddit_eval.ddit.policies.step import StepView
 from ddit_eval.ddit.trace import StepTrace
 
 

@@ -92,7 +92,7 @@ def test_lora_and_identifier_change_coarse_image_tokens_only(base: FluxTransform
     text = 5
     x = torch.randn(2, text + layout.tokens, 32)
     before = torch.randn(2, text + layout.tokens, 128)
-    after = adapter.add_lora(layout, name, x, before.clone())
+    after = add_loras(adapter.loras(name), layout, x, before.clone())
     fine = layout.segments[0].stop
     assert torch.equal(after[:, : text + fine], before[:, : text + fine])
     assert (after[:, text + fine :] != before[:, text + fine :]).any(-1).all()
@@ -129,7 +129,7 @@ def test_flops_are_those_that_torch_counts(base: FluxTransformer2DModel, kind: K
         adapter.embed(layout, z, torch.randn(1, 64, 32))
         adapter.de_embed(layout, hidden, fine, z, torch.tensor([0.5]))
         for name, (inputs, outputs) in adapter.config.layers.items():
-            adapter.add_lora(layout, name, torch.randn(1, 16, inputs), torch.randn(1, 16, outputs))
+            add_loras(adapter.loras(name), layout, torch.randn(1, 16, inputs), torch.randn(1, 16, outputs))
     assert sum(adapter.flops(layout).values()) == counter.get_total_flops()
     assert sum(adapter.flops(uniform(GRID, 1)).values()) == 0
 
