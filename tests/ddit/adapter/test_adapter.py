@@ -11,6 +11,7 @@ from diffusers import FluxTransformer2DModel
 
 import ddit_eval
 from ddit_eval import Adapter, DditError
+from ddit_eval.ddit.adapter.adapter import add_loras
 from ddit_eval.ddit.adapter.detail import AnalyticDetail, ConvDetail, DetailConfig, Kind
 from ddit_eval.ddit.layout import Group, Layout, uniform
 from tests.support.tiny import tiny_transformer
