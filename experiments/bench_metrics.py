@@ -19,10 +19,10 @@ import typer
 
 from ddit_eval import metrics
 from ddit_eval.clock import machine
-from ddit_eval.folders.pictures import pictures as folders
+from ddit_eval.folders.pictures import picture_folder
 from ddit_eval.metrics import sets
-from ddit_eval.metrics.pictures.clip_score import image_of
-from ddit_eval.metrics.sets.comparison import FAMILIES, Against, measure_of
+from ddit_eval.metrics.pictures.clip_network import image_of
+from ddit_eval.metrics.sets.comparison import SET_KINDS, Against, measure_of
 from ddit_eval.metrics.sets.resample import bootstrap
 from ddit_eval.models.load import load_pipeline
 from ddit_eval.system.files import write_json
@@ -58,8 +58,8 @@ def measure(count: int, side: int, network: str) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as place:
         for index, picture in enumerate(ours):
             image_of(picture).save(Path(place) / f"{index:05d}.png")
-        row("decoding", lambda: folders.load(Path(place)))
-    for name in metrics.names():
+        row("decoding", lambda: picture_folder(Path(place)).check())
+    for name in metrics.names("pictures"):
         metric = metrics.get(name)
         if metric.missing() is None:
             metric(ours[:2], theirs[:2], texts[:2])  # weights are loaded
@@ -71,7 +71,7 @@ def measure(count: int, side: int, network: str) -> list[dict[str, Any]]:
     # What is left of a family is its distance and 200 resamples, on features that all of them share.
     reference = sets.features(chosen, theirs)
     against = Against(reference, sets.statistics(reference))
-    for family in FAMILIES:
+    for family in SET_KINDS:
         row(family, lambda: bootstrap(measure_of(family, found[0], against), count))  # noqa: B023 (run at once)
     return rows
 

@@ -11,7 +11,7 @@ def measures() -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from ddit_eval.metrics.registry import rows
+    from ddit_eval.metrics.listing import rows
 
     found = rows()
     table = Table("metric", "of", "better", "range", "needs", "here", box=None, pad_edge=False)

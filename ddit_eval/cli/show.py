@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
 from ddit_eval.system.progress import first, stderr, stdout
+
+if TYPE_CHECKING:
+    from ddit_eval.folders.result import Comparison
+    from ddit_eval.stats import Equivalence
 
 _PARTS = ("transformer", "text", "decode")  # stages that were timed apart
 
@@ -30,54 +34,48 @@ def say(message: str) -> None:
         stdout.print(message, soft_wrap=True, highlight=False)
 
 
-def show_columns(content: Mapping[str, Any]) -> None:
+def show_columns(content: Comparison) -> None:
     """What `folders.compare` measured: a line a column, then what was left out and why."""
     from rich.table import Table
 
-    from ddit_eval.stats import Interval, note_of_many
+    from ddit_eval.stats import note_of_many
 
-    against = f" against {content['reference']}" if content["reference"] else ""
-    table = Table(title=escape(f"{content['n']} of {content['pictures']}{against}"))
+    against = f" against {content.reference}" if content.reference else ""
+    table = Table(title=escape(f"{content.n} of {content.pictures}{against}"))
     table.add_column("metric")
-    paired = any("difference" in column for column in content["columns"].values())
-    tested = any("equivalence" in column for column in content["columns"].values())
+    paired = any(column.difference for column in content.columns.values())
+    tested = any(column.equivalence for column in content.columns.values())
     heads = ("mean [95 %]", *["ours - theirs"] * paired, *["no loss?"] * tested, "better", "N")
     for head in heads:
         table.add_column(head, justify="right")
     table.add_column("network")
-    for name, column in content["columns"].items():
-        value = Interval.from_json(column)
-        network = column["network"] or "none"
-        change = [str(Interval.from_json(column["difference"]))] if "difference" in column else [""] * paired
-        change += [no_loss(column.get("equivalence"))] * tested
-        cells = [str(value), *change, column["direction"], str(value.n), network]
+    for name, column in content.columns.items():
+        change = [str(column.difference or "")] * paired + [no_loss(column.equivalence)] * tested
+        count = str(column.interval.n)
+        cells = [str(column.interval), *change, column.direction, count, column.network or "none"]
         table.add_row(name, *map(escape, cells))
-    for row in content["sets"]:
-        value = Interval.from_json(row["interval"])
-        count = f"{row['n']} / {row['n_reference']}"
-        cells = [str(value), *[""] * (paired + tested), row["direction"], count, row["network"]]
-        table.add_row(row["metric"], *map(escape, cells))
+    for row in content.sets:
+        count = f"{row.n} / {row.n_reference}"
+        cells = [str(row.interval), *[""] * (paired + tested), row.direction, count, row.network]
+        table.add_row(row.metric, *map(escape, cells))
     stdout.print(table)
-    hashes = [
-        f"{what} {content[f'{what}_hash'][:12]}"
-        for what in ("pictures", "reference")
-        if content[f"{what}_hash"]
-    ]
-    stdout.print(f"[dim]hashes:[/] {', '.join(hashes)}", soft_wrap=True, highlight=False)
-    if note := note_of_many(len(content["columns"]) + len(content["sets"])):
+    known = {"pictures": content.pictures_hash, "reference": content.reference_hash}
+    hashes = ", ".join(f"{what} {digest[:12]}" for what, digest in known.items() if digest)
+    stdout.print(f"[dim]hashes:[/] {hashes}", soft_wrap=True, highlight=False)
+    if note := note_of_many(len(content.columns) + len(content.sets)):
         stdout.print(f"[yellow]take care:[/] {note}", soft_wrap=True, highlight=False)
-    for warning in dict.fromkeys(w for row in content["sets"] for w in row["warnings"]):
+    for warning in dict.fromkeys(w for row in content.sets for w in row.warnings):
         stdout.print(f"[yellow]take care:[/] {escape(warning)}", soft_wrap=True, highlight=False)
-    for name, why in content["skipped"].items():
+    for name, why in content.skipped.items():
         stdout.print(f"[dim]{name} left out:[/] {escape(why)}", soft_wrap=True, highlight=False)
 
 
-def no_loss(test: Mapping[str, Any] | None) -> str:
+def no_loss(test: Equivalence | None) -> str:
     """The outcome of an equivalence test: within the margin or not shown to be."""
     if test is None:
         return ""
-    verdict = "equivalent" if test["equivalent"] else "not worse" if test["non_inferior"] else "not shown"
-    return f"{verdict} within {test['margin']:g}"
+    verdict = "equivalent" if test.equivalent else "not worse" if test.non_inferior else "not shown"
+    return f"{verdict} within {test.margin:g}"
 
 
 def show_timing(timing: Mapping[str, Any]) -> None:

@@ -73,14 +73,14 @@ def evaluate(
     samples.csv and traces.json as well. `ddit-eval evaluate mine theirs --prompts prompts.txt`
     """
     if target.suffix not in (".yaml", ".yml"):
-        from ddit_eval.folders.pictures import compare
+        from ddit_eval.folders.compare import compare
         from ddit_eval.system.files import write_json
 
         quiet_transformers()
         content = compare(target, reference, prompts, metric or (), network, cache)
         show_columns(content)
         if out:
-            write_json(out, content)
+            write_json(out, content.plain())
         return
     if reference or prompts or metric or out or cache:
         raise DditError(f"{target} is an experiment: it names its own reference, prompts and metrics")

@@ -21,8 +21,7 @@ from ddit_eval.experiment.config import Experiment
 from ddit_eval.experiment.generate import records_of, size_of
 from ddit_eval.experiment.prompts import load_prompts, prompts_hash
 from ddit_eval.experiment.records import Store
-from ddit_eval.metrics.films import chosen as clips
-from ddit_eval.metrics.metric import Metric
+from ddit_eval.metrics.metric import Columns
 from ddit_eval.models.cost import calls_a_step, flops_of, tokens_of
 from ddit_eval.system.files import check_writable, read_json, write_json, write_text
 
@@ -32,9 +31,8 @@ if TYPE_CHECKING:
     from ddit_eval.metrics.damage import Sighting
 
 Record = dict[str, Any]
-Columns = dict[str, list[float]]
 
-VIDEOS = 6  # moving scenes that the video metrics' damage is measured on
+FILMS = 6  # moving scenes that the film metrics' damage is measured on
 
 
 @dataclass(frozen=True)
@@ -53,35 +51,6 @@ def pictures_of(store: Store, records: Sequence[Record]) -> Tensor:
     stack = np.stack([[np.asarray(frame) for frame in store.frames(record)] for record in records])
     pixels = torch.from_numpy(stack).movedim(-1, 2).float() / 255
     return pixels[:, 0] if pixels.shape[1] == 1 else pixels
-
-
-def measure(names: Sequence[str], pictures: Tensor, reference: Tensor, prompts: Sequence[str]) -> Columns:
-    """Every column of the named metrics, one value a picture or clip.
-
-    A metric of pictures is the mean over a clip's frames; one of clips is taken from its own registry.
-    """
-    columns: Columns = {}
-    for name in names:
-        if pictures.ndim == 4:
-            columns |= metrics.get(name)(pictures, reference, prompts)
-        elif isinstance(metric := metric_of(name, True), Metric):
-            texts = [text for text in prompts for _ in range(pictures.shape[1])]
-            found = metric(pictures.flatten(0, 1), reference.flatten(0, 1), texts)
-            means = {k: np.reshape(v, pictures.shape[:2]).mean(1) for k, v in found.items()}
-            columns |= {k: [float(x) for x in v] for k, v in means.items()}
-        else:
-            columns |= metric(pictures, prompts)
-    return columns
-
-
-def metric_of(name: str, moving: bool) -> Metric | clips.ClipMetric:
-    """The metric called `name`: of pictures, or where samples are `moving` of clips as well.
-
-    Raises `DditError` for an unknown one.
-    """
-    if moving and name in clips.names():
-        return clips.get(name)
-    return metrics.get(name)
 
 
 def row(method: str, records: Sequence[Record], ours: Measured, base: Measured) -> dict[str, Any]:
@@ -115,7 +84,7 @@ def row(method: str, records: Sequence[Record], ours: Measured, base: Measured) 
 def damage(experiment: Experiment, pictures: Tensor, prompts: Sequence[str]) -> list[Record]:
     """Which metric sees which known damage to the reference's pictures; none with a single picture.
 
-    Set metrics where the experiment has them; then the video metrics that can run here, on moving scenes of
+    Set metrics where the experiment has them; then the film metrics that can run here, on moving scenes of
     the world.
     """
     from ddit_eval.metrics.damage import sightings
@@ -123,7 +92,7 @@ def damage(experiment: Experiment, pictures: Tensor, prompts: Sequence[str]) -> 
     if len(pictures) < 2:
         return []
     if pictures.ndim == 5:
-        return [one.to_json() for one in video_damage()]
+        return [one.to_json() for one in film_damage()]
     found = sightings([metrics.get(name) for name in experiment.metrics], pictures, prompts)
     if asked := experiment.sets:
         from ddit_eval.metrics.sets import picture_set
@@ -132,17 +101,18 @@ def damage(experiment: Experiment, pictures: Tensor, prompts: Sequence[str]) -> 
         against = picture_set(asked.reference)
         for network in asked.networks:
             found += set_sightings(pictures, against, network, families=asked.families)
-    return [one.to_json() for one in (*found, *video_damage())]
+    return [one.to_json() for one in (*found, *film_damage())]
 
 
 @lru_cache(maxsize=1)
-def video_damage() -> tuple[Sighting, ...]:
-    """Which video metric sees which damage: the same for all experiments, so once a process."""
-    from ddit_eval.metrics import films as video
+def film_damage() -> tuple[Sighting, ...]:
+    """Which film metric sees which damage: the same for all experiments, so once a process."""
     from ddit_eval.metrics.films.damage import moving_scenes, sightings
 
-    here = [video.get(name) for name, why in video.missing().items() if why is None]
-    return tuple(sightings(here, *moving_scenes(VIDEOS)))
+    found = [metrics.get(name) for name, why in metrics.missing("films").items() if why is None]
+    # The captions of these scenes promise no motion, so adherence to it is not asked.
+    asked = [metric for metric in found if metric.columns[0].role != "adherence"]
+    return tuple(sightings(asked, *moving_scenes(FILMS)))
 
 
 def set_distances(experiment: Experiment, pictures: Mapping[str, Tensor]) -> list[Record]:
@@ -212,7 +182,7 @@ def evaluate(
     from ddit_eval.metrics.sets import tensor_set
 
     moving = len(size_of(experiment)) == 3
-    chosen = [metric_of(name, moving) for name in experiment.metrics]
+    chosen = [metrics.suited(name, moving) for name in experiment.metrics]
     if moving and experiment.sets:
         raise DditError("sets: set metrics compare pictures, and this experiment makes clips; leave it out")
     check_writable(results)
@@ -229,7 +199,7 @@ def evaluate(
         progress(done, len(records), method)
         pictures[method] = pictures_of(store, same)
         measured[method] = Measured(
-            measure(experiment.metrics, pictures[method], reference, texts),
+            metrics.measure(experiment.metrics, pictures[method], reference, texts),
             [tokens_of(record["trace"]) for record in same],
             [flops_of(record["trace"], table, calls) for record in same],
         )

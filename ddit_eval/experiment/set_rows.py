@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ddit_eval.errors import DditError
-from ddit_eval.metrics.sets.comparison import FAMILIES, Family, SetResult, compare_paired
+from ddit_eval.metrics.sets.comparison import SET_KINDS, SetKind, SetResult, compare_paired
 from ddit_eval.metrics.sets.frechet import FEW
 from ddit_eval.metrics.sets.networks import Network
 from ddit_eval.metrics.sets.reference import PictureSet, picture_set, tensor_set
@@ -22,7 +22,7 @@ def set_rows(
     base_method: str,
     reference: str | Path | PictureSet,
     networks: Sequence[str | Network] = ("reader",),
-    families: Sequence[Family] = FAMILIES,
+    families: Sequence[SetKind] = SET_KINDS,
     seed: int = 0,
     *,
     groups: Sequence[Hashable] | None = None,

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ddit_eval import stats
 from ddit_eval.errors import DditError
-from ddit_eval.metrics.metric import Metric
+from ddit_eval.metrics.metric import AnyMetric
 
 Damage = Callable[[Tensor], Tensor]
 Sight = Literal["seen", "blind", "fooled", "not asked"]
@@ -98,7 +98,7 @@ class Sighting:
 
 
 def sightings(
-    metrics: Sequence[Metric],
+    metrics: Sequence[AnyMetric],
     pictures: Tensor,
     prompts: Sequence[str],
     damages: Mapping[str, Damage] = DAMAGES,
@@ -132,7 +132,7 @@ def sighting(
 
 
 def _measured(
-    metrics: Sequence[Metric], pictures: Tensor, reference: Tensor, prompts: Sequence[str]
+    metrics: Sequence[AnyMetric], pictures: Tensor, reference: Tensor, prompts: Sequence[str]
 ) -> dict[str, list[float]]:
     columns: dict[str, list[float]] = {}
     for metric in metrics:

@@ -1,20 +1,21 @@
-"""What a metric is: a name, a pure function over pictures, and what has to be said beside its numbers."""
+"""What a metric is: a name, a pure function over pictures or films, and what is said beside its numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from ddit_eval.errors import DditError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-# (pictures, reference, prompts) -> one value a picture for each column; nan: the prompt does not ask for it.
-Measure: TypeAlias = "Callable[[Tensor, Tensor | None, Sequence[str]], dict[str, list[float]]]"
-
-
+Columns: TypeAlias = dict[str, list[float]]
+# (pixels, reference, prompts) -> one value a sample for each column; nan: the prompt does not ask for it.
+Measure: TypeAlias = "Callable[[Tensor, Tensor | None, Sequence[str]], Columns]"
+Subject: TypeAlias = Literal["pictures", "films"]  # (N, 3, H, W) or (N, F, 3, H, W)
+Need: TypeAlias = Literal["reference", "prompts", "pictures"]  # what a sample is compared with (none: itself)
 # fidelity: to the base's picture; adherence: of the prompt; score: another quality that a verdict of
 # "no loss" needs; description: says something and decides nothing.
 Role: TypeAlias = Literal["fidelity", "adherence", "score", "description"]
@@ -54,9 +55,56 @@ class Column:
         }
 
 
+class OutsideMetric(Protocol):
+    """What the object behind an entry point of `ddit_eval.metrics` must have; a `Metric` has it all.
+
+    `measure`: float (N, 3, H, W) in [0, 1], of films (N, F, 3, H, W), the reference's (None where `needs` is
+    not "reference") and the prompts, to N values a column. `source`: what is computed, for a reader.
+    `missing()`: None where it can run here, else a sentence that names what is missing and where it belongs.
+    """
+
+    @property
+    def of(self) -> Subject: ...
+    @property
+    def needs(self) -> Need: ...
+    @property
+    def columns(self) -> Sequence[Column]: ...
+    @property
+    def source(self) -> str: ...
+    @property
+    def measure(self) -> Measure: ...
+    @property
+    def missing(self) -> Callable[[], str | None]: ...
+
+
+class AnyMetric(Protocol):
+    """A metric of pictures or films as the registry gives it: `Metric`, `films.metric.FilmMetric`."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def of(self) -> Subject: ...
+    @property
+    def needs(self) -> Need: ...
+    @property
+    def columns(self) -> tuple[Column, ...]: ...
+    @property
+    def source(self) -> str: ...
+    @property
+    def network(self) -> str | None: ...
+    @property
+    def weights(self) -> str | None: ...
+    @property
+    def missing(self) -> Callable[[], str | None]: ...
+    def describe(self) -> dict[str, dict[str, Any]]: ...
+    def __call__(
+        self, pixels: Tensor, reference: Tensor | None = None, prompts: Sequence[str] = (), /
+    ) -> Columns: ...
+
+
 @dataclass(frozen=True)
 class Metric:
-    """A metric and its columns. `needs`: what it compares a picture with ("pictures": nothing).
+    """A metric and its columns.
 
     `weights`: the files that it needs, with size and hash (None: none). `missing()` returns None when the
     metric can run here, else a sentence that names what is missing and where it belongs.
@@ -64,34 +112,23 @@ class Metric:
 
     name: str
     columns: tuple[Column, ...]
-    needs: Literal["reference", "prompts", "pictures"]
+    needs: Need
     measure: Measure
     source: str
     network: str | None = None
     note: str | None = None
     weights: str | None = None
     missing: Callable[[], str | None] = lambda: None
+    of: Subject = "pictures"
 
     def __call__(
-        self, pictures: Tensor, reference: Tensor | None = None, prompts: Sequence[str] = ()
-    ) -> dict[str, list[float]]:
-        """Values by column, N each. `pictures` (and `reference`): float (N, 3, H, W) in [0, 1]."""
-        why = self.missing()
-        if why:
+        self, pixels: Tensor, reference: Tensor | None = None, prompts: Sequence[str] = ()
+    ) -> Columns:
+        """Values by column, N each. `pixels` (and `reference`): float in [0, 1], shaped as `of` says."""
+        if why := self.missing():
             raise DditError(why)
-        check_pictures(pictures, "pictures")
-        if self.needs == "reference":
-            if reference is None:
-                raise DditError(f"{self.name} compares with reference pictures, and none were given")
-            check_pictures(reference, "reference")
-            if reference.shape != pictures.shape:
-                raise DditError(
-                    f"{self.name} compares pictures one to one: {tuple(pictures.shape)} against "
-                    f"{tuple(reference.shape)} of the reference"
-                )
-        elif self.needs == "prompts" and len(prompts) != len(pictures):
-            raise DditError(f"{self.name} needs one prompt a picture: {len(prompts)} for {len(pictures)}")
-        return self.measure(pictures, reference, prompts)
+        check_samples(self.name, self.of, self.needs, pixels, reference, prompts)
+        return checked(self.name, self.columns, self.measure(pixels, reference, prompts), len(pixels))
 
     def describe(self) -> dict[str, dict[str, Any]]:
         """What a reader of the numbers must know, by column name (JSON)."""
@@ -107,16 +144,58 @@ class Metric:
         }
 
 
+def check_samples(
+    name: str,
+    of: Subject,
+    needs: Need,
+    pixels: Tensor,
+    reference: Tensor | None,
+    prompts: Sequence[str],
+) -> None:
+    """Refuse samples of another shape or range than a metric takes, and what they are compared with."""
+    check_pixels(pixels, of, of)
+    if needs == "reference":
+        if reference is None:
+            raise DditError(f"{name} compares with reference {of}, and none were given")
+        check_pixels(reference, "reference", of)
+        if reference.shape != pixels.shape:
+            raise DditError(
+                f"{name} compares {of} one to one: {tuple(pixels.shape)} against "
+                f"{tuple(reference.shape)} of the reference"
+            )
+    elif needs == "prompts" and len(prompts) != len(pixels):
+        raise DditError(f"{name} needs one prompt a {of[:-1]}: {len(prompts)} for {len(pixels)}")
+
+
+def checked(name: str, columns: Sequence[Column], values: Columns, n: int) -> Columns:
+    """The values that a metric gave, if they are N of each of its columns and of no other."""
+    wanted = [column.name for column in columns]
+    if not isinstance(values, dict) or set(values) != set(wanted):
+        found = ", ".join(map(str, values)) if isinstance(values, dict) else type(values).__name__
+        raise DditError(f"metric {name!r} gave {found}, and its columns are {', '.join(wanted)}; mend it")
+    for column, numbers in values.items():
+        if len(numbers) != n:
+            raise DditError(
+                f"metric {name!r} gave {len(numbers)} values of {column} for {n} samples; mend it"
+            )
+    return values
+
+
 def check_pictures(pictures: Tensor, what: str) -> None:
     """Refuse anything but float (N, 3, H, W) in [0, 1]; integer pictures wrap when subtracted."""
-    shape = tuple(pictures.shape)
-    if len(shape) != 4 or shape[1] != 3:
-        raise DditError(f"{what} must be (N, 3, H, W), not {shape}")
-    if not pictures.is_floating_point():
-        raise DditError(f"{what} must be floats in [0, 1], not {pictures.dtype}: divide bytes by 255")
-    if not pictures.numel():
+    check_pixels(pictures, what, "pictures")
+
+
+def check_pixels(pixels: Tensor, what: str, of: Subject) -> None:
+    """Refuse anything but float (N, 3, H, W), of films (N, F, 3, H, W), in [0, 1]."""
+    shape, dimensions = tuple(pixels.shape), 4 if of == "pictures" else 5
+    if len(shape) != dimensions or shape[-3] != 3:
+        raise DditError(f"{what} must be ({'N, ' if of == 'pictures' else 'N, F, '}3, H, W), not {shape}")
+    if not pixels.is_floating_point():
+        raise DditError(f"{what} must be floats in [0, 1], not {pixels.dtype}: divide bytes by 255")
+    if not pixels.numel():
         raise DditError(f"{what} {shape}: nothing to measure")
-    low, high = float(pictures.min()), float(pictures.max())
+    low, high = float(pixels.min()), float(pixels.max())
     # nan fails this comparison as well.
     if not (low >= -1e-6 and high <= 1 + 1e-6):
         raise DditError(f"{what} must lie in [0, 1], but span {low:.3g} to {high:.3g}")

@@ -133,6 +133,8 @@ class PictureLab:
         pictures, reference = (
             _stack([frame for frames, _ in made for frame in frames]) for made in (runs, bases)
         )
+        if self.metric.of == "films":
+            pictures, reference = (p.unflatten(0, (len(seeds), -1)) for p in (pictures, reference))
         columns = self.metric(pictures, reference, [prompt.text] * len(pictures))
         values = np.minimum(next(iter(columns.values())), CAP)
         asked = values[~np.isnan(values)]

@@ -10,7 +10,7 @@ from typing import Any
 from ddit_eval import metrics
 from ddit_eval.errors import DditError
 from ddit_eval.experiment.config import Experiment, Study
-from ddit_eval.experiment.generate import describe_weights
+from ddit_eval.experiment.generate import describe_weights, size_of
 from ddit_eval.experiment.prompts import prompts_hash
 from ddit_eval.experiment.records import code_hash
 from ddit_eval.study import latency, worker
@@ -45,7 +45,7 @@ def run_study(
     check_writable(state)
     check_scales(space, adapter_scales(experiment))
     tuning, _ = prompt_sets(experiment)
-    metric = metrics.get(space.quality)
+    metric = metrics.suited(space.quality, moving=len(size_of(experiment)) == 3)
     if why := metric.missing():
         raise DditError(why)
     check_workers(workers, pipe)

@@ -24,7 +24,7 @@ import torch.nn.functional as F
 import typer
 from torch import Tensor, nn
 
-from ddit_eval.metrics.pictures.clip_score import (
+from ddit_eval.metrics.pictures.clip_network import (
     CONFIG,
     WEIGHTS,
     Clip,

@@ -12,11 +12,10 @@ import torch
 import typer
 from torch import Tensor
 
-from ddit_eval import stats
+from ddit_eval import metrics, stats
 from ddit_eval.ddit.call import call_arguments
 from ddit_eval.experiment.config import MovingPrompts
 from ddit_eval.experiment.prompts import Prompt, load_prompts
-from ddit_eval.metrics.films import chosen as clip_metrics
 from ddit_eval.models.load import load_pipeline
 from ddit_eval.system.files import write_json
 from ddit_eval.world import render_clip, sample_moving_scenes
@@ -29,7 +28,7 @@ METRICS = ("motion-adherence", "overall_consistency-clip-world")
 
 def scores(clips: Tensor, prompts: list[str]) -> dict[str, Any]:
     """Adherence with intervals over prompts; clips (N, F, 3, H, W) in [0, 1]."""
-    found = [clip_metrics.get(name)(clips, prompts) for name in METRICS]
+    found = [metrics.get(name)(clips, None, prompts) for name in METRICS]
     return {name: stats.mean(values).to_json() for columns in found for name, values in columns.items()}
 
 

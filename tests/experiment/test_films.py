@@ -21,9 +21,8 @@ from ddit_eval.experiment.generate import Generator, generate, jobs_of, records_
 from ddit_eval.experiment.prompts import load_prompts
 from ddit_eval.experiment.records import Store
 from ddit_eval.experiment.time import time_experiment
-from ddit_eval.folders.films import compare_videos
-from ddit_eval.metrics.films import chosen as clips
-from ddit_eval.metrics.films import read
+from ddit_eval.folders.compare import compare
+from ddit_eval.metrics.films.frames import read
 from ddit_eval.models import flops
 from ddit_eval.models.cost import calls_a_step, flop_table
 from ddit_eval.study.measure import PictureLab
@@ -121,11 +120,6 @@ def test_sets_are_for_pictures(tiny_video: Any, filled: Path, tmp_path: Path) ->
     experiment = tiny_video.experiment(sets={"reference": "world:heldout:4:seed9:64px"})
     with pytest.raises(DditError, match="makes clips"):
         evaluate(experiment, filled, tmp_path)
-
-
-def test_an_unknown_metric_of_clips_is_named() -> None:
-    with pytest.raises(DditError, match="unknown metric of clips 'fvd'"):
-        clips.get("fvd")
 
 
 def test_clips_are_timed_by_stage(tiny_video: Any, tmp_path: Path) -> None:
@@ -241,15 +235,15 @@ def test_samples_of_one_prompt_are_counted_and_names_checked() -> None:
             named([{"prompt": text, "fps": 8}], ".mp4")
 
 
-def test_every_video_that_cannot_be_measured_is_named(tmp_path: Path) -> None:
+def test_every_film_that_cannot_be_measured_is_named(tmp_path: Path) -> None:
     for number in range(3):
         write_film(film(), tmp_path / f"good{number}.gif", 10)
     write_film(film(side=10), tmp_path / "large.gif", 10)
     write_film(film(), tmp_path / "slow.gif", 5)
     (tmp_path / "broken.gif").write_bytes(b"GIF89a")
     (tmp_path / "still.gif").write_bytes(b"")
-    with pytest.raises(DditError, match=r"4 of 7 videos") as caught:
-        compare_videos(tmp_path)
+    with pytest.raises(DditError, match=r"4 of 7 films") as caught:
+        compare(tmp_path)
     for name, why in (
         ("broken.gif", "cannot be read"),
         ("still.gif", "cannot be read"),

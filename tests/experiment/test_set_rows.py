@@ -1,4 +1,4 @@
-"""Set metrics of a run's methods: the rows are those of compare and paired_difference, features once."""
+"""Set metrics of a run's methods: the rows are those of compare and compare_paired, features once."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ def test_rows_are_those_of_the_set_metrics(methods: dict[str, torch.Tensor]) -> 
     against = sets.picture_set(REFERENCE)
     ours, base = (sets.tensor_set(methods[name], name) for name in ("blurred", "base"))
     alone = sets.compare(ours, against, resamples=20, seed=3)
-    paired = sets.paired_difference(ours, base, against, resamples=20, seed=3)
+    both = sets.compare_paired([ours, base], 1, against, resamples=20, seed=3)[0]
+    paired = [minus for _, minus in both]
     for row, one, other in zip(rows[14:], alone, paired, strict=True):
         assert row["metric"] == one.metric
         for key in ("value", "low", "high"):

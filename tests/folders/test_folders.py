@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 
 from ddit_eval.cli import app
 from ddit_eval.errors import DditError
-from ddit_eval.folders.pictures import compare, load
+from ddit_eval.folders.compare import compare, opened
+from ddit_eval.folders.pictures import picture_folder
 from ddit_eval.world import caption, render, sample_scenes
 
 
@@ -31,32 +32,32 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
 
 def test_every_metric_that_applies(folders):
     got = compare(*folders)
-    assert got["n"] == 8
-    assert {"psnr", "ssim", "object-accuracy"} <= set(got["columns"])
-    assert got["columns"]["object-accuracy"]["value"] > 0.8
-    assert got["columns"]["object-accuracy"]["network"] == "world reader (shipped)"
+    assert got.n == 8
+    assert {"psnr", "ssim", "object-accuracy"} <= set(got.columns)
+    assert got.columns["object-accuracy"].interval.value > 0.8
+    assert got.columns["object-accuracy"].network == "world reader (shipped)"
     by_hand = [
         -10 * np.log10((((a - b) / 255.0) ** 2).mean())
         for a, b in ([np.asarray(Image.open(f / f"{i:03d}.png"), float) for f in folders] for i in range(8))
     ]
-    assert got["columns"]["psnr"]["value"] == pytest.approx(np.mean(by_hand))
-    sets = {row["metric"]: row for row in got["sets"]}
-    assert sets["frechet-reader"]["n"] == sets["frechet-reader"]["n_reference"] == 8
-    assert sets["frechet-reader"]["interval"]["value"] > 0
-    assert sets["frechet-reader"]["warnings"]
+    assert got.columns["psnr"].interval.value == pytest.approx(np.mean(by_hand))
+    sets = {row.metric: row for row in got.sets}
+    assert sets["frechet-reader"].n == sets["frechet-reader"].n_reference == 8
+    assert sets["frechet-reader"].interval.value > 0
+    assert sets["frechet-reader"].warnings
     # What the prompt asks for is compared with the reference's own pictures, prompt by prompt.
-    object_ = got["columns"]["object-accuracy"]
-    theirs = compare(folders[1])["columns"]["object-accuracy"]
-    assert object_["difference"]["value"] == pytest.approx(object_["value"] - theirs["value"])
-    assert object_["equivalence"]["margin"] == 0.05
-    assert "difference" not in got["columns"]["psnr"]  # it is a comparison already
-    assert got["pictures_hash"] != got["reference_hash"] == compare(folders[1])["pictures_hash"]
-    assert sets["frechet-reader"]["reference_hash"] == got["reference_hash"]
+    object_ = got.columns["object-accuracy"]
+    theirs = compare(folders[1]).columns["object-accuracy"]
+    assert object_.difference.value == pytest.approx(object_.interval.value - theirs.interval.value)
+    assert object_.equivalence.margin == 0.05
+    assert got.columns["psnr"].difference is None  # it is a comparison already
+    assert got.pictures_hash != got.reference_hash == compare(folders[1]).pictures_hash
+    assert sets["frechet-reader"].reference_hash == got.reference_hash
     alone = compare(folders[0])
-    assert alone["reference_hash"] is None
-    assert alone["skipped"]["set metrics"] == "need a reference set"
-    assert alone["skipped"]["psnr"] == "needs a reference folder"
-    assert "object-accuracy" in alone["columns"]
+    assert alone.reference_hash is None
+    assert alone.skipped["set metrics"] == "need a reference set"
+    assert alone.skipped["psnr"] == "needs a reference folder"
+    assert "object-accuracy" in alone.columns
 
 
 def test_every_picture_is_decoded_once(folders, monkeypatch):
@@ -75,8 +76,8 @@ def test_every_picture_is_decoded_once(folders, monkeypatch):
     got = compare(*folders, only=["psnr", "kid", "prdc"])
     assert len(read) == len(set(read)) == 16
     rows = sets.compare(*map(sets.folder_set, folders), families=["kid", "prdc"])
-    for row, same in zip(rows, got["sets"], strict=True):
-        alone = row.to_json()
+    for row, same in zip(rows, got.sets, strict=True):
+        alone, same = row.to_json(), same.plain()
         numbers, others = alone.pop("interval"), same.pop("interval")
         assert alone == same  # hashes too: they are those of the files
         assert numbers == pytest.approx(others, abs=1e-5)  # batches differ
@@ -94,10 +95,10 @@ def test_many_pictures_are_extrapolated_and_features_kept(folders, tmp_path, mon
 
     monkeypatch.setattr("ddit_eval.metrics.sets.networks._FACTORIES", {})
     sets.register("light", lambda: Network("light", 2, "mean light", extract))
-    rows = compare(*folders, only=["frechet"], network="light", cache=tmp_path / "kept")["sets"]
-    assert [row["metric"] for row in rows] == ["frechet-light", "frechet-infinity-light"]
+    rows = compare(*folders, only=["frechet"], network="light", cache=tmp_path / "kept").sets
+    assert [row.metric for row in rows] == ["frechet-light", "frechet-infinity-light"]
     assert sum(calls) == 16  # once a picture, for both
-    again = compare(*folders, only=["frechet"], network="light", cache=tmp_path / "kept")["sets"]
+    again = compare(*folders, only=["frechet"], network="light", cache=tmp_path / "kept").sets
     assert sum(calls) == 16
     assert again == rows
 
@@ -105,16 +106,16 @@ def test_many_pictures_are_extrapolated_and_features_kept(folders, tmp_path, mon
 def test_deep_pictures_are_refused(folders):
     Image.fromarray(np.zeros((64, 64), np.uint16)).save(folders[0] / "000.png")
     with pytest.raises(DditError, match=r"000\.png has more than 8 bits a channel"):
-        load(folders[0])
+        picture_folder(folders[0]).check()
 
 
 def test_a_set_of_the_world_is_a_reference_too(folders):
     got = compare(folders[0], "world:heldout:24:seed1:64px", only=["prdc", "adherence"])
-    assert {row["metric"] for row in got["sets"]} == {
+    assert {row.metric for row in got.sets} == {
         f"{kind}-reader" for kind in ("precision", "recall", "density", "coverage")
     }
-    assert got["sets"][0]["n_reference"] == 24
-    assert set(got["columns"]) >= {"object-accuracy"}
+    assert got.sets[0].n_reference == 24
+    assert set(got.columns) >= {"object-accuracy"}
     with pytest.raises(DditError, match="psnr: needs pictures of the same names"):
         compare(folders[0], "world:heldout:24:seed1:64px", only=["psnr"])
 
@@ -124,7 +125,7 @@ def test_the_command_prints_and_writes(folders, tmp_path, wide):
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 0, result.exception
     assert "8 of" in result.output
-    assert compare(*folders, only=["psnr"])["pictures_hash"][:12] in result.output
+    assert compare(*folders, only=["psnr"]).pictures_hash[:12] in result.output
     result = CliRunner().invoke(app, ["evaluate", *map(str, folders)])
     assert result.exit_code == 0, result.exception
     assert "intervals of 95% each, not corrected" in result.output
@@ -138,26 +139,26 @@ def test_bad_folders(folders, tmp_path):
         compare(ours, only=["psnr"])
     lines = tmp_path / "prompts.txt"
     lines.write_text("a red star\n\n")
-    with pytest.raises(DditError, match="1 prompts for 8 pictures"):
+    with pytest.raises(DditError, match="1 prompts for 8 samples"):
         compare(ours, theirs, lines)
     (theirs / "003.png").rename(theirs / "009.png")
     with pytest.raises(DditError, match="2 have no partner, the first is '003'"):
         compare(ours, theirs, only=["psnr"])
-    assert "2 have no partner" in compare(ours, theirs)["skipped"]["psnr"]
+    assert "2 have no partner" in compare(ours, theirs).skipped["psnr"]
     (ours / "002.txt").unlink()
-    with pytest.raises(DditError, match=r"7 pictures have a prompt, but .*002.txt is missing"):
+    with pytest.raises(DditError, match=r"7 samples have a prompt, but .*002.txt is missing"):
         compare(ours)
     (ours / "001.png").write_bytes(b"no picture")
     with pytest.raises(DditError, match=r"001.png cannot be read"):
-        load(ours)
+        picture_folder(ours).check()
     Image.new("RGB", (32, 64)).save(ours / "001.png")
     with pytest.raises(DditError, match=r"001.png is 32 x 64 and 000 is 64 x 64"):
-        load(ours)
+        picture_folder(ours).check()
     with pytest.raises(DditError, match="there is no folder"):
-        load(tmp_path / "none")
+        picture_folder(tmp_path / "none")
     (tmp_path / "empty").mkdir()
     with pytest.raises(DditError, match="holds no pictures"):
-        load(tmp_path / "empty")
+        picture_folder(tmp_path / "empty")
 
 
 @pytest.fixture
@@ -177,47 +178,49 @@ def films(tmp_path: Path) -> tuple[Path, Path]:
     return tmp_path / "moving", tmp_path / "still"
 
 
-def test_folders_of_videos(films, tmp_path):
+def test_folders_of_films(films, tmp_path):
     moving, still = films
     got = compare(moving, still)
-    flicker = got["columns"]["temporal_flickering"]
+    flicker = got.columns["temporal_flickering"]
     # 2 columns of 12 - i rows change by 180 / 255 at each step
     by_hand = [1 - 2 * (12 - i) * 180 / 255 / 32**2 for i in range(3)]
-    assert flicker["value"] == pytest.approx(np.mean(by_hand), abs=1e-6)
-    assert flicker["difference"]["value"] == pytest.approx(np.mean(by_hand) - 1, abs=1e-6)
-    assert got["columns"]["psnr"]["n"] == 3
-    assert got["reference_hash"] == compare(still)["pictures_hash"] != got["pictures_hash"]
-    assert got["n"] == 3
-    sets = {row["metric"]: row for row in got["sets"]}
-    assert sets["frechet-reader"]["n"] == sets["frechet-reader"]["n_reference"] == 18  # frames
-    assert sets["frechet-reader"]["interval"]["value"] > 0
+    assert flicker.interval.value == pytest.approx(np.mean(by_hand), abs=1e-6)
+    assert flicker.difference.value == pytest.approx(np.mean(by_hand) - 1, abs=1e-6)
+    assert got.columns["psnr"].interval.n == 3
+    assert got.reference_hash == compare(still).pictures_hash != got.pictures_hash
+    assert got.n == 3
+    sets = {row.metric: row for row in got.sets}
+    assert sets["frechet-reader"].n == sets["frechet-reader"].n_reference == 18  # frames
+    assert sets["frechet-reader"].interval.value > 0
     alone = compare(moving)
-    assert alone["skipped"]["psnr"] == "needs a reference folder"
-    assert alone["skipped"]["overall_consistency-clip-world"] == "needs prompts"
+    assert alone.skipped["psnr"] == "needs a reference folder"
+    assert (
+        alone.skipped["overall_consistency-clip-world"]
+        == "needs prompts: a .txt beside each sample, or one file of lines"
+    )
     result = CliRunner().invoke(app, ["evaluate", str(moving), str(still), "--metric", "temporal_flickering"])
     assert result.exit_code == 0, result.exception
     assert "ours - theirs" in result.output
 
 
-def test_frames_are_resampled_video_by_video(films):
-    from ddit_eval.folders.films import frame_set, videos_of
+def test_frames_are_resampled_film_by_film(films):
     from ddit_eval.metrics import sets
 
-    (ours, names), (theirs, _) = (frame_set(videos_of(folder), "films") for folder in films)
+    (ours, names), (theirs, _) = (opened(folder).as_set() for folder in films)
     assert names == [name for name in "012" for _ in range(6)]
     assert [len(stack) for stack in ours.pictures()] == [len(stack) for stack in ours.pictures()] == [6, 6, 6]
     by_hand = sets.compare(ours, theirs, families=["kid"], groups=names)[0].interval
-    found = compare(*films, only=["kid"])["sets"][0]["interval"]
-    assert (found["low"], found["high"]) == pytest.approx((by_hand.low, by_hand.high))
+    found = compare(*films, only=["kid"]).sets[0].interval
+    assert (found.low, found.high) == pytest.approx((by_hand.low, by_hand.high))
     single = sets.compare(ours, theirs, families=["kid"])[0].interval
     assert (single.low, single.high) != pytest.approx((by_hand.low, by_hand.high), rel=0.1)
-    world = compare(films[0], "world:heldout:24:seed1:64px", only=["kid"])["sets"][0]
-    assert world["reference"] == "world:heldout:24:seed1:64px"
+    world = compare(films[0], "world:heldout:24:seed1:64px", only=["kid"]).sets[0]
+    assert world.reference == "world:heldout:24:seed1:64px"
 
 
-def test_bad_folders_of_videos(films):
+def test_bad_folders_of_films(films):
     moving, still = films
-    with pytest.raises(DditError, match="adherence is a metric of pictures"):
+    with pytest.raises(DditError, match="adherence: needs prompts"):
         compare(moving, only=["adherence"])
     with pytest.raises(DditError, match="psnr: needs a reference"):
         compare(moving, only=["psnr"])
@@ -226,11 +229,11 @@ def test_bad_folders_of_videos(films):
         compare(moving, still, only=["psnr"])
     with pytest.raises(DditError, match="kid: needs a reference set"):
         compare(moving, only=["kid"])
-    with pytest.raises(DditError, match="holds no videos"):
+    with pytest.raises(DditError, match="compare like with like"):
         compare(moving, still / "0")
     got = compare(moving, still, only=["temporal_flickering", "kid"])  # as a set
-    assert "difference" not in got["columns"]["temporal_flickering"]
-    assert got["sets"][0]["reference_hash"] == got["reference_hash"]
+    assert got.columns["temporal_flickering"].difference is None
+    assert got.sets[0].reference_hash == got.reference_hash
     (moving / "2" / "5.png").unlink()
-    with pytest.raises(DditError, match=r"1 of 3 videos cannot be measured.*most have"):
+    with pytest.raises(DditError, match=r"1 of 3 films cannot be measured.*most have"):
         compare(moving)

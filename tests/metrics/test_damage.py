@@ -7,7 +7,6 @@ import torch
 
 from ddit_eval import metrics
 from ddit_eval.errors import DditError
-from ddit_eval.metrics import films as video
 from ddit_eval.metrics.damage import DAMAGES, blur, fade, mirror, recolour, shift, sightings, swap
 from ddit_eval.metrics.films.damage import DAMAGES as FILM_DAMAGES
 from ddit_eval.metrics.films.damage import moving_scenes as films_of
@@ -83,12 +82,12 @@ def films():
     return films_of(6)
 
 
-def test_damage_to_videos_does_what_it_says(films):
-    videos, prompts = films
-    assert videos.shape == (6, 8, 3, 64, 64)
+def test_damage_to_films_does_what_it_says(films):
+    films, prompts = films
+    assert films.shape == (6, 8, 3, 64, 64)
     assert len(set(prompts)) == 6
     for damage in FILM_DAMAGES.values():
-        assert damage(videos).shape == videos.shape
+        assert damage(films).shape == films.shape
     order = torch.arange(7).view(1, 7, 1, 1, 1).float().expand(2, 7, 3, 2, 2)
     assert FILM_DAMAGES["frame shuffle"](order)[0, :, 0, 0, 0].tolist() == [0, 4, 1, 5, 2, 6, 3]
     assert (FILM_DAMAGES["frozen"](order) == 0).all()
@@ -98,25 +97,25 @@ def test_damage_to_videos_does_what_it_says(films):
     assert light.tolist() == pytest.approx([1, 0.8, 1, 0.8])
 
 
-def test_what_each_video_metric_sees(films):
+def test_what_each_film_metric_sees(films):
     names = [
         "temporal_flickering", "motion_smoothness-classical", "dynamic_degree-classical",
         "background_consistency-clip-world", "overall_consistency-clip-world",
     ]  # fmt: skip
-    rows = film_sightings([video.get(name) for name in names], *films)
+    rows = film_sightings([metrics.get(name) for name in names], *films)
     sight = {(row.metric.partition("-")[0], row.damage): row.sight for row in rows}
     for damage in ("grain", "frame shuffle", "flicker", "cut to another"):
         assert sight["temporal_flickering", damage] == "seen"
         assert sight["motion_smoothness", damage] == "seen"
-    # A frozen video is the calmest of all: only what asks for motion is not fooled.
+    # A frozen film is the calmest of all: only what asks for motion is not fooled.
     assert sight["temporal_flickering", "frozen"] == sight["motion_smoothness", "frozen"] == "fooled"
     assert sight["dynamic_degree", "frozen"] == "seen"
     assert sight["background_consistency", "cut to another"] == "seen"
     assert sight["overall_consistency", "another prompt's"] == "seen"
-    # What looks at one video at a time, and at its colours nowhere, cannot see these.
+    # What looks at one film at a time, and at its colours nowhere, cannot see these.
     assert sight["temporal_flickering", "another prompt's"] == "blind"
     assert sight["temporal_flickering", "recolour"] == "blind"
-    with pytest.raises(DditError, match="at least 2 videos, not 1"):
+    with pytest.raises(DditError, match="at least 2 films, not 1"):
         film_sightings([], films[0][:1], films[1][:1])
 
 

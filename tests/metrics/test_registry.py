@@ -9,19 +9,17 @@ from typer.testing import CliRunner
 
 from ddit_eval import metrics
 from ddit_eval.cli import app
-from ddit_eval.metrics import films as video
 from ddit_eval.metrics import sets
-from ddit_eval.metrics.films import chosen
-from ddit_eval.metrics.registry import rows
+from ddit_eval.metrics.listing import rows
 
 
 def test_every_metric_has_its_row() -> None:
     found = rows()
     names = [(row.of, row.name) for row in found]
     assert len(set(names)) == len(names)
-    columns = {c.name for name in metrics.names() for c in metrics.get(name).columns}
-    assert {row.name for row in found if row.of == "pictures"} == columns
-    assert {row.name for row in found if row.of == "video"} == set(video.names())
+    for subject in ("pictures", "films"):
+        columns = {c.name for name in metrics.names(subject) for c in metrics.get(name).columns}
+        assert {row.name for row in found if row.of == subject} == columns
     for network in sets.names():
         assert len([row for row in found if row.of == "set" and row.network == network]) == 8
     assert {"fid", "kid", "cmmd", "frechet-reader", "fid-infinity"} <= {row.name for row in found}
@@ -47,7 +45,6 @@ def test_every_row_says_what_it_needs() -> None:
 
 def test_every_column_says_what_it_decides() -> None:
     about = {k: v for name in metrics.names() for k, v in metrics.get(name).describe().items()}
-    about |= {k: v for name in chosen.names() for k, v in chosen.get(name).describe().items()}
     for name, facts in about.items():
         assert facts["title"], name
         assert facts["digits"] > 0, name
@@ -83,7 +80,7 @@ def test_the_command_lists_them_all(wide: None) -> None:
 
 def test_the_table_loads_no_networks() -> None:
     code = (
-        "import sys; from ddit_eval.metrics.registry import rows; rows(); "
+        "import sys; from ddit_eval.metrics.listing import rows; rows(); "
         "assert not {'open_clip', 'torch_fidelity', 'lpips', 'diffusers'} & set(sys.modules), sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,4 +1,4 @@
-"""Subject and background consistency: do the frames of a video stay alike, in a network's features?"""
+"""Subject and background consistency: do the frames of a film stay alike, in a network's features?"""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ddit_eval.errors import DditError
-from ddit_eval.metrics.films import clip_network as clip
-from ddit_eval.metrics.films.frames import Video
-from ddit_eval.metrics.films.metric import MARGIN, NETWORKS, VBENCH, VideoMetric, name_of
+from ddit_eval.metrics.films import clip_features as clip
+from ddit_eval.metrics.films.frames import Film
+from ddit_eval.metrics.films.metric import MARGIN, NETWORKS, VBENCH, FilmMetric, name_of
 from ddit_eval.metrics.films.weights import CLIP_B32, DINO, Weights
 from ddit_eval.metrics.weights import READER, shipped
 
@@ -53,19 +53,27 @@ def consistency_metric(
     weights: tuple[Weights, ...] = (),
     files: str | None = None,
     lacks: Callable[[], str | None] = lambda: None,
-) -> VideoMetric:
+) -> FilmMetric:
     """subject_consistency or background_consistency with features of your own network.
 
     `network` says which, and `label` names the stand-in if it is not VBench's.
     """
 
     @torch.no_grad()
-    def measure(video: Video, prompt: str) -> float:
-        return consistency(encode(video.frames))
+    def measure(film: Film, prompt: str) -> float:
+        return consistency(encode(film.frames))
 
     name = name_of(dimension, network, label)
-    return VideoMetric(
-        name, measure, SOURCE, network, note=note, weights=weights, files=files, lacks=lacks, margin=MARGIN
+    return FilmMetric(
+        name,
+        measure,
+        SOURCE,
+        network,
+        note=note,
+        checkpoints=weights,
+        files=files,
+        lacks=lacks,
+        margin=MARGIN,
     )
 
 

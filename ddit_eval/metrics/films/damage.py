@@ -1,5 +1,5 @@
-"""Known damage to videos, and which video metric sees it: negative controls, as `metrics.damage` has for
-pictures. Frames that stand still or come in the wrong order must not pass for good video."""
+"""Known damage to films, and which film metric sees it: negative controls, as `metrics.damage` has for
+pictures. Frames that stand still or come in the wrong order must not pass for good film."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from torch import Tensor
 from ddit_eval.errors import DditError
 from ddit_eval.metrics import damage
 from ddit_eval.metrics.damage import Sighting, sighting
-from ddit_eval.metrics.films.frames import Video
-from ddit_eval.metrics.films.metric import VideoMetric
+from ddit_eval.metrics.metric import AnyMetric
 
-# Videos (N, T, 3, H, W) in [0, 1] to as many of the same shape.
+# Films (N, T, 3, H, W) in [0, 1] to as many of the same shape.
 Damage = Callable[[Tensor], Tensor]
 
 PACE = 2 / 64  # of the side, from one frame to the next: dynamic by VBench's measure
@@ -37,37 +36,37 @@ def moving_scenes(count: int, frames: int = 8, side: int = 64, seed: int = 31) -
 
 def each_frame(of_pictures: damage.Damage) -> Damage:
     """A damage to pictures, done to every frame."""
-    return lambda videos: of_pictures(videos.flatten(0, 1)).view_as(videos)
+    return lambda films: of_pictures(films.flatten(0, 1)).view_as(films)
 
 
-def shuffle(videos: Tensor) -> Tensor:
+def shuffle(films: Tensor) -> Tensor:
     """The same frames in an order that jumps: 0, T/2, 1, T/2 + 1, ..."""
-    half = (videos.shape[1] + 1) // 2
-    order = [i // 2 + half * (i % 2) for i in range(videos.shape[1])]
-    return videos[:, order]
+    half = (films.shape[1] + 1) // 2
+    order = [i // 2 + half * (i % 2) for i in range(films.shape[1])]
+    return films[:, order]
 
 
-def freeze(videos: Tensor) -> Tensor:
+def freeze(films: Tensor) -> Tensor:
     """The first frame, all the time."""
-    return videos[:, :1].expand_as(videos)
+    return films[:, :1].expand_as(films)
 
 
-def flicker(videos: Tensor, light: float = 0.8) -> Tensor:
+def flicker(films: Tensor, light: float = 0.8) -> Tensor:
     """Every other frame is darker."""
-    dark = torch.ones(videos.shape[1]).to(videos)
+    dark = torch.ones(films.shape[1]).to(films)
     dark[1::2] = light
-    return videos * dark.view(1, -1, 1, 1, 1)
+    return films * dark.view(1, -1, 1, 1, 1)
 
 
-def cut(videos: Tensor) -> Tensor:
-    """Half-way, the video becomes the next one."""
-    half = videos.shape[1] // 2
-    return torch.cat([videos[:, :half], videos.roll(-1, 0)[:, half:]], 1)
+def cut(films: Tensor) -> Tensor:
+    """Half-way, the film becomes the next one."""
+    half = films.shape[1] // 2
+    return torch.cat([films[:, :half], films.roll(-1, 0)[:, half:]], 1)
 
 
-def swap(videos: Tensor) -> Tensor:
-    """Each video stands for the next prompt."""
-    return videos.roll(1, 0)
+def swap(films: Tensor) -> Tensor:
+    """Each film stands for the next prompt."""
+    return films.roll(1, 0)
 
 
 DAMAGES: dict[str, Damage] = {
@@ -83,24 +82,25 @@ DAMAGES: dict[str, Damage] = {
 
 
 def sightings(
-    metrics: Sequence[VideoMetric],
-    videos: Tensor,
+    metrics: Sequence[AnyMetric],
+    films: Tensor,
     prompts: Sequence[str],
     damages: Mapping[str, Damage] = DAMAGES,
 ) -> list[Sighting]:
-    """Every metric under every damage; videos (N, T, 3, H, W) in [0, 1] of the prompts, N at least 2.
+    """Every metric under every damage; films (N, T, 3, H, W) in [0, 1] of the prompts, N at least 2.
 
-    As `metrics.damage.sightings`; a damage that is called a gain is "fooled", as a frozen video fools
+    As `metrics.damage.sightings`; a damage that is called a gain is "fooled", as a frozen film fools
     whatever measures calm alone.
     """
-    if len(videos) < 2:
-        raise DditError(f"the damage table needs at least 2 videos, not {len(videos)}")
-    stacks = {"": videos} | {name: damage(videos).clamp(0, 1) for name, damage in damages.items()}
-    films = {name: [Video(film.float()) for film in stack] for name, stack in stacks.items()}
+    if len(films) < 2:
+        raise DditError(f"the damage table needs at least 2 films, not {len(films)}")
+    stacks = {"": films} | {name: damage(films).clamp(0, 1) for name, damage in damages.items()}
     rows = []
     for metric in metrics:
-        whole = metric.values(films[""], prompts)
-        for name in damages:
-            values = metric.values(films[name], prompts)
-            rows.append(sighting(metric.name, name, whole, values, metric.direction))
+        for column in metric.columns:
+            values = {
+                name: metric(stack.float(), None, prompts)[column.name] for name, stack in stacks.items()
+            }
+            whole = values.pop("")
+            rows += [sighting(column.name, name, whole, v, column.direction) for name, v in values.items()]
     return rows

@@ -1,4 +1,4 @@
-"""Dynamic degree: does anything move in a video?"""
+"""Dynamic degree: does anything move in a film?"""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ddit_eval.errors import DditError
-from ddit_eval.metrics.films.frames import Video
-from ddit_eval.metrics.films.metric import NETWORKS, VBENCH, VideoMetric, name_of
+from ddit_eval.metrics.films.frames import Film
+from ddit_eval.metrics.films.metric import NETWORKS, VBENCH, FilmMetric, name_of
 from ddit_eval.metrics.films.weights import RAFT, Weights
 
 # Frames (N, 3, H, W), (N, 3, H, W) in [0, 1] to displacements (N, 2, H, W) in px.
@@ -23,7 +23,7 @@ FASTEST = 0.05  # share of the pixels that a pair's speed is the mean of
 SPEED = 6 / 256  # of the shorter side, from one frame to the next
 RAFT_STEPS, RAFT_LEAST = 20, 128  # refinements; px below which its coarsest level is empty
 SOURCE = (
-    f"{VBENCH}: a video is dynamic if in at least round(T / 4) pairs the fastest 5 % of the pixels move by "
+    f"{VBENCH}: a film is dynamic if in at least round(T / 4) pairs the fastest 5 % of the pixels move by "
     "more than 6/256 of the shorter side; frames taken at about 8 a second"
 )
 
@@ -52,19 +52,19 @@ def is_dynamic(speed: Tensor, side: int) -> bool:
     """Whether enough pairs are fast: speeds (T - 1,) in px, `side` the shorter side in px.
 
     T frames need round(4 T / 16) fast pairs, a half rounded to even; at least one, where VBench would
-    call any video of two frames dynamic.
+    call any film of two frames dynamic.
     """
     fast = int((speed > SPEED * side).sum())
     return fast >= max(1, round(4 * (len(speed) + 1) / 16))
 
 
 def dynamic_degree(frames: Tensor, flow: Flow, fps: float | None = None) -> float:
-    """1 if the video moves, else 0: (T, 3, H, W) in [0, 1]. The mean over videos is VBench's figure."""
+    """1 if the film moves, else 0: (T, 3, H, W) in [0, 1]. The mean over films is VBench's figure."""
     chosen = thinned(frames, fps)
     if len(chosen) < 2:
         raise DditError(
             f"dynamic degree takes about {RATE} frames a second, and 1 is left of {len(frames)} at {fps} a "
-            "second; give a longer video"
+            "second; give a longer film"
         )
     return float(is_dynamic(speeds(chosen, flow), min(frames.shape[-2:])))
 
@@ -76,14 +76,14 @@ def dynamic_degree_metric(
     *,
     note: str | None = None,
     weights: tuple[Weights, ...] = (),
-) -> VideoMetric:
+) -> FilmMetric:
     """The metric with an optical flow of your own; `network` says which, `label` names the stand-in."""
 
-    def measure(video: Video, prompt: str) -> float:
-        return dynamic_degree(video.frames, flow, video.fps)
+    def measure(film: Film, prompt: str) -> float:
+        return dynamic_degree(film.frames, flow, film.fps)
 
     name = name_of("dynamic_degree", network, label)
-    return VideoMetric(name, measure, SOURCE, network, note=note, weights=weights)
+    return FilmMetric(name, measure, SOURCE, network, note=note, checkpoints=weights)
 
 
 def _classical(first: Tensor, second: Tensor) -> Tensor:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ddit_eval.metrics.films.frames import Video
-from ddit_eval.metrics.films.metric import VBENCH, VideoMetric
+from ddit_eval.metrics.films.frames import Film
+from ddit_eval.metrics.films.metric import VBENCH, FilmMetric
 
 
 def temporal_flickering(frames: Tensor) -> float:
@@ -16,11 +16,11 @@ def temporal_flickering(frames: Tensor) -> float:
     return 1 - float(frames.double().diff(dim=0).abs().mean())
 
 
-def _measure(video: Video, prompt: str) -> float:
-    return temporal_flickering(video.frames)
+def _measure(film: Film, prompt: str) -> float:
+    return temporal_flickering(film.frames)
 
 
-METRIC = VideoMetric(
+METRIC = FilmMetric(
     "temporal_flickering",
     _measure,
     source=f"{VBENCH}: 1 - mean absolute difference of neighbouring frames, float64",

@@ -1,4 +1,4 @@
-"""Videos as tensors: reading a gif, a folder of frames or a video file."""
+"""Films as tensors: reading a gif, a folder of frames or a video file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FILMS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
 
 
 @dataclass(frozen=True, eq=False)
-class Video:
+class Film:
     """`frames`: float32 (T, 3, H, W) in [0, 1], T at least 2. `fps`: frames a second, None if unknown."""
 
     frames: Tensor
@@ -33,26 +33,26 @@ class Video:
         shape = tuple(self.frames.shape)
         if len(shape) != 4 or shape[1] != 3:
             raise DditError(
-                f"video frames must be (T, 3, H, W), not {shape}; permute the colours to their place"
+                f"film frames must be (T, 3, H, W), not {shape}; permute the colours to their place"
             )
-        check_pictures(self.frames, "video frames")
+        check_pictures(self.frames, "film frames")
         if len(self.frames) < 2:
-            raise DditError("a video needs at least 2 frames, and this one has 1: it is a picture")
+            raise DditError("a film needs at least 2 frames, and this one has 1: it is a picture")
         if self.fps is not None and not (self.fps > 0 and math.isfinite(self.fps)):
             raise DditError(
                 f"frames a second must be a positive number, not {self.fps}; leave it out if unknown"
             )
 
 
-def video(frames: Tensor, fps: float | None = None) -> Video:
-    """A video from frames (T, 3, H, W), either bytes (uint8) or floats in [0, 1]."""
+def film_of(frames: Tensor, fps: float | None = None) -> Film:
+    """A film from frames (T, 3, H, W), either bytes (uint8) or floats in [0, 1]."""
     if frames.dtype == torch.uint8:
         frames = frames.float() / 255
-    return Video(frames.float() if frames.is_floating_point() else frames, fps)
+    return Film(frames.float() if frames.is_floating_point() else frames, fps)
 
 
-def read(path: str | Path, fps: float | None = None) -> Video:
-    """The video in a gif, in a folder of pictures or in a video file (.mp4 and the like: needs PyAV).
+def read(path: str | Path, fps: float | None = None) -> Film:
+    """The film in a gif, in a folder of pictures or in a video file (.mp4 and the like: needs PyAV).
 
     Frames of a folder are taken in the order of the numbers in their names (frame2 before frame10) and
     carry no rate; `fps` gives one, and goes before the rate that a file states. Raises `DditError` where
@@ -69,18 +69,18 @@ def read(path: str | Path, fps: float | None = None) -> Video:
         frames, found = _film(place)
     else:
         raise DditError(
-            f"{place}: a {place.suffix or 'nameless kind of'} file is no video that is read here; give a "
+            f"{place}: a {place.suffix or 'nameless kind of'} file is no film that is read here; give a "
             f"gif, a folder of pictures ({', '.join(PICTURES)}) or one of {', '.join(FILMS)}"
         )
     if len(frames) == 1:
-        raise DditError(f"{place}: a video needs at least 2 frames, and this one has 1: it is a picture")
-    return video(_stack(frames, place), found if fps is None else fps)
+        raise DditError(f"{place}: a film needs at least 2 frames, and this one has 1: it is a picture")
+    return film_of(_stack(frames, place), found if fps is None else fps)
 
 
 def _stack(frames: list[Any], place: Path) -> Tensor:
     """Arrays (H, W, 3) of bytes to (T, 3, H, W) of bytes."""
     if not frames:
-        raise DditError(f"{place} holds no frames: give a video, or pictures ({', '.join(PICTURES)})")
+        raise DditError(f"{place} holds no frames: give a film, or pictures ({', '.join(PICTURES)})")
     sizes = sorted({frame.shape[:2] for frame in frames})
     if len(sizes) > 1:
         raise DditError(
@@ -135,7 +135,7 @@ def _film(place: Path) -> tuple[list[Any], float | None]:
     if find_spec("av") is None:
         raise DditError(
             f"{place}: reading video files needs PyAV, which is not installed; `pip install av`, or give the "
-            "video as a gif or as a folder of frames"
+            "film as a gif or as a folder of frames"
         )
 
     def load() -> tuple[list[Any], float | None]:
@@ -160,4 +160,4 @@ def _opened(place: Path, load: Callable[[], Any]) -> Any:
     try:
         return load()
     except Exception as error:  # whatever a damaged file raises, the remedy is the same
-        raise DditError(f"{place} cannot be read as a video or picture: {error}; write it again") from error
+        raise DditError(f"{place} cannot be read as a film or picture: {error}; write it again") from error

@@ -1,18 +1,19 @@
-"""What a video metric is: one number a video, and what has to be said beside it."""
+"""What a film metric is: one number a film, and what has to be said beside it."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from ddit_eval.errors import DditError
-from ddit_eval.metrics.metric import Column, Role
+from ddit_eval.metrics.films.frames import Film
+from ddit_eval.metrics.films.weights import Weights
+from ddit_eval.metrics.metric import Column, Columns, Role, check_samples
 
 if TYPE_CHECKING:
-    from ddit_eval.metrics.films.frames import Video
-    from ddit_eval.metrics.films.weights import Weights
+    from torch import Tensor
 
 VBENCH = "VBench (Huang et al., CVPR 2024, arXiv 2311.17982)"
 
@@ -32,84 +33,87 @@ NETWORKS: dict[str, str | None] = {
     "overall_consistency": "ViCLIP (InternVid-10M-FLT)",
 }
 
-# (video, prompt) -> the raw value
-Measure: TypeAlias = "Callable[[Video, str], float]"
-
-
-def _nothing() -> str | None:
-    return None
-
 
 @dataclass(frozen=True)
-class VideoMetric:
-    """A metric of videos; higher is better in all of them, and values are raw: `score` normalises.
+class FilmMetric:
+    """A metric of single films; higher is better in all of them, and values are raw: VBench's scale is not
+    applied.
 
-    `least`: frames that it needs; `weights`: files that it looks for; `files`: what else it needs, as text;
-    `lacks()`: what else it lacks here; `margin`: as of a `Column`.
+    `value_of`: a film and its prompt to its value. `least`: frames that it needs; `checkpoints`: weights
+    that it looks for; `files`: what else it needs, as text; `lacks()`: what else it lacks here; `margin`: as
+    of a `Column`.
     """
 
     name: str
-    measure: Measure
+    value_of: Callable[[Film, str], float]
     source: str
     network: str | None
     low: float = 0.0
     high: float = 1.0
-    needs_prompt: bool = False
+    needs: Literal["prompts", "pictures"] = "pictures"
     least: int = 2  # frames
     note: str | None = None
-    weights: tuple[Weights, ...] = ()
+    checkpoints: tuple[Weights, ...] = ()
     files: str | None = None
-    lacks: Callable[[], str | None] = _nothing
+    lacks: Callable[[], str | None] = lambda: None
     margin: float | None = None
 
-    direction: ClassVar[Literal["higher"]] = "higher"
+    of: ClassVar[Literal["films"]] = "films"
 
     @property
-    def column(self) -> Column:
+    def columns(self) -> tuple[Column, ...]:
         """Its one column: a score where it has a margin."""
         role: Role = "description" if self.margin is None else "score"
-        return Column(self.name, self.direction, self.low, self.high, role=role, margin=self.margin)
+        return (Column(self.name, "higher", self.low, self.high, role=role, margin=self.margin),)
+
+    @property
+    def weights(self) -> str | None:
+        """The files that it needs, in words."""
+        return ", ".join(map(str, self.checkpoints)) or self.files
 
     def missing(self) -> str | None:
         """None when the metric can run here, else what is missing and where it belongs."""
-        lacking = (weights.missing(self.name) for weights in self.weights)
+        lacking = (one.missing(self.name) for one in self.checkpoints)
         return next((why for why in lacking if why), None) or self.lacks()
 
-    def __call__(self, video: Video, prompt: str = "") -> float:
-        """The value of one video. Raises `DditError` where something is missing or the video too short."""
+    def value(self, film: Film, prompt: str = "") -> float:
+        """The value of one film. Raises `DditError` where something is missing or the film too short."""
         if why := self.missing():
             raise DditError(why)
-        if self.needs_prompt and not prompt.strip():
-            raise DditError(f"{self.name} compares a video with its prompt, and none was given")
-        if len(video.frames) < self.least:
-            raise DditError(f"{self.name} needs {self.least} frames, and the video has {len(video.frames)}")
-        value = self.measure(video, prompt)
+        if self.needs == "prompts" and not prompt.strip():
+            raise DditError(f"{self.name} compares a film with its prompt, and none was given")
+        if len(film.frames) < self.least:
+            raise DditError(f"{self.name} needs {self.least} frames, and the film has {len(film.frames)}")
+        value = self.value_of(film, prompt)
         if not math.isfinite(value):
-            raise DditError(f"{self.name} is {value} for this video: its network gave no finite features")
+            raise DditError(f"{self.name} is {value} for this film: its network gave no finite features")
         return value
 
-    def values(self, videos: Sequence[Video], prompts: Sequence[str] = ()) -> list[float]:
-        """One value a video, for `ddit_eval.stats.mean`. Sizes and frames must agree, as VBench's do."""
-        if prompts and len(prompts) != len(videos):
-            raise DditError(f"{self.name} needs one prompt a video: {len(prompts)} for {len(videos)}")
-        shapes = sorted({tuple(v.frames.shape) for v in videos})
-        if len(shapes) > 1:
-            raise DditError(
-                f"{self.name}: videos of one comparison must have one shape (T, 3, H, W), not {shapes[0]} "
-                f"and {shapes[1]}; resize or cut them"
-            )
-        return [self(v, p) for v, p in zip(videos, prompts or [""] * len(videos), strict=True)]
+    def measure(self, films: Tensor, reference: Tensor | None = None, prompts: Sequence[str] = ()) -> Columns:
+        """One value a film: (N, F, 3, H, W) in [0, 1]."""
+        texts = prompts if self.needs == "prompts" else [""] * len(films)
+        pairs = zip(films, texts, strict=True)
+        return {self.name: [self.value(Film(frames), text) for frames, text in pairs]}
 
-    def describe(self) -> dict[str, Any]:
-        """What a reader of the numbers must know (JSON)."""
-        return {
-            **self.column.describe(),
+    def __call__(
+        self, films: Tensor, reference: Tensor | None = None, prompts: Sequence[str] = ()
+    ) -> Columns:
+        """As a `Metric`'s. The rate of the films is not known, and all their frames count."""
+        if why := self.missing():
+            raise DditError(why)
+        check_samples(self.name, self.of, self.needs, films, reference, prompts)
+        return self.measure(films, reference, prompts)
+
+    def describe(self) -> dict[str, dict[str, Any]]:
+        """What a reader of the numbers must know, by column name (JSON)."""
+        about = {
             "network": self.network,
-            "weights": {one.file: one.found() for one in self.weights},
+            "weights": {one.file: one.found() for one in self.checkpoints},
             "files": self.files,
             "n_note": self.note,
             "source": self.source,
         }
+        return {column.name: {**column.describe(), **about} for column in self.columns}
 
 
 def name_of(dimension: str, network: str, label: str | None = None) -> str:

@@ -1,8 +1,8 @@
-"""Prompt adherence of clips of the captioned world: are the promised things there, and do they move as said?
+"""Prompt adherence of films of the captioned world: are the promised things there, and do they move as said?
 
 The world's reader lists the objects of every frame; a thing's track is where it was found, frame by frame.
-Of true clips it names all of the things that move or rest, .94 of those that turn, .90 to .98 of those that
-grow or shrink and .86 of those that cross, which hide each other; so a figure needs that of true clips
+Of true films it names all of the things that move or rest, .94 of those that turn, .90 to .98 of those that
+grow or shrink and .86 of those that cross, which hide each other; so a figure needs that of true films
 beside it.
 """
 
@@ -15,14 +15,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ddit_eval.errors import DditError
-from ddit_eval.metrics.pictures.adherence import Found, is_prompted, match
+from ddit_eval.metrics.metric import Column, Metric
+from ddit_eval.metrics.pictures.adherence import MARGIN, Found, is_prompted, match
+from ddit_eval.metrics.pictures.reader_lpips import missing
+from ddit_eval.metrics.weights import READER, shipped
 from ddit_eval.world.motion import DIRECTIONS, OPPOSITE
 from ddit_eval.world.motion_caption import MovingPrompt, parse_clip
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Things move by at least .3 of the side in a clip, the reader places them within .03; a direction counts
+# Things move by at least .3 of the side in a film, the reader places them within .03; a direction counts
 # where the track goes at least this far that way, and further that way than any other.
 LEAST_WAY = 0.12
 COLUMNS = ("object-frames", "direction-accuracy")
@@ -62,7 +65,7 @@ def promised_ways(prompt: MovingPrompt) -> list[str | None]:
 
 
 def goes(track: Track, way: str, frames: int) -> bool:
-    """Whether a track, extended to the whole clip by its least-squares line, goes that way.
+    """Whether a track, extended to the whole film by its least-squares line, goes that way.
 
     A thing that is seen in fewer than half of the frames goes nowhere.
     """
@@ -81,20 +84,20 @@ def direction_accuracy(prompt: MovingPrompt, found: Sequence[Track], frames: int
     return sum(goes(track, way, frames) for track, way in asked) / len(asked) if asked else math.nan
 
 
-def motion_columns(clips: Tensor, prompts: Sequence[str]) -> dict[str, list[float]]:
-    """`COLUMNS` of clips (N, F, 3, H, W) in [0, 1], one value a clip, 0 to 1.
+def motion_columns(films: Tensor, prompts: Sequence[str]) -> dict[str, list[float]]:
+    """`COLUMNS` of films (N, F, 3, H, W) in [0, 1], one value a film, 0 to 1.
 
     object-frames       share of frames with each prompted thing, by shape and colour, mean over the things
     direction-accuracy  share of things that go where the caption says; nan where it says of none
     """
     from ddit_eval.world.reader import read
 
-    if clips.ndim != 5 or len(clips) != len(prompts):
+    if films.ndim != 5 or len(films) != len(prompts):
         raise DditError(
-            f"clips {tuple(clips.shape)} and {len(prompts)} prompts: give (N, F, 3, H, W), a prompt each"
+            f"films {tuple(films.shape)} and {len(prompts)} prompts: give (N, F, 3, H, W), a prompt each"
         )
-    length = clips.shape[1]
-    objects = read(clips.flatten(0, 1).cpu())
+    length = films.shape[1]
+    objects = read(films.flatten(0, 1).cpu())
     columns: dict[str, list[float]] = {name: [] for name in COLUMNS}
     for number, text in enumerate(prompts):
         prompt = parse_clip(text)
@@ -102,3 +105,20 @@ def motion_columns(clips: Tensor, prompts: Sequence[str]) -> dict[str, list[floa
         columns["object-frames"].append(object_frames(found, length))
         columns["direction-accuracy"].append(direction_accuracy(prompt, found, length))
     return columns
+
+
+METRIC = Metric(
+    "motion-adherence",
+    tuple(
+        Column(name, "higher", 0.0, 1.0, role="adherence", rank=rank, margin=MARGIN)
+        for rank, name in enumerate(COLUMNS, 1)
+    ),
+    "prompts",
+    lambda films, _, prompts: motion_columns(films, prompts),
+    source="objects read off each frame, and the way that each goes",
+    network="world reader (shipped)",
+    note="mean over the films whose prompt asks; the reader's own errors are included",
+    weights=shipped(READER),
+    missing=missing,
+    of="films",
+)

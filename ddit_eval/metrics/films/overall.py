@@ -1,4 +1,4 @@
-"""Overall consistency: does a video go with its prompt?"""
+"""Overall consistency: does a film go with its prompt?"""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import TypeAlias
 from torch import Tensor
 
 from ddit_eval.errors import DditError
-from ddit_eval.metrics.films import clip_network as clip
-from ddit_eval.metrics.films.frames import Video
-from ddit_eval.metrics.films.metric import MARGIN, NETWORKS, VBENCH, VideoMetric, name_of
+from ddit_eval.metrics.films import clip_features as clip
+from ddit_eval.metrics.films.frames import Film
+from ddit_eval.metrics.films.metric import MARGIN, NETWORKS, VBENCH, FilmMetric, name_of
 
 # Frames (8, 3, H, W) in [0, 1] and a prompt to the cosine of their features.
 Similarity: TypeAlias = Callable[[Tensor, str], float]
@@ -36,7 +36,7 @@ def middles(count: int, wanted: int = FRAMES) -> list[int]:
 
 
 def overall_consistency(frames: Tensor, prompt: str, similarity: Similarity) -> float:
-    """Raw cosine of a video with its prompt: (T, 3, H, W) in [0, 1] to -1..1."""
+    """Raw cosine of a film with its prompt: (T, 3, H, W) in [0, 1] to -1..1."""
     return similarity(frames[middles(len(frames))], prompt)
 
 
@@ -48,20 +48,20 @@ def overall_consistency_metric(
     note: str | None = None,
     files: str | None = None,
     lacks: Callable[[], str | None] = lambda: None,
-) -> VideoMetric:
+) -> FilmMetric:
     """The metric with a network of your own; `network` says which, `label` names the stand-in."""
 
-    def measure(video: Video, prompt: str) -> float:
-        return overall_consistency(video.frames, prompt, similarity)
+    def measure(film: Film, prompt: str) -> float:
+        return overall_consistency(film.frames, prompt, similarity)
 
     name = name_of("overall_consistency", network, label)
-    return VideoMetric(
+    return FilmMetric(
         name,
         measure,
         SOURCE,
         network,
         low=-1.0,
-        needs_prompt=True,
+        needs="prompts",
         note=note,
         files=files,
         lacks=lacks,

@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ddit_eval.errors import DditError
-from ddit_eval.metrics.films import clip_network as clip
-from ddit_eval.metrics.films.frames import Video
-from ddit_eval.metrics.films.metric import MARGIN, NETWORKS, VBENCH, VideoMetric, name_of
+from ddit_eval.metrics.films import clip_features as clip
+from ddit_eval.metrics.films.frames import Film
+from ddit_eval.metrics.films.metric import MARGIN, NETWORKS, VBENCH, FilmMetric, name_of
 from ddit_eval.metrics.films.weights import AESTHETIC, CLIP_L14, MUSIQ, Weights
 
 # Frames (T, 3, H, W) in [0, 1] to opinions (T,), in the network's own unit.
@@ -51,20 +51,20 @@ def quality_metric(
     *,
     weights: tuple[Weights, ...] = (),
     lacks: Callable[[], str | None] = lambda: None,
-) -> VideoMetric:
+) -> FilmMetric:
     """aesthetic_quality (opinions up to 10) or imaging_quality (up to 100) with a network of your own."""
 
     @torch.no_grad()
-    def measure(video: Video, prompt: str) -> float:
-        return quality(video.frames, opinion, WORST_TO_BEST[dimension])
+    def measure(film: Film, prompt: str) -> float:
+        return quality(film.frames, opinion, WORST_TO_BEST[dimension])
 
     source = f"{VBENCH}: mean opinion of the frames / {WORST_TO_BEST[dimension]:.0f}"
-    return VideoMetric(
+    return FilmMetric(
         name_of(dimension, network, label),
         measure,
         source,
         network,
-        weights=weights,
+        checkpoints=weights,
         lacks=lacks,
         margin=MARGIN,
     )

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from ddit_eval.errors import DditError
-from ddit_eval.metrics.films.frames import Video
-from ddit_eval.metrics.films.metric import MARGIN, NETWORKS, VBENCH, VideoMetric, name_of
+from ddit_eval.metrics.films.frames import Film
+from ddit_eval.metrics.films.metric import MARGIN, NETWORKS, VBENCH, FilmMetric, name_of
 
 # Frames (N, 3, H, W) before and after, in [0, 1], to the frames half-way between them.
 Interpolate: TypeAlias = Callable[[Tensor, Tensor], Tensor]
@@ -41,14 +41,14 @@ def motion_smoothness_metric(
     note: str | None = None,
     files: str | None = None,
     lacks: Callable[[], str | None] = lambda: None,
-) -> VideoMetric:
+) -> FilmMetric:
     """The metric with an interpolator of your own; `network` says which, `label` names the stand-in."""
 
-    def measure(video: Video, prompt: str) -> float:
-        return motion_smoothness(video.frames, interpolate)
+    def measure(film: Film, prompt: str) -> float:
+        return motion_smoothness(film.frames, interpolate)
 
     name = name_of("motion_smoothness", network, label)
-    return VideoMetric(
+    return FilmMetric(
         name, measure, SOURCE, network, least=3, note=note, files=files, lacks=lacks, margin=MARGIN
     )
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ddit_eval.metrics.metric import Column, Metric
-from ddit_eval.metrics.pictures.clip_score import ClipSource, clip_score, load_clip
+from ddit_eval.metrics.pictures.clip_network import ClipSource, load_clip
+from ddit_eval.metrics.pictures.clip_score import clip_score
 from ddit_eval.metrics.pictures.rewards import lacking, with_hash
 
 if TYPE_CHECKING:

@@ -70,7 +70,7 @@ def missing(folder: Path | None) -> str | None:
 
 def rewards(model: Any, pictures: Tensor, prompts: Sequence[str]) -> list[float]:
     """The model's reward of each picture (N, 3, H, W) in [0, 1] for its prompt."""
-    from ddit_eval.metrics.pictures.clip_score import image_of
+    from ddit_eval.metrics.pictures.clip_network import image_of
 
     values = []
     # All versions of the package score files; only some score pictures in memory.

@@ -25,8 +25,6 @@ from ddit_eval.metrics.sets.reference import PictureSet, cached_features, cached
 from ddit_eval.metrics.sets.resample import (
     RESAMPLES,
     Measure,
-    bootstrap,
-    bootstrap_difference,
     draw_weights,
     intervals,
 )
@@ -36,12 +34,12 @@ if TYPE_CHECKING:
 
     from ddit_eval.metrics.sets.frechet import Statistics
 
-Family: TypeAlias = Literal["frechet", "kid", "cmmd", "prdc"]
-FAMILIES: tuple[Family, ...] = ("frechet", "kid", "cmmd", "prdc")
+SetKind: TypeAlias = Literal["frechet", "kid", "cmmd", "prdc"]
+SET_KINDS: tuple[SetKind, ...] = ("frechet", "kid", "cmmd", "prdc")
 
 
 @dataclass(frozen=True)
-class Kind:
+class Value:
     """One value of a family: its direction, its range (None: no end) and where it is from."""
 
     name: str
@@ -52,22 +50,22 @@ class Kind:
 
 
 _PRDC = f"Naeem et al. 2020 (arXiv 2002.09797), k = {K}"
-KINDS: Mapping[Family, tuple[Kind, ...]] = {
-    "frechet": (Kind("frechet", "lower", 0.0, None, "Heusel et al. 2017 (arXiv 1706.08500)"),),
+VALUES: Mapping[SetKind, tuple[Value, ...]] = {
+    "frechet": (Value("frechet", "lower", 0.0, None, "Heusel et al. 2017 (arXiv 1706.08500)"),),
     "kid": (
-        Kind("kid", "lower", None, None, "Bińkowski et al. 2018 (arXiv 1801.01401), all pairs, unbiased"),
+        Value("kid", "lower", None, None, "Bińkowski et al. 2018 (arXiv 1801.01401), all pairs, unbiased"),
     ),
     "cmmd": (
-        Kind("cmmd", "lower", 0.0, None, "Jayasumana et al. 2024 (arXiv 2401.09603), sigma 10, x 1000"),
+        Value("cmmd", "lower", 0.0, None, "Jayasumana et al. 2024 (arXiv 2401.09603), sigma 10, x 1000"),
     ),
     "prdc": (
-        Kind("precision", "higher", 0.0, 1.0, _PRDC),
-        Kind("recall", "higher", 0.0, 1.0, _PRDC),
-        Kind("density", "higher", 0.0, None, _PRDC),
-        Kind("coverage", "higher", 0.0, 1.0, _PRDC),
+        Value("precision", "higher", 0.0, 1.0, _PRDC),
+        Value("recall", "higher", 0.0, 1.0, _PRDC),
+        Value("density", "higher", 0.0, None, _PRDC),
+        Value("coverage", "higher", 0.0, 1.0, _PRDC),
     ),
 }
-INFINITY = Kind("frechet-infinity", "lower", None, None, "Chong and Forsyth 2020 (arXiv 1911.07023)")
+INFINITY = Value("frechet-infinity", "lower", None, None, "Chong and Forsyth 2020 (arXiv 1911.07023)")
 
 
 @dataclass(frozen=True)
@@ -111,7 +109,7 @@ def compare(
     reference: PictureSet,
     network: str | Network = "reader",
     *,
-    families: Sequence[Family] = FAMILIES,
+    families: Sequence[SetKind] = SET_KINDS,
     cache: Path | None = None,
     groups: Sequence[Hashable] | None = None,
     resamples: int = RESAMPLES,
@@ -125,63 +123,20 @@ def compare(
     `cache`: a folder that keeps features from one call to the next. Raises `DditError` where the network's
     weights are missing or a set is too small.
     """
-    chosen, against = _reference(network, reference, families, cache, device)
-    x = cached_features(pictures, chosen, cache, device=device).to(device)
-    rows = []
-    for family in families:
-        intervals = bootstrap(
-            measure_of(family, x, against),
-            pictures.n,
-            resamples=resamples,
-            seed=seed,
-            level=level,
-            groups=groups,
-        )
-        for kind, interval in zip(KINDS[family], intervals, strict=True):
-            rows.append(_row(kind, family, _within(interval, kind), pictures, reference, chosen))
-    return rows
-
-
-def paired_difference(
-    ours: PictureSet,
-    theirs: PictureSet,
-    reference: PictureSet,
-    network: str | Network = "reader",
-    *,
-    families: Sequence[Family] = FAMILIES,
-    cache: Path | None = None,
-    groups: Sequence[Hashable] | None = None,
-    resamples: int = RESAMPLES,
-    level: float = 0.95,
-    seed: int = 0,
-    device: str = "cpu",
-) -> list[SetResult]:
-    """`ours - theirs` of every metric: picture i of both sets is of the same prompt and seed.
-
-    Each resample draws the same prompts of both and the reference stays; arguments are as in `compare`.
-    """
-    if ours.n != theirs.n:
-        raise DditError(
-            f"paired sets need the same prompts: {ours.name} has {ours.n} pictures and {theirs.name} "
-            f"{theirs.n}; generate both from one list"
-        )
-    chosen, against = _reference(network, reference, families, cache, device)
-    x, y = (cached_features(s, chosen, cache, device=device).to(device) for s in (ours, theirs))
-    rows = []
-    for family in families:
-        intervals = bootstrap_difference(
-            measure_of(family, x, against),
-            measure_of(family, y, against),
-            ours.n,
-            resamples=resamples,
-            seed=seed,
-            level=level,
-            groups=groups,
-        )
-        for kind, interval in zip(KINDS[family], intervals, strict=True):
-            row = _row(kind, family, interval, ours, reference, chosen)
-            rows.append(replace(row, minus=theirs.name, minus_hash=theirs.hash))
-    return rows
+    found = compare_paired(
+        [pictures],
+        0,
+        reference,
+        network,
+        families=families,
+        cache=cache,
+        groups=groups,
+        resamples=resamples,
+        level=level,
+        seed=seed,
+        device=device,
+    )
+    return [row for row, _ in found[0]]
 
 
 def compare_paired(
@@ -190,7 +145,7 @@ def compare_paired(
     reference: PictureSet,
     network: str | Network = "reader",
     *,
-    families: Sequence[Family] = FAMILIES,
+    families: Sequence[SetKind] = SET_KINDS,
     cache: Path | None = None,
     groups: Sequence[Hashable] | None = None,
     resamples: int = RESAMPLES,
@@ -198,9 +153,10 @@ def compare_paired(
     seed: int = 0,
     device: str = "cpu",
 ) -> list[list[tuple[SetResult, SetResult | None]]]:
-    """By set: each value as in `compare`, and its `paired_difference` to `sets[base]` (None: the base).
+    """By set: each value as in `compare`, and its paired difference to `sets[base]` (None: the base).
 
-    Features and resamples are made once. Picture i of all sets is of the same prompt and seed.
+    Each resample draws the same prompts of all sets and the reference stays. Features and resamples
+    are made once. Picture i of all sets is of the same prompt and seed.
     """
     wrong = [s for s in sets if s.n != sets[base].n]
     if wrong:
@@ -211,7 +167,7 @@ def compare_paired(
     chosen, against = _reference(network, reference, families, cache, device)
     n = sets[base].n
     weights = torch.cat([torch.ones(1, n, dtype=torch.float64), draw_weights(n, resamples, seed, groups)])
-    values: list[dict[Family, Tensor]] = []
+    values: list[dict[SetKind, Tensor]] = []
     for one in sets:
         x = cached_features(one, chosen, cache, device=device).to(device)
         values.append({family: measure_of(family, x, against)(weights) for family in families})
@@ -221,7 +177,7 @@ def compare_paired(
         for family, v in measured.items():
             gap = v - values[base][family]
             spreads = intervals(v[0], v[1:], n, level), intervals(gap[0], gap[1:], n, level)
-            for kind, alone, paired in zip(KINDS[family], *spreads, strict=True):
+            for kind, alone, paired in zip(VALUES[family], *spreads, strict=True):
                 row = _row(kind, family, _within(alone, kind), one, reference, chosen)
                 minus = replace(row, interval=paired, minus=sets[base].name, minus_hash=sets[base].hash)
                 pairs.append((row, None if index == base else minus))
@@ -258,8 +214,8 @@ class Against:
     statistics: Statistics | None
 
 
-def measure_of(family: Family, features: Tensor, against: Against) -> Measure:
-    """The values of a family, in the order of `KINDS`, as a function of the weights of the features."""
+def measure_of(family: SetKind, features: Tensor, against: Against) -> Measure:
+    """The values of a family, in the order of `VALUES`, as a function of the weights of the features."""
     if family == "frechet":
         assert against.statistics is not None
         return frechet_measure(features, against.statistics)
@@ -270,13 +226,13 @@ def measure_of(family: Family, features: Tensor, against: Against) -> Measure:
 def _reference(
     network: str | Network,
     reference: PictureSet,
-    families: Sequence[Family],
+    families: Sequence[SetKind],
     cache: Path | None,
     device: str,
 ) -> tuple[Network, Against]:
-    unknown = [family for family in families if family not in KINDS]
+    unknown = [family for family in families if family not in VALUES]
     if unknown:
-        raise DditError(f"unknown set metric {unknown[0]!r}; there are {', '.join(FAMILIES)}")
+        raise DditError(f"unknown set metric {unknown[0]!r}; there are {', '.join(SET_KINDS)}")
     chosen = network_of(network) if isinstance(network, str) else network
     found = cached_features(reference, chosen, cache, device=device)
     if "frechet" not in families:
@@ -286,8 +242,8 @@ def _reference(
 
 
 def _row(
-    kind: Kind,
-    family: Family,
+    kind: Value,
+    family: SetKind,
     interval: stats.Interval,
     pictures: PictureSet,
     reference: PictureSet,
@@ -310,14 +266,14 @@ def _row(
     )
 
 
-def _within(interval: stats.Interval, kind: Kind) -> stats.Interval:
+def _within(interval: stats.Interval, kind: Value) -> stats.Interval:
     """The interval's ends inside the metric's range; the value is left as it was measured."""
     low = interval.low if kind.low is None else max(interval.low, min(kind.low, interval.value))
     high = interval.high if kind.high is None else min(interval.high, max(kind.high, interval.value))
     return replace(interval, low=low, high=high)
 
 
-def _warnings(family: Family, n: int, n_reference: int, network: Network) -> tuple[str, ...]:
+def _warnings(family: SetKind, n: int, n_reference: int, network: Network) -> tuple[str, ...]:
     if family == "frechet":
         return caveats(n, n_reference, network.dimension)
     if family == "prdc" and n != n_reference:

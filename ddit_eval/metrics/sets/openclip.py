@@ -1,4 +1,4 @@
-"""CLIP's picture tower, the network of CMMD, through open_clip and `pictures.clip_score`."""
+"""CLIP's picture tower, the network of CMMD, through open_clip and `pictures.clip_network`."""
 
 from __future__ import annotations
 
@@ -6,17 +6,16 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from ddit_eval.errors import DditError
+from ddit_eval.metrics.pictures import clip_network as clip
+from ddit_eval.metrics.pictures.clip_network import ClipSource
+from ddit_eval.metrics.pictures.clip_score import ARCHITECTURE, CHECKPOINT
 from ddit_eval.metrics.sets.networks import Network
 from ddit_eval.metrics.weights import ABSENT, SHIPPED, hash_of, shipped
 from ddit_eval.system.files import read_json
-
-if TYPE_CHECKING:
-    from ddit_eval.metrics.pictures.clip_score import ClipSource
 
 PUBLISHED_CLIP = ("ViT-L-14-336/openai", "ViT-L-14-336-quickgelu/openai")
 
@@ -24,19 +23,15 @@ PUBLISHED_CLIP = ("ViT-L-14-336/openai", "ViT-L-14-336-quickgelu/openai")
 def clip_network(
     checkpoint: str | Path, architecture: str | None = None, sha256: str | None = None
 ) -> Network:
-    """The picture tower of a CLIP that open_clip loads from local files; see `metrics.clip.ClipSource`.
+    """The picture tower of a CLIP that open_clip loads from local files; see `clip_network.ClipSource`.
 
     OpenAI's ViT-L/14 at 336 px, which CMMD is defined on, is called "clip": a weights file named
     "ViT-L-14-336/openai". Any other network is "clip-" and its own name.
     """
-    from ddit_eval.metrics.pictures import clip_score as clip
-
-    return _clip(clip.ClipSource(Path(checkpoint).expanduser(), architecture, sha256))
+    return _clip(ClipSource(Path(checkpoint).expanduser(), architecture, sha256))
 
 
 def _clip(source: ClipSource) -> Network:
-    from ddit_eval.metrics.pictures import clip_score as clip
-
     published = source.architecture in PUBLISHED_CLIP
     weights = source.weights()
 
@@ -74,8 +69,6 @@ def _slug(name: str) -> str:
 
 def chosen_clip_network(environment: Mapping[str, str] = os.environ) -> Network:
     """The CLIP that the environment names, as for the metric `clip`; without one it says what to set."""
-    from ddit_eval.metrics.pictures.clip_chosen import ARCHITECTURE, CHECKPOINT
-
     if checkpoint := environment.get(CHECKPOINT):
         return clip_network(checkpoint, environment.get(ARCHITECTURE) or None)
     why = (
@@ -100,6 +93,4 @@ def chosen_clip_network(environment: Mapping[str, str] = os.environ) -> Network:
 
 def clip_world_network() -> Network:
     """The small CLIP of the captioned world that ships, called "clip-world"."""
-    from ddit_eval.metrics.pictures import clip_score as clip
-
-    return replace(_clip(clip.ClipSource(SHIPPED / "clip")), name="clip-world")
+    return replace(_clip(ClipSource(SHIPPED / "clip")), name="clip-world")

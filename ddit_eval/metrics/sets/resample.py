@@ -65,25 +65,6 @@ def bootstrap(
     return intervals(measure(torch.ones(1, n, dtype=torch.float64))[0], measure(weights), n, level)
 
 
-def bootstrap_difference(
-    ours: Measure,
-    theirs: Measure,
-    n: int,
-    *,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-    level: float = 0.95,
-    groups: Sequence[Hashable] | None = None,
-) -> list[Interval]:
-    """`ours - theirs`, each column, where sample i of both sets has the same prompt and seed.
-
-    A resample draws the same samples of both, so what they share cancels, the bias in n mostly too.
-    """
-    weights = draw_weights(n, resamples, seed, groups)
-    whole = torch.ones(1, n, dtype=torch.float64)
-    return intervals((ours(whole) - theirs(whole))[0], ours(weights) - theirs(weights), n, level)
-
-
 def intervals(values: Tensor, resampled: Tensor, n: int, level: float = 0.95) -> list[Interval]:
     """Intervals of columns: the values (C,) of the whole set and those of its resamples (B, C)."""
     if not bool(resampled.isfinite().all()):

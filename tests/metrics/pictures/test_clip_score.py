@@ -20,10 +20,11 @@ from torch import Tensor, nn
 from torchmetrics.functional.multimodal import clip_score as torchmetrics_clip_score
 
 from ddit_eval.errors import DditError
-from ddit_eval.metrics.pictures import clip_chosen
-from ddit_eval.metrics.pictures import clip_score as clip
+from ddit_eval.metrics.pictures import clip_network as clip
+from ddit_eval.metrics.pictures import clip_score
 from ddit_eval.metrics.pictures.adherence import score
-from ddit_eval.metrics.pictures.clip_score import ClipSource, clip_metric, load_clip
+from ddit_eval.metrics.pictures.clip_network import ClipSource, load_clip
+from ddit_eval.metrics.pictures.clip_score import clip_metric
 from ddit_eval.metrics.weights import sha256
 from ddit_eval.world import caption, parse, render, sample_scenes
 from experiments.recipes import clip as mini
@@ -107,7 +108,7 @@ def test_equals_torchmetrics(folder: Path) -> None:
     model = AsTransformers(ours)
     pair: Any = (model, model.process)
     pictures = noise(3, 3, 32, 32, seed=2)
-    values = clip.clip_score(ours, pictures, TEXTS)
+    values = clip_score.clip_score(ours, pictures, TEXTS)
     for picture, text, value in zip(pictures, TEXTS, values.tolist(), strict=True):
         golden = torchmetrics_clip_score(picture, text, lambda: pair)
         assert float(golden) == pytest.approx(max(0.0, value), abs=1e-4)
@@ -298,13 +299,13 @@ def test_pickled_code_is_not_run(architecture: str, tmp_path: Path) -> None:
 
 
 def test_the_chosen_network_comes_from_the_environment(folder: Path) -> None:
-    unnamed = clip_chosen.chosen({})
+    unnamed = clip_score.chosen({})
     with pytest.raises(DditError, match="DDIT_CLIP_CHECKPOINT"):
         unnamed(noise(1, 3, 32, 32, seed=0), prompts=["a red star"])
-    named = clip_chosen.chosen({"DDIT_CLIP_CHECKPOINT": str(folder)})
+    named = clip_score.chosen({"DDIT_CLIP_CHECKPOINT": str(folder)})
     pictures = noise(1, 3, 32, 32, seed=0)
     assert named(pictures, prompts=TEXTS[:1]) == clip_metric(folder)(pictures, prompts=TEXTS[:1])
-    assert (named.name, clip.METRIC.name, clip_chosen.METRIC.name) == ("clip", "clip-world", "clip")
+    assert (named.name, clip_score.WORLD.name, clip_score.CHOSEN.name) == ("clip", "clip-world", "clip")
 
 
 # The world's CLIP.
@@ -381,13 +382,13 @@ def test_the_training_script_writes_what_the_metric_loads(tmp_path: Path) -> Non
 
 @pytest.mark.skipif(not (SHIPPED / clip.WEIGHTS).is_file(), reason="the world's CLIP is not trained yet")
 def test_the_shipped_clip_tells_scenes_apart() -> None:
-    assert clip.METRIC.missing() is None
+    assert clip_score.WORLD.missing() is None
     found = mini.measure(load_clip(ClipSource(SHIPPED)), count=128, seed=9)
     assert found["recall@1 among 64, picture to caption"] > 0.8
     assert found["recall@1 among 64, caption to picture"] > 0.8
     assert found["recall@1 among 6, one attribute swapped"] > 0.5
     scenes = sample_scenes(seed=10, start=0, count=32, split="heldout")
     pictures, texts = torch.from_numpy(render(scenes, 64)), [caption(s) for s in scenes]
-    own = clip.METRIC(pictures, prompts=texts)["clip-world"]
-    swapped = clip.METRIC(pictures, prompts=texts[1:] + texts[:1])["clip-world"]
+    own = clip_score.WORLD(pictures, prompts=texts)["clip-world"]
+    swapped = clip_score.WORLD(pictures, prompts=texts[1:] + texts[:1])["clip-world"]
     assert np.mean(np.array(own) > np.array(swapped)) > 0.9

@@ -18,8 +18,9 @@ from torch import Tensor, nn
 
 from ddit_eval import metrics
 from ddit_eval.errors import DditError
-from ddit_eval.metrics.pictures import clip_score as clip
+from ddit_eval.metrics.pictures import clip_network as clip
 from ddit_eval.metrics.pictures import hpsv2, image_reward, rewards
+from ddit_eval.metrics.pictures.clip_score import clip_score
 from ddit_eval.metrics.weights import sha256
 
 TEXTS = ["a red star", "a blue square"]
@@ -133,7 +134,7 @@ def test_hpsv2_is_the_cosine_of_its_checkpoint(tmp_path: Path) -> None:
     metric = hpsv2.chosen({"DDIT_HPSV2": str(path)}, "Tiny-HPS")
     pictures = noise(2, 3, 32, 32)
     values = metric(pictures, prompts=TEXTS)["hpsv2"]
-    plain = clip.clip_score(clip.load_clip(clip.ClipSource(path, "Tiny-HPS")), pictures, TEXTS)
+    plain = clip_score(clip.load_clip(clip.ClipSource(path, "Tiny-HPS")), pictures, TEXTS)
     assert values == pytest.approx((plain / 100).tolist(), abs=1e-6)
     assert metric.describe()["hpsv2"]["range"] == [-1.0, 1.0]
     # A wide picture is fitted whole and padded, not cut.
@@ -148,7 +149,7 @@ def test_hpsv2_is_the_cosine_of_its_checkpoint(tmp_path: Path) -> None:
 def test_aesthetic_is_the_head_on_unit_features(
     suffix: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from ddit_eval.metrics.films import clip_network as frames_clip
+    from ddit_eval.metrics.films import clip_features as frames_clip
 
     class Encoder(nn.Module):
         def __init__(self) -> None:

@@ -1,0 +1,55 @@
+"""What a comparison of folders says, as typed data."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import PlainSerializer
+
+from ddit_eval import stats
+from ddit_eval.schema.model import Direction, Interval, Result
+from ddit_eval.schema.quality import Column
+
+Equivalence = Annotated[stats.Equivalence, PlainSerializer(stats.Equivalence.to_json)]
+
+
+class FolderColumn(Column):
+    """A metric's facts and its mean; with a reference of the same names `difference` (ours - theirs, paired)
+    and, where the metric has a margin, the test whether the loss is within it."""
+
+    interval: Interval
+    difference: Interval | None = None
+    equivalence: Equivalence | None = None
+
+
+class Distance(Result):
+    """A set metric of the folder against the reference; see `metrics.sets.SetResult`."""
+
+    metric: str
+    direction: Direction
+    interval: Interval
+    n: int
+    n_reference: int
+    pictures: str
+    pictures_hash: str
+    reference: str
+    reference_hash: str
+    network: str
+    preset: str
+    source: str
+    warnings: tuple[str, ...]
+
+
+class Comparison(Result):
+    """Every metric that applies; `skipped`: those that do not, with a reason each. Hashes are of the files;
+    `size` is (H, W), of films (F, 3, H, W)."""
+
+    pictures: str
+    reference: str | None
+    pictures_hash: str
+    reference_hash: str | None
+    n: int
+    size: tuple[int, ...]
+    columns: dict[str, FolderColumn]
+    sets: tuple[Distance, ...]
+    skipped: dict[str, str]
