@@ -18,7 +18,7 @@ from ddit_eval.ddit.regions import local_variance, scale_map, sizes, spend, tile
 from ddit_eval.ddit.trace import StepTrace
 from ddit_eval.errors import DditError
 from ddit_eval.figures.regions import parse_sizes, patches_of
-from ddit_eval.training.inputs.pictures import flux_inputs
+from ddit_eval.training.inputs import inputs_of
 from tests.ddit.families.test_wan import awake
 from tests.support.tiny import tiny_flux
 from tests.support.tiny_wan import tiny_wan
@@ -263,10 +263,10 @@ def test_a_permutation_of_the_tokens_changes_nothing() -> None:
     allowed[0, 9:, 3:8] = 2
     layout = tile(allowed, (2, 4))
     turned = Layout(layout.grid, tuple(Group(g.scale, g.indices.flip(0)) for g in layout.groups))
-    kwargs = flux_inputs(
+    kwargs = inputs_of(pipe).build(
         pipe, torch.randn(1, pipe.transformer.config.in_channels // 4, 32, 32), ONE, torch.tensor([0.5]),
         torch.zeros(1, pipe.transformer.config.in_channels // 4, 32, 32), 8,
-    ).kwargs  # fmt: skip
+    )  # fmt: skip
     with attach(pipe, adapter) as handle, torch.no_grad():
         found = []
         for each in (layout, turned):

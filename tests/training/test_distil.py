@@ -19,9 +19,8 @@ from ddit_eval.tracking import track_training
 from ddit_eval.training.distil import DistilConfig, distil, estimate, load_config
 from ddit_eval.training.distil.config import Source
 from ddit_eval.training.distil.data import pictures_of
-from ddit_eval.training.distil.latents import encode
-from ddit_eval.training.distil.measure import TIMESTEPS, relative_error
-from ddit_eval.training.inputs.pictures import flux_inputs
+from ddit_eval.training.distil.measure import FLOW_TIMES, relative_error
+from ddit_eval.training.inputs import inputs_of
 from tests.support.tiny import tiny_flux
 
 
@@ -45,7 +44,7 @@ def test_it_learns_and_reports_the_error_by_timestep(tmp_path):
     rows = list(distil(config(tmp_path / "a", pictures=240, lr=3e-3), tiny_flux()))
     assert rows[-1]["step"] == rows[-1]["of"] == 60
     record = json.loads((tmp_path / "a" / "errors.json").read_text())
-    assert record["timesteps"] == list(TIMESTEPS)
+    assert record["timesteps"] == list(FLOW_TIMES)
     mean = {(r["scale"], r["stage"]): sum(r["error"]) for r in record["rows"]}
     for scale in (2, 4):
         assert mean[scale, "trained"] < 0.9 * mean[scale, "start"]
@@ -133,10 +132,12 @@ def test_the_base_is_left_as_it_was(tmp_path):
 
 def test_inputs_lie_on_the_flow():
     pipe = tiny_flux()
-    latents = encode(pipe, torch.rand(2, 3, 32, 32) * 2 - 1)
+    latents = inputs_of(pipe).encode(pipe, torch.rand(2, 3, 32, 32) * 2 - 1)
     noise = torch.randn_like(latents)
-    ends = [flux_inputs(pipe, latents, ["a", "b"], torch.full((2,), t), noise, 8) for t in (0.0, 1.0)]
-    clean, pure = (pipe._unpack_latents(e.kwargs["hidden_states"], 32, 32, 2) for e in ends)
+    ends = [
+        inputs_of(pipe).build(pipe, latents, ["a", "b"], torch.full((2,), t), noise, 8) for t in (0.0, 1.0)
+    ]
+    clean, pure = (pipe._unpack_latents(e["hidden_states"], 32, 32, 2) for e in ends)
     torch.testing.assert_close(clean, latents)
     torch.testing.assert_close(pure, noise)
 

@@ -13,9 +13,8 @@ import ddit_eval
 from ddit_eval import Adapter, DditError
 from ddit_eval.ddit.families import family_of
 from ddit_eval.training.distil.config import DistilConfig
-from ddit_eval.training.distil.latents import encode, unpacked
 from ddit_eval.training.distil.run import Distiller
-from ddit_eval.training.inputs.common import inputs_for
+from ddit_eval.training.inputs import inputs_of
 from tests.support.tiny_families import MAKERS, Tiny, text
 
 NAMES = ["flux2", "qwen-image", "sd3", "ltx"]
@@ -50,9 +49,9 @@ def test_the_arguments_are_the_pipelines_own(name: str, monkeypatch: pytest.Monk
     tiny.run(steps=1, samples=2)
     watch.remove()
     monkeypatch.setattr(type(tiny.pipe), "encode_prompt", lambda self, *a, **k: encoder(tiny)(*_first(a, k)))
-    pipe, latents = tiny.pipe, encode(tiny.pipe, clean(tiny))
+    pipe, latents = tiny.pipe, inputs_of(tiny.pipe).encode(tiny.pipe, clean(tiny))
     noise, t = torch.randn(latents.shape), torch.tensor([0.5, 1.0])
-    kwargs = inputs_for(pipe)(pipe, latents, ["a", "b"], t, noise, 6).kwargs
+    kwargs = inputs_of(pipe).build(pipe, latents, ["a", "b"], t, noise, 6)
     theirs = {k: v for k, v in held[0].items() if v is not None and not k.endswith("_kwargs")}
     ours = {k: v for k, v in kwargs.items() if v is not None}
     more = {"guidance", "encoder_hidden_states_mask"}  # the pipelines leave them out where nothing is masked
@@ -70,7 +69,7 @@ def test_the_arguments_are_the_pipelines_own(name: str, monkeypatch: pytest.Monk
     assert 0.9 < float(ratio) <= 1.01
     family = family_of(pipe.transformer)
     tokens = family.read(pipe.transformer, (), kwargs).latents[1]
-    only = inputs_for(pipe)(pipe, 0 * latents, ["a", "b"], torch.ones(2), noise, 6).kwargs
+    only = inputs_of(pipe).build(pipe, 0 * latents, ["a", "b"], torch.ones(2), noise, 6)
     torch.testing.assert_close(tokens, family.read(pipe.transformer, (), only).latents[1])
 
 
@@ -79,11 +78,11 @@ def test_what_the_pipeline_has_sampled_is_unpacked(name: str, monkeypatch: pytes
     tiny = MAKERS[name]()
     monkeypatch.setattr(type(tiny.pipe), "encode_prompt", lambda self, *a, **k: encoder(tiny)(*_first(a, k)))
     pictures = clean(tiny)
-    latents = encode(tiny.pipe, pictures)
+    latents = inputs_of(tiny.pipe).encode(tiny.pipe, pictures)
     # At t = 0 the transformer is given the clean latents in the form in which the pipeline ends.
-    given = inputs_for(tiny.pipe)(tiny.pipe, latents, ["a", "b"], torch.zeros(2), 0 * latents, 6).kwargs
+    given = inputs_of(tiny.pipe).build(tiny.pipe, latents, ["a", "b"], torch.zeros(2), 0 * latents, 6)
     frames = pictures.shape[2] if pictures.ndim == 5 else 1
-    again = unpacked(tiny.pipe, given["hidden_states"], pictures.shape[-1], frames)
+    again = inputs_of(tiny.pipe).unpack(tiny.pipe, given["hidden_states"], pictures.shape[-1], frames)
     torch.testing.assert_close(again, latents.cpu())
 
 
@@ -119,7 +118,7 @@ def test_latents_are_those_that_the_decoder_is_given_back() -> None:
         vae.bn.running_mean.normal_()
         vae.bn.running_var.uniform_(0.5, 2)
     pictures = clean(tiny)
-    z = tiny.pipe._patchify_latents(encode(tiny.pipe, pictures))
+    z = tiny.pipe._patchify_latents(inputs_of(tiny.pipe).encode(tiny.pipe, pictures))
     mean = vae.bn.running_mean.view(1, -1, 1, 1)
     std = torch.sqrt(vae.bn.running_var.view(1, -1, 1, 1) + vae.config.batch_norm_eps)
     back = tiny.pipe._unpatchify_latents(z * std + mean)
@@ -131,4 +130,4 @@ def test_families_that_predict_noise_cannot_be_distilled_yet() -> None:
     pipe = MAKERS["pixart"]().pipe
     assert Adapter.from_base(pipe, detail="zero").scales == (2, 4)
     with pytest.raises(DditError, match="knows no inputs for pixart"):
-        inputs_for(pipe)
+        inputs_of(pipe)

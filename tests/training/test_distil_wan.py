@@ -20,11 +20,11 @@ from ddit_eval.errors import DditError
 from ddit_eval.training.distil.config import DistilConfig, Source
 from ddit_eval.training.distil.data import pictures_of, world_prompts
 from ddit_eval.training.distil.generated import PROBE, make
-from ddit_eval.training.distil.latents import encode
-from ddit_eval.training.distil.measure import TIMESTEPS, error_table
+from ddit_eval.training.distil.measure import FLOW_TIMES, error_table
 from ddit_eval.training.distil.run import Distiller, distil
-from ddit_eval.training.inputs.common import inputs_for, sample_timesteps, shift_of
-from ddit_eval.training.inputs.videos import wan_inputs
+from ddit_eval.training.flow import sample_timesteps, shift_of
+from ddit_eval.training.inputs import inputs_of
+from ddit_eval.training.inputs.wan import Wan
 from tests.support.tiny import tiny_flux
 from tests.support.tiny_hunyuan import tiny_hunyuan, tiny_hunyuan_15
 from tests.support.tiny_wan import LATENTS, tiny_wan, tiny_wan_transformer
@@ -38,21 +38,21 @@ def clips(count: int = 2) -> torch.Tensor:
 
 def test_clips_become_normalised_latents():
     pipe = tiny_wan()
-    plain = encode(pipe, clips())
+    plain = inputs_of(pipe).encode(pipe, clips())
     assert plain.shape == (2, LATENTS, 3, 8, 8)
     mean, std = [0.5, -1.0, 0.0], [2.0, 1.0, 0.5]
     pipe.vae.register_to_config(latents_mean=mean, latents_std=std)
     axes = (1, LATENTS, 1, 1, 1)
     expected = (plain - torch.tensor(mean).view(axes)) / torch.tensor(std).view(axes)
-    torch.testing.assert_close(encode(pipe, clips()), expected)
+    torch.testing.assert_close(inputs_of(pipe).encode(pipe, clips()), expected)
 
 
 def test_inputs_lie_on_the_flow_and_are_the_pipelines():
     pipe = tiny_wan()
-    assert inputs_for(pipe) is wan_inputs
-    latents = encode(pipe, clips())
+    assert isinstance(inputs_of(pipe), Wan)
+    latents = inputs_of(pipe).encode(pipe, clips())
     noise = torch.randn_like(latents)
-    ends = [wan_inputs(pipe, latents, PROMPTS, torch.full((2,), t), noise, 8).kwargs for t in (0.0, 1.0)]
+    ends = [inputs_of(pipe).build(pipe, latents, PROMPTS, torch.full((2,), t), noise, 8) for t in (0.0, 1.0)]
     torch.testing.assert_close(ends[0]["hidden_states"], latents)
     torch.testing.assert_close(ends[1]["hidden_states"], noise)
     assert ends[1]["timestep"].tolist() == [1000, 1000]
@@ -73,12 +73,12 @@ def test_an_adapter_for_clips_learns_and_is_measured():
     pipe.transformer.requires_grad_(False)
     adapter = Adapter.from_base(pipe, rank=2)
     optimizer = torch.optim.AdamW(adapter.parameters(), lr=3e-3)
-    latents, generator = encode(pipe, clips()), torch.Generator().manual_seed(1)
+    latents, generator = inputs_of(pipe).encode(pipe, clips()), torch.Generator().manual_seed(1)
     with attach(pipe, adapter) as handle:
         before = error_table(pipe, handle, latents, PROMPTS, 8)
         for _ in range(40):
             noise, t = torch.randn(latents.shape, generator=generator), torch.rand(2, generator=generator)
-            kwargs = wan_inputs(pipe, latents, PROMPTS, t, noise, 8).kwargs
+            kwargs = inputs_of(pipe).build(pipe, latents, PROMPTS, t, noise, 8)
             with torch.no_grad(), handle.forced(1):
                 target = pipe.transformer(**kwargs)[0]
             optimizer.zero_grad()
@@ -88,7 +88,7 @@ def test_an_adapter_for_clips_learns_and_is_measured():
             optimizer.step()
         after = error_table(pipe, handle, latents, PROMPTS, 8)
     for scale in (2, 4):
-        assert len(before[scale]) == len(TIMESTEPS)
+        assert len(before[scale]) == len(FLOW_TIMES)
         assert sum(after[scale]) < 0.8 * sum(before[scale])
 
 
@@ -96,7 +96,7 @@ def test_other_models_are_refused():
     pipe = tiny_wan()
     pipe.transformer = torch.nn.Linear(1, 1)
     with pytest.raises(DditError, match="no known family"):
-        inputs_for(pipe)
+        inputs_of(pipe)
 
 
 # Samples that the base model makes.
@@ -223,7 +223,7 @@ def test_each_of_two_transformers_learns_at_its_own_times(tmp_path: Path):
         assert all(low <= t / 1000 <= high for t in seen[part])
         seen[part].clear()
         errors = json.loads((config.out / "errors.json").read_text())
-        assert errors["timesteps"] == [t for t in TIMESTEPS if low <= t <= high]
+        assert errors["timesteps"] == [t for t in FLOW_TIMES if low <= t <= high]
     with attach(pipe, tmp_path / "both") as handle:  # one folder holds both
         assert [b.adapter is not None for b in handle.bindings] == [True, True]
     with pytest.raises(DditError, match="no transformer_2"):
@@ -246,8 +246,8 @@ def test_hunyuan_s_inputs_are_its_pipeline_s(maker: Any):
     hook.remove()
     noise = seen[0]["hidden_states"][:, : pipe.transformer.config.out_channels]
     object.__setattr__(pipe, "encode_prompt", lambda *a, **k: texts)
-    build = inputs_for(pipe)
-    ours = build(pipe, torch.randn_like(noise), ["a red star"], torch.ones(1), noise, 8).kwargs
+    build = inputs_of(pipe).build
+    ours = build(pipe, torch.randn_like(noise), ["a red star"], torch.ones(1), noise, 8)
     for name, value in ours.items():
         if torch.is_tensor(value):
             torch.testing.assert_close(value.float(), seen[0][name].float(), msg=name)

@@ -1,4 +1,8 @@
-"""What the core asks of a model family; each family is a small file that answers."""
+"""What the core asks of a model family; each family is a small file that answers.
+
+Installed packages add theirs as entry points of the group `ddit_eval.families`: an instance of a subclass of
+`ModelFamily`. What distillation needs of it is in `ddit_eval.training.inputs`.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +39,7 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Family:
+class ModelFamily:
     """Where a transformer's embedding, positions, head and feed-forwards are.
 
     Inside the core a base token is (C, p, p) in every family; `velocity_in` and `velocity_out` translate.
@@ -61,6 +65,8 @@ class Family:
     # The call's arguments that `encode_prompt` of the pipeline returns, in this order; empty for one that
     # returns the prompt's embedding and the negative one's.
     embeds: tuple[str, ...] = ()
+    # Of a family from outside, to be distilled: a `ddit_eval.training.inputs.base.Inputs`.
+    inputs: Any = None
 
     def owns(self, transformer: nn.Module) -> bool:
         return any(cls.__name__ == self.class_name for cls in type(transformer).__mro__)
@@ -115,6 +121,15 @@ class Family:
     def as_embedded(self, tokens: Tensor) -> Tensor:
         """Tokens (B, n, d) as the embedding would return them."""
         return tokens
+
+    def macs(self, config: Any, layout: Layout, text_tokens: int) -> dict[str, int]:
+        """Multiply-adds of the base's forward pass of one sample by part: embed, modulation, blocks,
+        attention, head.
+
+        The attachment keeps the base's own embedding (of every base token) and head (of every token of the
+        layout) running, and they are counted so. Element-wise work is not counted.
+        """
+        raise NotImplementedError
 
     def velocity_in(self, output: Tensor) -> Tensor:
         """The head's output (..., C_out), each token turned to (C, p, p)."""

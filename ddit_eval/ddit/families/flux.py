@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ddit_eval.ddit.families.family import CONTROLLED, FEED_FORWARD, Call, Family, attention, layers_of
+from ddit_eval.ddit.families.family import CONTROLLED, FEED_FORWARD, Call, ModelFamily, attention, layers_of
 from ddit_eval.ddit.layout import Grid, Layout
 from ddit_eval.errors import DditError
 
@@ -25,7 +25,7 @@ _POSITIONAL = (
 
 
 @dataclass(frozen=True)
-class Flux(Family):
+class Flux(ModelFamily):
     """The pipeline packs 2 x 2 latent pixels into a token, channel first."""
 
     name: str = "flux"
@@ -78,6 +78,27 @@ class Flux(Family):
             )
         return (1, height, width)
 
+    def macs(self, config: Any, layout: Layout, text_tokens: int) -> dict[str, int]:
+        d = config.num_attention_heads * config.attention_head_dim
+        n, words = layout.tokens, text_tokens
+        tokens = n + words
+        c_in, c_out = config.in_channels, config.out_channels or config.in_channels
+        # sinusoid of 256 and pooled text, two linear layers each
+        time = (256 + d) * d * (2 if config.guidance_embeds else 1) + (config.pooled_projection_dim + d) * d
+        modulation = (12 * config.num_layers + 3 * config.num_single_layers + 2) * d * d
+        blocks = config.num_layers + config.num_single_layers
+        # A double block has q, k, v, out (4) and a feed-forward of 4 + 4; a single one has q, k, v (3), 4,
+        # and one projection of attention and feed-forward together (5).
+        projections = blocks * 12 * tokens * d * d
+        attention = blocks * 2 * tokens * tokens * d
+        return {
+            "embed": layout.base_tokens * c_in * d + words * config.joint_attention_dim * d,
+            "modulation": time + modulation,
+            "blocks": projections,
+            "attention": attention,
+            "head": n * d * config.patch_size**2 * c_out,
+        }
+
 
 @dataclass(frozen=True)
 class Flux2(Flux):
@@ -115,6 +136,22 @@ class Flux2(Flux):
     def positions(self, module: Any, call: Call, layout: Layout, output: Any) -> tuple[Tensor, Tensor]:
         """Rotary tables (cos, sin) for the centres of a layout's patches."""
         return module.forward(layout.centres(_one(call.where)))
+
+    def macs(self, config: Any, layout: Layout, text_tokens: int) -> dict[str, int]:
+        """Its blocks share their modulation."""
+        d = config.num_attention_heads * config.attention_head_dim
+        tokens, blocks = layout.tokens + text_tokens, config.num_layers + config.num_single_layers
+        inner = int(d * config.mlp_ratio)
+        c_out = config.out_channels or config.in_channels
+        return {
+            "embed": (layout.base_tokens * config.in_channels + text_tokens * config.joint_attention_dim) * d,
+            "modulation": (config.timestep_guidance_channels + d) * d * (1 + bool(config.guidance_embeds))
+            + (2 * 6 + 3 + 2) * d * d,
+            # q, k, v and the way back, and a gated feed-forward of three products, in both kinds of block
+            "blocks": blocks * tokens * (4 * d + 3 * inner) * d,
+            "attention": blocks * 2 * tokens * tokens * d,
+            "head": layout.tokens * d * config.patch_size**2 * c_out,
+        }
 
 
 def as_they_are(latents: Tensor) -> Tensor:

@@ -64,6 +64,21 @@ class HunyuanVideo15(VideoFamily):
         ]
         return torch.cat([cos for cos, _ in tables], 1), torch.cat([sin for _, sin in tables], 1)
 
+    def macs(self, config: Any, layout: Layout, text_tokens: int) -> dict[str, int]:
+        """text_tokens: of all that its blocks see as text, 729 of a picture and 256 of glyphs among them."""
+        d = config.num_attention_heads * config.attention_head_dim
+        picture, glyphs = 729, 256  # as the pipeline always gives them
+        words, tokens = text_tokens - picture - glyphs, layout.tokens + text_tokens
+        macs = _refined(config, words, d)
+        wide, seen = config.text_embed_2_dim, config.image_embed_dim
+        macs["embed"] += layout.base_tokens * config.in_channels * config.patch_size**2 * d
+        macs["embed"] += picture * seen * (seen + d) + glyphs * 2048 * (wide + 2048 + d)
+        macs["modulation"] += (256 + d) * d + (12 * config.num_layers + 2) * d * d
+        macs["blocks"] += config.num_layers * int((4 + 2 * config.mlp_ratio) * tokens * d * d)
+        macs["attention"] += config.num_layers * 2 * tokens**2 * d
+        macs["head"] = layout.tokens * d * config.patch_size**2 * config.out_channels
+        return macs
+
 
 @dataclass(frozen=True)
 class HunyuanVideo(HunyuanVideo15):
@@ -85,3 +100,32 @@ class HunyuanVideo(HunyuanVideo15):
         """A single block's output projection is its feed-forward's."""
         yield from super().attentions(transformer)
         yield from layers_of(transformer, "single_transformer_blocks", *attention("attn"))
+
+    def macs(self, config: Any, layout: Layout, text_tokens: int) -> dict[str, int]:
+        d = config.num_attention_heads * config.attention_head_dim
+        single = config.num_single_layers
+        # A picture in the place of the first frame has a modulation of its own.
+        image = 2 if config.image_condition_type == "token_replace" else 1
+        pooled = (config.pooled_projection_dim + d) * d
+        time = (256 + d) * d * (image + bool(config.guidance_embeds)) + pooled
+        modulation = (6 * config.num_layers * (image + 1) + 3 * single * image + 2) * d * d
+        tokens = layout.tokens + text_tokens
+        macs = _refined(config, text_tokens, d)
+        macs["embed"] += layout.base_tokens * config.in_channels * config.patch_size**2 * d
+        macs["modulation"] += time + modulation
+        # A double block has q, k, v, out (4), a single one q, k, v and its projection back (4).
+        macs["blocks"] += (config.num_layers + single) * int((4 + 2 * config.mlp_ratio) * tokens * d * d)
+        macs["attention"] += (config.num_layers + single) * 2 * tokens**2 * d
+        macs["head"] = layout.tokens * d * config.patch_size**2 * config.out_channels
+        return macs
+
+
+def _refined(config: Any, words: int, d: int) -> dict[str, int]:
+    """Multiply-adds of the small transformer through which HunyuanVideo's text goes first."""
+    layers = config.num_refiner_layers
+    return {
+        "embed": words * config.text_embed_dim * d,
+        "modulation": (256 + d) * d + (config.text_embed_dim + d) * d + layers * 2 * d * d,
+        "blocks": layers * 12 * words * d * d,
+        "attention": layers * 2 * words**2 * d,
+    }

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ddit_eval.ddit.families.family import FEED_FORWARD, Call, Family, attention, layers_of
+from ddit_eval.ddit.families.family import FEED_FORWARD, Call, ModelFamily, attention, layers_of
 from ddit_eval.ddit.families.flux import as_they_are
 from ddit_eval.ddit.families.video import TOKEN_TIMES
 from ddit_eval.ddit.layout import Grid, Layout
@@ -30,7 +30,7 @@ _POSITIONAL = (
 
 
 @dataclass(frozen=True)
-class Ltx(Family):
+class Ltx(ModelFamily):
     """The pipeline packs a video frame by frame; text enters by cross-attention alone."""
 
     name: str = "ltx"
@@ -100,3 +100,15 @@ class Ltx(Family):
     def fewest_positions(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
         hidden, _, _, _, scale, coords = args
         return (hidden[:1, :1], 1, 1, 1, scale, None if coords is None else coords[:1, :, :1])
+
+    def macs(self, config: Any, layout: Layout, text_tokens: int) -> dict[str, int]:
+        d = config.num_attention_heads * config.attention_head_dim
+        n, words, blocks = layout.tokens, text_tokens, config.num_layers
+        return {
+            "embed": layout.base_tokens * config.in_channels * d + words * (config.caption_channels + d) * d,
+            "modulation": (256 + d) * d + 6 * d * d,
+            # self-attention (4), the text's queries and way back (2), feed-forward (8); the text's k and v
+            "blocks": blocks * (14 * n * d * d + 2 * words * config.cross_attention_dim * d),
+            "attention": blocks * 2 * n * (n + words) * d,
+            "head": n * d * config.out_channels,
+        }

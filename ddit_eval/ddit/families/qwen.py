@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ddit_eval.ddit.families.family import CONTROLLED, Call, Family, attention, layers_of
+from ddit_eval.ddit.families.family import CONTROLLED, Call, ModelFamily, attention, layers_of
 from ddit_eval.ddit.families.flux import as_they_are
 from ddit_eval.ddit.families.video import grid_ids
 from ddit_eval.ddit.layout import Grid, Layout
@@ -24,7 +24,7 @@ _POSITIONAL = (
 
 
 @dataclass(frozen=True)
-class QwenImage(Family):
+class QwenImage(ModelFamily):
     """The pipeline packs 2 x 2 latent pixels into a token, channel first; text has a stream of its own."""
 
     name: str = "qwen-image"
@@ -79,6 +79,17 @@ class QwenImage(Family):
 
     def fewest_positions(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
         return args  # the text's depend on all of them, and the module keeps what it made
+
+    def macs(self, config: Any, layout: Layout, text_tokens: int) -> dict[str, int]:
+        d = config.num_attention_heads * config.attention_head_dim
+        tokens = layout.tokens + text_tokens
+        return {
+            "embed": (layout.base_tokens * config.in_channels + text_tokens * config.joint_attention_dim) * d,
+            "modulation": (256 + d) * d + (12 * config.num_layers + 2) * d * d,
+            "blocks": config.num_layers * 12 * tokens * d * d,
+            "attention": config.num_layers * 2 * tokens * tokens * d,
+            "head": layout.tokens * d * config.patch_size**2 * (config.out_channels or config.in_channels),
+        }
 
 
 def _angles(places: Tensor, size: int, theta: float) -> Tensor:

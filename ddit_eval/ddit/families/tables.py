@@ -13,7 +13,7 @@ from ddit_eval.ddit.families.family import (
     CONTROLLED,
     FEED_FORWARD,
     Call,
-    Family,
+    ModelFamily,
     attention,
     bias_of,
     layers_of,
@@ -24,7 +24,7 @@ from ddit_eval.ddit.layout import Grid, Layout
 
 
 @dataclass(frozen=True)
-class TableFamily(Family):
+class TableFamily(ModelFamily):
     """Latents (B, C, H, W) through diffusers' PatchEmbed: a convolution, and a table added to its tokens.
 
     A coarse patch has the mean of the entries that it covers.
@@ -99,6 +99,23 @@ class StableDiffusion3(TableFamily):
     def arguments(self) -> tuple[str, ...]:
         return ("hidden_states", "encoder_hidden_states", "pooled_projections", "timestep")
 
+    def macs(self, config: Any, layout: Layout, text_tokens: int) -> dict[str, int]:
+        d = config.num_attention_heads * config.attention_head_dim
+        n, words, blocks = layout.tokens, text_tokens, config.num_layers
+        dual = len(config.dual_attention_layers)
+        cells = config.patch_size**2
+        return {
+            "embed": layout.base_tokens * config.in_channels * cells * d
+            + words * config.joint_attention_dim * config.caption_projection_dim,
+            # The last block gives the text keys and values, and then leaves it.
+            "modulation": (256 + d) * d
+            + (config.pooled_projection_dim + d) * d
+            + (12 * blocks - 4 + 3 * dual + 2) * d * d,
+            "blocks": (12 * blocks * (n + words) - 9 * words + 4 * dual * n) * d * d,
+            "attention": (blocks * (n + words) ** 2 + dual * n * n) * 2 * d,
+            "head": n * d * cells * (config.out_channels or config.in_channels),
+        }
+
 
 @dataclass(frozen=True)
 class PixArt(TableFamily):
@@ -110,6 +127,24 @@ class PixArt(TableFamily):
 
     def arguments(self) -> tuple[str, ...]:
         return ("hidden_states", "encoder_hidden_states", "timestep")
+
+    def macs(self, config: Any, layout: Layout, text_tokens: int) -> dict[str, int]:
+        d = config.num_attention_heads * config.attention_head_dim
+        n, words, blocks = layout.tokens, text_tokens, config.num_layers
+        cells, third = config.patch_size**2, d // 3
+        sizes = config.use_additional_conditions
+        if sizes is None:  # as the transformer decides
+            sizes = config.sample_size == 128
+        text = 0 if config.caption_channels is None else words * (config.caption_channels + d) * d
+        return {
+            "embed": layout.base_tokens * config.in_channels * cells * d + text,
+            # height, width and their ratio, embedded where the model is told them
+            "modulation": (256 + d) * d + 6 * d * d + (3 * (256 + third) * third if sizes else 0),
+            # self-attention (4), the text's queries and way back (2), feed-forward (8); the text's k and v
+            "blocks": blocks * (14 * n * d * d + 2 * words * config.cross_attention_dim * d),
+            "attention": blocks * 2 * n * (n + words) * d,
+            "head": n * d * cells * (config.out_channels or config.in_channels),
+        }
 
 
 @dataclass(frozen=True)
@@ -126,6 +161,19 @@ class DiT(TableFamily):
 
     def arguments(self) -> tuple[str, ...]:
         return ("hidden_states", "timestep")
+
+    def macs(self, config: Any, layout: Layout, text_tokens: int) -> dict[str, int]:
+        """It has a class and no text."""
+        d = config.num_attention_heads * config.attention_head_dim
+        n, blocks, cells = layout.tokens, config.num_layers, config.patch_size**2
+        return {
+            "embed": layout.base_tokens * config.in_channels * cells * d,
+            # Every block embeds the time anew, and the head once more.
+            "modulation": (blocks + 1) * (256 + d) * d + (6 * blocks + 2) * d * d,
+            "blocks": blocks * 12 * n * d * d,
+            "attention": blocks * 2 * n * n * d,
+            "head": n * d * cells * (config.out_channels or config.in_channels),
+        }
 
 
 def _patchify(latents: Tensor, patch: int) -> Tensor:

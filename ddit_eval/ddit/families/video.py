@@ -10,14 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ddit_eval.ddit.families.family import Call, Family
+from ddit_eval.ddit.families.family import Call, ModelFamily
 from ddit_eval.ddit.layout import Grid
 
 TOKEN_TIMES = "it has a timestep for each token (as Wan 2.2 TI2V has), which a coarse patch cannot share"
 
 
 @dataclass(frozen=True)
-class VideoFamily(Family):
+class VideoFamily(ModelFamily):
     """Latents (B, C, F, H, W), embedded by a convolution over 1 x p x p latent pixels."""
 
     video: bool = True

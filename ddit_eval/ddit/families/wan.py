@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import torch
@@ -58,3 +59,17 @@ class Wan(VideoFamily):
         ]  # fmt: skip
         cos, sin = (torch.cat([pair[i] for pair in tables], 1).to(table.dtype) for i in (0, 1))
         return cos[None, :, None], sin[None, :, None]
+
+    def macs(self, config: Any, layout: Layout, text_tokens: int) -> dict[str, int]:
+        """Of text to video."""
+        d = config.num_attention_heads * config.attention_head_dim
+        n, words, blocks = layout.tokens, text_tokens, config.num_layers
+        cells = prod(config.patch_size)
+        return {
+            "embed": layout.base_tokens * config.in_channels * cells * d + words * (config.text_dim + d) * d,
+            "modulation": (config.freq_dim + d + 6 * d) * d,
+            # q, k, v, out of the image and q, out towards the text; k, v of the text
+            "blocks": blocks * (6 * n * d * d + 2 * words * d * d + 2 * n * d * config.ffn_dim),
+            "attention": blocks * 2 * n * (n + words) * d,
+            "head": n * d * cells * config.out_channels,
+        }

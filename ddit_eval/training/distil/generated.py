@@ -19,7 +19,7 @@ from torch import Tensor
 from ddit_eval.ddit.call import call_arguments, set_guidance
 from ddit_eval.errors import DditError
 from ddit_eval.training.distil.config import Source
-from ddit_eval.training.distil.latents import unpacked
+from ddit_eval.training.inputs import inputs_of
 
 CHUNK = 8  # samples a file
 PROBE = 10_000_000  # samples from this index on are for the error table alone
@@ -102,4 +102,4 @@ def _sample(pipe: Any, source: Source, texts: list[str], start: int, text_tokens
     )
     output = pipe(**call)
     out = output.frames if hasattr(output, "frames") else output.images
-    return unpacked(pipe, out, side, source.frames)
+    return inputs_of(pipe).unpack(pipe, out, side, source.frames).float().cpu()

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from ddit_eval.ddit.layout import Layout
-from ddit_eval.training.inputs.common import inputs_for
+from ddit_eval.training.inputs import inputs_of
 
-TIMESTEPS = (0.05, 0.15, 0.3, 0.5, 0.7, 0.85, 0.95, 1.0)
+FLOW_TIMES = (0.05, 0.15, 0.3, 0.5, 0.7, 0.85, 0.95, 1.0)
 
 
 def relative_error(student: Tensor, base: Tensor) -> float:
@@ -27,7 +27,7 @@ def error_table(
     latents: Tensor,
     prompts: list[str],
     text_tokens: int,
-    times: Sequence[float] = TIMESTEPS,
+    times: Sequence[float] = FLOW_TIMES,
     batch: int = 16,
     layouts: Sequence[int | Layout] | None = None,
 ) -> dict[int | Layout, list[float]]:
@@ -36,7 +36,7 @@ def error_table(
 
     `latents` (N, C, [F,] h, w), clean and normalised. The noise is the same for all and in every call.
     """
-    build = inputs_for(pipe)
+    inputs = inputs_of(pipe)
     table: dict[int | Layout, list[float]] = {s: [] for s in layouts or handle.adapter.scales}
     noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(5))
     for time in times:
@@ -45,7 +45,7 @@ def error_table(
         for i in range(0, len(latents), batch):
             at = slice(i, i + batch)
             t = torch.full((len(latents[at]),), time)
-            kwargs = build(pipe, latents[at], prompts[at], t, noise[at], text_tokens).kwargs
+            kwargs = inputs.build(pipe, latents[at], prompts[at], t, noise[at], text_tokens)
             with handle.forced(1):
                 base.append(handle.transformer(**kwargs)[0].float().cpu())
             for layout in table:

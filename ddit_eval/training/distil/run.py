@@ -28,9 +28,9 @@ from ddit_eval.training import checkpoint
 from ddit_eval.training.distil import generated
 from ddit_eval.training.distil.config import DistilConfig
 from ddit_eval.training.distil.data import pictures_of, world_prompts
-from ddit_eval.training.distil.latents import encode
-from ddit_eval.training.distil.measure import TIMESTEPS, error_table
-from ddit_eval.training.inputs.common import inputs_for, sample_timesteps, shift_of, span_of
+from ddit_eval.training.distil.measure import FLOW_TIMES, error_table
+from ddit_eval.training.flow import sample_timesteps, shift_of, span_of
+from ddit_eval.training.inputs import inputs_of
 from ddit_eval.training.precision import bfloat16, fast_matmul
 
 Row = dict[str, float]
@@ -69,7 +69,7 @@ class Distiller:
         self.transformer.requires_grad_(False)
         if config.checkpointing:
             self.transformer.enable_gradient_checkpointing()
-        self.build = inputs_for(self.pipe)
+        self.inputs = inputs_of(self.pipe)
         model = known(config.model)
         self.text_tokens = config.text_tokens or (model.text_tokens if model else 512)
         self.adapter = Adapter.from_base(
@@ -109,7 +109,7 @@ class Distiller:
 
         def coded(start: int, count: int, side: int) -> tuple[Tensor, list[str]]:
             clean, texts = pictures(start, count, side)
-            return torch.cat([encode(self.pipe, part) for part in clean.split(16)]), texts
+            return torch.cat([self.inputs.encode(self.pipe, part) for part in clean.split(16)]), texts
 
         return coded
 
@@ -148,7 +148,7 @@ class Distiller:
         noise = torch.randn(latents.shape, generator=generator)
         tokens = latents.shape[2:].numel() // family_of(self.transformer).patch ** 2
         t = sample_timesteps(len(latents), shift_of(self.pipe.scheduler, tokens), generator, self.span)
-        kwargs = self.build(self.pipe, latents, prompts, t, noise, self.text_tokens).kwargs
+        kwargs = self.inputs.build(self.pipe, latents, prompts, t, noise, self.text_tokens)
         with torch.no_grad(), handle.forced(1):
             target = self.transformer(**kwargs)[0].float()
         row: Row = {}
@@ -185,7 +185,7 @@ class Distiller:
     def times(self) -> tuple[float, ...]:
         """Those of the table that the transformer is called at."""
         low, high = self.span
-        return tuple(t for t in TIMESTEPS if low <= t <= high)
+        return tuple(t for t in FLOW_TIMES if low <= t <= high)
 
     def table(self, handle: Any, stage: str) -> list[dict[str, Any]]:
         """Error by timestep on pictures that training never draws, a row a side and scale; a larger side

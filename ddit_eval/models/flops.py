@@ -13,7 +13,6 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from ddit_eval.errors import DditError
-from ddit_eval.models.flops import pictures, videos
 
 if TYPE_CHECKING:
     from torch import nn
@@ -22,30 +21,14 @@ if TYPE_CHECKING:
     from ddit_eval.ddit.layout import Grid, Layout
 
 
-_FAMILIES: dict[str, Callable[[Any, Layout, int], dict[str, int]]] = {
-    "flux": pictures.flux,
-    "flux2": pictures.flux2,
-    "qwen-image": pictures.qwen_image,
-    "sd3": pictures.stable_diffusion_3,
-    "pixart": pictures.pixart,
-    "dit": pictures.dit,
-    "wan": videos.wan,
-    "hunyuan-video": videos.hunyuan_video,
-    "hunyuan-video-1.5": videos.hunyuan_video_15,
-    "ltx": videos.ltx,
-}
-
-
 def parts(
     transformer: nn.Module, layout: Layout, text_tokens: int, adapter: Adapter | None = None
 ) -> dict[str, int]:
     """FLOPs of one forward pass on `layout` by part; those of the adapter are named `adapter.*`."""
     from ddit_eval.ddit.families import family_of
 
-    name = family_of(transformer).name
-    if name not in _FAMILIES:
-        raise DditError(f"no operation count for the family {name!r}; there are {', '.join(_FAMILIES)}")
-    total = _FAMILIES[name](transformer.config, layout, text_tokens)
+    macs = family_of(transformer).macs(transformer.config, layout, text_tokens)
+    total = {part: 2 * count for part, count in macs.items()}
     if adapter is not None:
         total |= {f"adapter.{part}": count for part, count in adapter.flops(layout).items()}
     elif not layout.is_base:
@@ -89,11 +72,6 @@ def by_scale(
     return {
         scale: forward(transformer, tile(grid, scale), text_tokens, adapter) for scale in sorted({1, *scales})
     }
-
-
-def of_run(scales: Iterable[int], table: Mapping[int, int], calls: int = 1) -> int:
-    """FLOPs of a denoising run from its scale at every step; `calls` of the transformer a step."""
-    return calls * sum(table[scale] for scale in scales)
 
 
 def grid_of(pipe: Any, height: int, width: int) -> Grid:

@@ -1,19 +1,14 @@
-"""From clean pictures and prompts to the transformer's own inputs: what is common, and whose is which."""
+"""Flow times as a sampler visits them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ddit_eval.ddit.families import family_of
 from ddit_eval.errors import DditError
-from ddit_eval.training.inputs import pictures as picture_inputs
-from ddit_eval.training.inputs import videos as video_inputs
-from ddit_eval.training.inputs.noised import Noised
 
 Span = tuple[float, float]
 
@@ -51,23 +46,3 @@ def span_of(pipe: Any, part: str) -> Span:
     if boundary is None:
         return (0.0, 1.0)
     return (boundary, 1.0) if part == "transformer" else (0.0, boundary)
-
-
-INPUTS = {
-    "flux": picture_inputs.flux_inputs,
-    "flux2": picture_inputs.flux2_inputs,
-    "qwen-image": picture_inputs.qwen_inputs,
-    "sd3": picture_inputs.sd3_inputs,
-    "wan": video_inputs.wan_inputs,
-    "hunyuan-video": video_inputs.hunyuan_inputs,
-    "hunyuan-video-1.5": video_inputs.hunyuan_15_inputs,
-    "ltx": video_inputs.ltx_inputs,
-}
-
-
-def inputs_for(pipe: Any) -> Callable[[Any, Tensor, list[str], Tensor, Tensor, int], Noised]:
-    """The input builder of this pipeline's family. Raises `DditError` where there is none."""
-    family = family_of(pipe.transformer)
-    if family.name not in INPUTS:
-        raise DditError(f"distillation knows no inputs for {family.name}; supported: {', '.join(INPUTS)}")
-    return INPUTS[family.name]
