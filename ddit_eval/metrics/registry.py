@@ -56,7 +56,7 @@ _registered: dict[str, AnyMetric] = {}
 def names(of: Subject | None = None) -> list[str]:
     """Names that `get` knows, of pictures, of films or of both."""
     kinds = {name: kind for name, (kind, _) in _SHIPPED.items()}
-    kinds |= {name: metric.of for name, metric in (_outside() | _registered).items()}
+    kinds |= {name: metric.of for name, metric in (outside() | _registered).items()}
     return [name for name, kind in kinds.items() if of in (None, kind)]
 
 
@@ -68,9 +68,9 @@ def get(name: str) -> AnyMetric:
         module, _, attribute = _SHIPPED[name][1].partition(":")
         found: AnyMetric = getattr(import_module(f"ddit_eval.metrics.{module}"), attribute)
         return found
-    if name not in (outside := _outside()):
+    if name not in (others := outside()):
         raise DditError(f"unknown metric {name!r}; there are {', '.join(sorted(names()))}")
-    return outside[name]
+    return others[name]
 
 
 def suited(name: str, moving: bool) -> AnyMetric:
@@ -122,7 +122,7 @@ def measured(metric: AnyMetric, pixels: Tensor, reference: Tensor | None, prompt
 
 
 @cache
-def _outside() -> dict[str, AnyMetric]:
+def outside() -> dict[str, AnyMetric]:
     """The metrics of other packages, each under the name of its entry point."""
     needs = ("of", "needs", "columns", "source", "measure", "missing")
     return {name: _adopted(name, made) for name, made in plugins(GROUP, needs).items()}

@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ddit_eval.errors import DditError
-from ddit_eval.metrics.films import clip_features as clip
+from ddit_eval.metrics.checkpoints import CLIP_B32, DINO, Weights
 from ddit_eval.metrics.films.frames import Film
 from ddit_eval.metrics.films.metric import MARGIN, NETWORKS, VBENCH, FilmMetric, name_of
-from ddit_eval.metrics.films.weights import CLIP_B32, DINO, Weights
+from ddit_eval.metrics.pictures import clip_frames as clip
 from ddit_eval.metrics.weights import READER, shipped
 
 if TYPE_CHECKING:

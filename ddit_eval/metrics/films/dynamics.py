@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ddit_eval.errors import DditError
+from ddit_eval.metrics.checkpoints import RAFT, Weights
 from ddit_eval.metrics.films.frames import Film
 from ddit_eval.metrics.films.metric import NETWORKS, VBENCH, FilmMetric, name_of
-from ddit_eval.metrics.films.weights import RAFT, Weights
 
 # Frames (N, 3, H, W), (N, 3, H, W) in [0, 1] to displacements (N, 2, H, W) in px.
 Flow: TypeAlias = Callable[[Tensor, Tensor], Tensor]

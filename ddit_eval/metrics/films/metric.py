@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from ddit_eval.errors import DditError
+from ddit_eval.metrics.checkpoints import Weights
 from ddit_eval.metrics.films.frames import Film
-from ddit_eval.metrics.films.weights import Weights
 from ddit_eval.metrics.metric import Column, Columns, Role, check_samples
+from ddit_eval.metrics.pictures.aesthetic import NETWORK as AESTHETIC_NETWORK
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,7 +29,7 @@ NETWORKS: dict[str, str | None] = {
     "dynamic_degree": "RAFT (things)",
     "subject_consistency": "DINO ViT-B/16",
     "background_consistency": "CLIP ViT-B/32 (OpenAI)",
-    "aesthetic_quality": "CLIP ViT-L/14 (OpenAI) and the LAION linear head",
+    "aesthetic_quality": AESTHETIC_NETWORK,
     "imaging_quality": "MUSIQ (SPAQ)",
     "overall_consistency": "ViCLIP (InternVid-10M-FLT)",
 }

@@ -9,9 +9,9 @@ from typing import TypeAlias
 from torch import Tensor
 
 from ddit_eval.errors import DditError
-from ddit_eval.metrics.films import clip_features as clip
 from ddit_eval.metrics.films.frames import Film
 from ddit_eval.metrics.films.metric import MARGIN, NETWORKS, VBENCH, FilmMetric, name_of
+from ddit_eval.metrics.pictures import clip_frames as clip
 
 # Frames (8, 3, H, W) in [0, 1] and a prompt to the cosine of their features.
 Similarity: TypeAlias = Callable[[Tensor, str], float]

@@ -8,14 +8,13 @@ from importlib.util import find_spec
 from typing import Any, TypeAlias
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ddit_eval.errors import DditError
-from ddit_eval.metrics.films import clip_features as clip
+from ddit_eval.metrics.checkpoints import AESTHETIC, CLIP_L14, MUSIQ, Weights
 from ddit_eval.metrics.films.frames import Film
 from ddit_eval.metrics.films.metric import MARGIN, NETWORKS, VBENCH, FilmMetric, name_of
-from ddit_eval.metrics.films.weights import AESTHETIC, CLIP_L14, MUSIQ, Weights
+from ddit_eval.metrics.pictures.aesthetic import aesthetic_opinion
 
 # Frames (T, 3, H, W) in [0, 1] to opinions (T,), in the network's own unit.
 Opinion: TypeAlias = Callable[[Tensor], Tensor]
@@ -68,19 +67,6 @@ def quality_metric(
         lacks=lacks,
         margin=MARGIN,
     )
-
-
-def linear_opinion(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """LAION's linear head on normalised features: (T, D), (1, D), (1,) to (T,)."""
-    return F.linear(F.normalize(features.float(), dim=1), weight.float(), bias.float())[:, 0]
-
-
-@torch.no_grad()
-def aesthetic_opinion(frames: Tensor) -> Tensor:
-    """LAION's opinion of pictures, 1 to 10: (N, 3, H, W) in [0, 1] to (N,)."""
-    head = AESTHETIC.load()
-    features = clip.frame_features(clip.openai("ViT-L-14", CLIP_L14), frames)
-    return linear_opinion(features, head["weight"], head["bias"])
 
 
 @lru_cache(maxsize=1)

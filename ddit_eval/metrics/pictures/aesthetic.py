@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from ddit_eval.metrics.films.metric import NETWORKS
-from ddit_eval.metrics.films.weights import AESTHETIC, CLIP_L14
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ddit_eval.metrics.checkpoints import AESTHETIC, CLIP_L14
 from ddit_eval.metrics.metric import Column, Metric
+from ddit_eval.metrics.pictures import clip_frames as clip
 
-if TYPE_CHECKING:
-    from torch import Tensor
+NETWORK = "CLIP ViT-L/14 (OpenAI) and the LAION linear head"
+
+
+def linear_opinion(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """LAION's linear head on normalised features: (T, D), (1, D), (1,) to (T,)."""
+    return F.linear(F.normalize(features.float(), dim=1), weight.float(), bias.float())[:, 0]
+
+
+@torch.no_grad()
+def aesthetic_opinion(frames: Tensor) -> Tensor:
+    """LAION's opinion of pictures, 1 to 10: (N, 3, H, W) in [0, 1] to (N,)."""
+    head = AESTHETIC.load()
+    features = clip.frame_features(clip.openai("ViT-L-14", CLIP_L14), frames)
+    return linear_opinion(features, head["weight"], head["bias"])
 
 
 def missing() -> str | None:
@@ -19,8 +34,6 @@ def missing() -> str | None:
 
 
 def _measure(pictures: Tensor, reference: Tensor | None, prompts: Sequence[str]) -> dict[str, list[float]]:
-    from ddit_eval.metrics.films.quality import aesthetic_opinion
-
     return {"aesthetic": aesthetic_opinion(pictures).tolist()}
 
 
@@ -30,7 +43,7 @@ METRIC = Metric(
     "pictures",
     _measure,
     source="LAION aesthetic predictor v1: a linear head on unit features, trained on scores of 1 to 10",
-    network=NETWORKS["aesthetic_quality"],
+    network=NETWORK,
     note="opinions of photographs and paintings; of pictures of the captioned world it says little",
     weights=f"{CLIP_L14}, {AESTHETIC}",
     missing=missing,

@@ -1,10 +1,9 @@
-"""LPIPS itself (AlexNet, version 0.1), where the lpips package finds its backbone offline."""
+"""LPIPS itself (AlexNet, version 0.1) by torchmetrics, which ships its linear weights, not the backbone."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -24,8 +23,6 @@ def _checkpoint() -> Path:
 
 def missing() -> str | None:
     """What LPIPS lacks here, or None. Looks only; nothing is downloaded."""
-    if find_spec("lpips") is None:
-        return "lpips: the package is not installed: `pip install lpips`"
     if not _checkpoint().is_file():
         return (
             f"lpips: torchvision's AlexNet weights {WEIGHTS} belong at {_checkpoint()} and are not there; "
@@ -35,19 +32,19 @@ def missing() -> str | None:
 
 
 @lru_cache(maxsize=1)
-def _network() -> nn.Module:
-    import lpips
+def network() -> nn.Module:
+    from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 
-    network: nn.Module = lpips.LPIPS(net="alex", version="0.1", verbose=False)
+    network: nn.Module = LearnedPerceptualImagePatchSimilarity(net_type="alex").net
     return network.eval().requires_grad_(False)
 
 
 @torch.no_grad()
 def lpips_alex(pictures: Tensor, reference: Tensor, chunk: int = 32) -> Tensor:
     """LPIPS per picture: (N, 3, H, W) in [0, 1] to (N,)."""
-    network = _network()
+    alex = network()
     parts = [
-        network(a.float(), b.float(), normalize=True).flatten()
+        alex(a.float(), b.float(), normalize=True).flatten()
         for a, b in zip(pictures.cpu().split(chunk), reference.cpu().split(chunk), strict=True)
     ]
     return torch.cat(parts)
@@ -63,7 +60,7 @@ METRIC = Metric(
     (Column("lpips", "lower", 0.0, 1.0, role="fidelity", rank=1),),
     "reference",
     _measure,
-    source="Zhang et al. 2018 (arXiv 1801.03924), lpips package, version 0.1 weights",
+    source="Zhang et al. 2018 (arXiv 1801.03924), torchmetrics, version 0.1 weights",
     network="AlexNet (torchvision, ImageNet) with the LPIPS linear weights",
     weights=WEIGHTS,
     missing=missing,

@@ -20,10 +20,12 @@ from torch import Tensor
 
 from ddit_eval import metrics
 from ddit_eval.errors import DditError
-from ddit_eval.metrics.films import clip_features, overall, quality
+from ddit_eval.metrics.checkpoints import Weights
 from ddit_eval.metrics.films import consistency as alike
+from ddit_eval.metrics.films import overall, quality
 from ddit_eval.metrics.films.frames import film_of
-from ddit_eval.metrics.films.weights import Weights
+from ddit_eval.metrics.pictures import aesthetic
+from ddit_eval.metrics.pictures import clip_frames as clip_features
 from tests.support.films import filmed, flat, moved, noise, scene
 
 # Consistency.
@@ -204,7 +206,7 @@ def test_musiq_is_built_by_pyiqa_and_fed_frame_by_frame(
 
 def test_the_aesthetic_head_is_linear_on_unit_features() -> None:
     features = torch.tensor([[3.0, 4.0], [0.0, 5.0]])
-    got = quality.linear_opinion(features, torch.tensor([[5.0, 10.0]]), torch.tensor([1.0]))
+    got = aesthetic.linear_opinion(features, torch.tensor([[5.0, 10.0]]), torch.tensor([1.0]))
     assert got.tolist() == pytest.approx([12.0, 11.0])
 
 

@@ -11,9 +11,9 @@ import torch
 from ddit_eval import metrics, stats
 from ddit_eval.errors import DditError
 from ddit_eval.metrics import registry
+from ddit_eval.metrics.checkpoints import Weights
 from ddit_eval.metrics.films import metric, smoothness
 from ddit_eval.metrics.films.frames import Film, film_of
-from ddit_eval.metrics.films.weights import Weights
 from tests.support.films import drive, flat
 
 REAL = [

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from ddit_eval import metrics
 from ddit_eval.errors import DditError
+from ddit_eval.metrics.checkpoints import RAFT
 from ddit_eval.metrics.films import dynamics, flow, smoothness
 from ddit_eval.metrics.films.flicker import temporal_flickering
 from ddit_eval.metrics.films.frames import Film, film_of
-from ddit_eval.metrics.films.weights import RAFT
 from tests.support.films import drive, filmed, flat, noise, scene, sliding
 
 # Temporal flickering.

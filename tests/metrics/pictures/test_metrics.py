@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import astuple, dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from torchmetrics.functional.image import peak_signal_noise_ratio, structural_si
 
 from ddit_eval import metrics
 from ddit_eval.errors import DditError
-from ddit_eval.metrics.pictures import adherence, perceptual, reader_lpips
+from ddit_eval.metrics.pictures import adherence, lpips, perceptual, reader_lpips
 from ddit_eval.metrics.pictures.psnr import psnr
 from ddit_eval.metrics.pictures.ssim import ssim
 from ddit_eval.world import caption, parse, render, sample_scenes
@@ -203,6 +204,28 @@ def test_registry_describes_every_column() -> None:
             assert about["source"], column
             assert about["direction"] in ("higher", "lower")
     assert set(metrics.missing()) == set(metrics.names())
+
+
+def test_lpips_is_that_of_its_authors(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Their package and torchmetrics share the linear weights; the backbone here is any file, untrained."""
+    theirs = pytest.importorskip("lpips")
+    from torchvision.models import alexnet
+
+    torch.manual_seed(0)
+    (tmp_path / "checkpoints").mkdir()
+    torch.save(alexnet(weights=None).state_dict(), tmp_path / "checkpoints" / lpips.BACKBONE)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    lpips.network.cache_clear()
+    a, b = noise(3, 3, 64, 80, seed=0), noise(3, 3, 64, 80, seed=1)
+    try:
+        found = lpips.lpips_alex(a, b, chunk=2)
+    finally:
+        lpips.network.cache_clear()
+    with torch.no_grad():
+        golden = theirs.LPIPS(net="alex", version="0.1", verbose=False)(a, b, normalize=True).flatten()
+    assert found.shape == (3,)
+    assert float(golden.min()) > 0.01
+    torch.testing.assert_close(found, golden, rtol=1e-6, atol=1e-7)
 
 
 def test_lpips_says_what_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:  # type: ignore[no-untyped-def]

@@ -149,7 +149,7 @@ def test_hpsv2_is_the_cosine_of_its_checkpoint(tmp_path: Path) -> None:
 def test_aesthetic_is_the_head_on_unit_features(
     suffix: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from ddit_eval.metrics.films import clip_features as frames_clip
+    from ddit_eval.metrics.pictures import clip_frames as frames_clip
 
     class Encoder(nn.Module):
         def __init__(self) -> None:

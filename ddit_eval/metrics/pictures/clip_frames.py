@@ -11,7 +11,7 @@ from torch import Tensor
 from ddit_eval.metrics.weights import SHIPPED, shipped
 
 if TYPE_CHECKING:
-    from ddit_eval.metrics.films.weights import Weights
+    from ddit_eval.metrics.checkpoints import Weights
     from ddit_eval.metrics.pictures.clip_network import Clip, ClipSource
 
 SIDE = 224
