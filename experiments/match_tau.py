@@ -20,9 +20,9 @@ import typer
 
 from ddit_eval.ddit.policies import Threshold
 from ddit_eval.experiment.config import Method, load_experiment
-from ddit_eval.experiment.generate import Generator, describe_weights, job_of, size_of
+from ddit_eval.experiment.generate import Generator
 from ddit_eval.experiment.prompts import tuning_prompts
-from ddit_eval.models.cost import calls_a_step, flop_table, flops_of
+from ddit_eval.experiment.setting import Setting
 
 
 def search(
@@ -63,18 +63,17 @@ def main(
     if not rows:
         names = ", ".join(method.name for method, _ in rules) or "none"
         raise typer.BadParameter(f"{experiment} has no such row with a threshold {only!r}; it has {names}")
-    weights, calls = describe_weights(config), calls_a_step(config)
-    table = flop_table(config.model, config.adapter, *size_of(config))
+    setting = Setting(config)
     asked = tuning_prompts(config.prompts, prompts)
 
     def ratio_of(generator: Generator, method: Method, rule: Threshold, tau: float) -> float:
         """FLOPs of the base over those of the rule at `tau`, over all prompts."""
         changed = method.model_copy(update={"policy": rule.model_copy(update={"tau": tau})})
-        traces = [generator.sample([job_of(config, weights, changed, prompt)])[1] for prompt in asked]
-        base = sum(len(trace) for trace in traces) * calls * table[1]
-        return base / sum(flops_of(trace, table, calls) for trace in traces)
+        traces = [generator.sample([setting.job(changed, prompt)]).trace for prompt in asked]
+        base = sum(len(trace) for trace in traces) * setting.calls * setting.flops[1]
+        return base / sum(setting.flops_of(trace) for trace in traces)
 
-    with Generator(config) as generator:
+    with Generator(setting) as generator:
         for method, rule in rows:
             tau, value = search(partial(ratio_of, generator, method, rule), rule.tau, ratio, tries)
             print(f"{method.name}: tau {tau:.3g}, FLOPs / {value:.3f}", flush=True)

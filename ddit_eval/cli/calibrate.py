@@ -16,10 +16,8 @@ from ddit_eval.system.progress import progress, stdout
 from ddit_eval.system.quiet import quiet_libraries
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Any
-
     from ddit_eval.oracle.table import HarmTable
+    from ddit_eval.schema import Oracle
 
 COSTS = (0.9, 0.8, 0.7, 0.6, 0.5)  # of the table that is printed
 
@@ -65,6 +63,7 @@ def calibrate(
         raise DditError(f"{folder} cannot be written to; name another folder with --out FOLDER")
     check_writable(folder)
     from ddit_eval.experiment.generate import Generator
+    from ddit_eval.experiment.setting import Setting
     from ddit_eval.oracle.bench import Bench
     from ddit_eval.oracle.calibrate import CALIBRATION
     from ddit_eval.oracle.calibrate import calibrate as measure_all
@@ -76,8 +75,8 @@ def calibrate(
     )
     chosen = load_prompts(source)
     quiet_libraries()
-    with progress("harm") as step, Generator(experiment) as generator:
-        bench = Bench(experiment, generator, batch)
+    with progress("harm") as step, Generator(Setting(experiment)) as generator:
+        bench = Bench(generator, batch)
         found, tables = measure_all(bench, chosen, numbers, state, every=every, progress=step)
     write_json(folder / FILE, found.model_dump(mode="json"))
     for table in tables:
@@ -123,40 +122,40 @@ def oracle(experiment: Yaml, workers: Workers = 1, results: Results = RESULTS, s
         raise DditError(f"{experiment} names no adapter, so there is no coarse step to measure; add one")
     from ddit_eval.ddit.policies.calibration import load
     from ddit_eval.experiment.generate import Generator
+    from ddit_eval.experiment.setting import Setting
     from ddit_eval.oracle.bench import Bench
     from ddit_eval.oracle.compare import compare
-    from ddit_eval.system.files import check_writable, write_json
+    from ddit_eval.schema import write
+    from ddit_eval.system.files import check_writable
 
     table = load(config.oracle.calibration or config.adapter)
     folder = results / config.profile
     check_writable(folder)
     quiet_libraries()
-    with progress("oracle") as step, Generator(config) as generator:
-        content = compare(Bench(config, generator), table, state, workers=workers, progress=step)
-    write_json(folder / "oracle.json", content)
+    with progress("oracle") as step, Generator(Setting(config)) as generator:
+        content = compare(Bench(generator), table, state, workers=workers, progress=step)
+    write(folder / "oracle.json", content)
     _show_rows(content)
     say(f"wrote {folder / 'oracle.json'}; `ddit-eval report` draws its figure")
 
 
-def _show_rows(content: Mapping[str, Any]) -> None:
+def _show_rows(content: Oracle) -> None:
     from rich.table import Table
 
-    from ddit_eval.stats import Interval
-
-    shown = Table(title=f"{content['n']} held-out prompts, {content['steps']} steps")
+    shown = Table(title=f"{content.n} held-out prompts, {content.steps} steps")
     shown.add_column("schedule")
     shown.add_column("cost", justify="right")
     shown.add_column("PSNR to base (dB)", justify="right")
-    for row in sorted(content["rows"], key=lambda r: (-round(r["cost"], 1), r["name"])):
-        psnr = Interval.from_json(row["psnr"])
+    for row in sorted(content.rows, key=lambda r: (-round(r.cost, 1), r.name)):
+        psnr = row.psnr
         shown.add_row(
-            row["name"], f"{100 * row['cost']:.0f} %", f"{psnr.value:.1f} \\[{psnr.low:.1f}, {psnr.high:.1f}]"
+            row.name, f"{100 * row.cost:.0f} %", f"{psnr.value:.1f} \\[{psnr.low:.1f}, {psnr.high:.1f}]"
         )
     stdout.print(shown)
-    for item in content["gap"]:
-        if item["share"] is not None and item["fixed"] == "fine-first":
-            share = Interval.from_json(item["share"]).scaled(100)
+    for item in content.gap:
+        if item.share is not None and item.fixed == "fine-first":
+            share = item.share.scaled(100)
             say(
-                f"{item['name']} closes {share.value:.0f} % [{share.low:.0f}, {share.high:.0f}] of the gap "
-                f"between {item['fixed']} and the oracle"
+                f"{item.name} closes {share.value:.0f} % [{share.low:.0f}, {share.high:.0f}] of the gap "
+                f"between {item.fixed} and the oracle"
             )

@@ -80,23 +80,25 @@ def generate(
 
 def _draw(experiment: Any, prompts: list[Prompt], out: Path) -> None:
     from ddit_eval.ddit.trace import StepTrace
-    from ddit_eval.experiment.generate import Generator, describe_weights, job_of
+    from ddit_eval.experiment.generate import Generator
+    from ddit_eval.experiment.records import pictures
+    from ddit_eval.experiment.setting import Setting
     from ddit_eval.figures import save, schedule_heatmap
     from ddit_eval.system.files import check_writable
     from ddit_eval.system.films import write_sample
 
     check_writable(out)
-    weights = describe_weights(experiment)
+    setting = Setting(experiment)
     base, method = experiment.methods
     schedules: list[list[StepTrace]] = []
-    with progress("pictures") as step, Generator(experiment) as generator:
+    with progress("pictures") as step, Generator(setting) as generator:
         for number, prompt in enumerate(prompts):
             step(number, len(prompts), prompt.text[:60])
             for suffix, how in (("-base", base), ("", method)):
-                job = job_of(experiment, weights, how, prompt)
-                samples, trace = generator.sample([job])
-                write_sample(samples[0], out / f"{number:03d}{suffix}", job.fps)
-            schedules.append([StepTrace.from_json(row) for row in trace])
+                job = setting.job(how, prompt)
+                run = generator.sample([job])
+                write_sample(pictures(run.levels[0]), out / f"{number:03d}{suffix}", job.fps)
+            schedules.append(run.trace)
         step(len(prompts), len(prompts), "done")
     rows = [[s.scale for s in schedule] for schedule in schedules]
     figure = schedule_heatmap(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
+from ddit_eval.schema import Timing
 from ddit_eval.system.progress import first, stderr, stdout
 
 if TYPE_CHECKING:
@@ -78,59 +78,53 @@ def no_loss(test: Equivalence | None) -> str:
     return f"{verdict} within {test.margin:g}"
 
 
-def show_timing(timing: Mapping[str, Any]) -> None:
-    """The content of timing.json as two tables: methods against the base, and steps against the machine."""
+def show_timing(timing: Timing) -> None:
+    """Two tables: methods against the base, and steps against the machine."""
     if not first():
         return
     from rich.table import Table
 
-    from ddit_eval.stats import Interval
-
-    methods = Table(title=f"denoising loop, batch {timing['batch']}, {timing['prompts']} prompts")
+    methods = Table(title=f"denoising loop, batch {timing.batch}, {timing.prompts} prompts")
     methods.add_column("method")
     heads = ("speed-up [95 %]", "p50 s", "p95 s", "transformer s", "text s", "decode s", "peak MB")
     for head in heads:
         methods.add_column(head, justify="right")
-    for row in timing["rows"]:
-        speed = Interval.from_json(row["speedup"])
-        parts = (f"{row['stages'][k]:.3f}" if k in row["stages"] else "" for k in _PARTS)
-        seconds = (f"{row['seconds'][k]:.3f}" for k in ("p50", "p95"))
-        peak = row.get("peak_memory")
-        memory = "" if peak is None else f"{peak / 1e6:.0f}"
+    for row in timing.rows:
+        speed, seconds = row.speedup, row.seconds
+        parts = (f"{row.stages[k]:.3f}" if k in row.stages else "" for k in _PARTS)
+        memory = "" if row.peak_memory is None else f"{row.peak_memory / 1e6:.0f}"
         bounds = f"{speed.value:.2f} \\[{speed.low:.2f}, {speed.high:.2f}]"
-        methods.add_row(row["method"], bounds, *seconds, *parts, memory)
+        methods.add_row(row.method, bounds, f"{seconds.p50:.3f}", f"{seconds.p95:.3f}", *parts, memory)
     stdout.print(methods)
-    if timing["null"]:
-        stdout.print(f"the base against itself: {Interval.from_json(timing['null'])}", markup=False)
-    if compiled := timing.get("compiled"):
-        gain = Interval.from_json(compiled["over_eager"])
+    if timing.null:
+        stdout.print(f"the base against itself: {timing.null}", markup=False)
+    if compiled := timing.compiled:
         stdout.print(
-            f"compiled: the base {gain} times as fast as eager; {compiled['graphs']} graphs, "
-            f"{compiled['recompiles']} more while timed",
+            f"compiled: the base {compiled.over_eager} times as fast as eager; {compiled.graphs} graphs, "
+            f"{compiled.recompiles} more while timed",
             markup=False,
         )
-        for row in compiled["rows"]:
-            speed = Interval.from_json(row["speedup"])
-            stdout.print(f"  {row['method']}: {speed} over the compiled base", markup=False)
-    machine = timing["machine"]
-    matrices = f"{machine['matmul_gflops']:g} GFLOP/s in {machine['matmul_dtype']}"
-    steps = Table(title=f"a step, against this machine's {matrices} and {machine['copy_gb_s']:g} GB/s")
+        for row in compiled.rows:
+            stdout.print(f"  {row.method}: {row.speedup} over the compiled base", markup=False)
+    machine = timing.machine
+    matrices = f"{machine.matmul_gflops:g} GFLOP/s in {machine.matmul_dtype}"
+    steps = Table(title=f"a step, against this machine's {matrices} and {machine.copy_gb_s:g} GB/s")
     for head in ("scale", "p50 ms", "p95 ms", "GFLOP", "bound ms", "set by", "reached"):
         steps.add_column(head, justify="right")
     steps.add_column("█ bound, ░ above it")
-    longest = max((row["p50"] for row in timing["scales"]), default=0.0)
-    for row in timing["scales"]:
-        times = (f"{1000 * row[k]:.1f}" for k in ("p50", "p95"))
-        work, least = f"{row['flops'] / 1e9:.2f}", f"{1000 * row['bound']:.1f}"
-        reached = f"{100 * row['share']:.0f} %"
-        bar = step_bar(row["p50"], row["bound"], longest)
-        steps.add_row(f"{row['scale']}p", *times, work, least, row["limit"], reached, bar)
+    longest = max((row.p50 for row in timing.scales), default=0.0)
+    for scale in timing.scales:
+        times = (f"{1000 * scale.p50:.1f}", f"{1000 * scale.p95:.1f}")
+        work, least = f"{scale.flops / 1e9:.2f}", f"{1000 * scale.bound:.1f}"
+        bar = step_bar(scale.p50, scale.bound, longest)
+        reached = f"{100 * scale.share:.0f} %"
+        steps.add_row(f"{scale.scale}p", *times, work, least, scale.limit, reached, bar)
     stdout.print(steps)
-    for row in timing["scales"]:
-        if (counted := row.get("counted", row["flops"])) != row["flops"]:
+    for scale in timing.scales:
+        if (counted := scale.counted or scale.flops) != scale.flops:
             stdout.print(
-                f"[yellow]take care:[/] at {row['scale']}p torch counts {counted / 1e9:.3f} GFLOP a step and "
-                f"the formula says {row['flops'] / 1e9:.3f}"
+                f"[yellow]take care:[/] at {scale.scale}p torch counts {counted / 1e9:.3f} GFLOP a step and "
+                f"the formula says {scale.flops / 1e9:.3f}"
             )
 
 

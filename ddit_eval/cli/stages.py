@@ -141,12 +141,12 @@ def study(
     written = results / config.profile / "study.json"
     with progress("trials") as step:
         exported = run_study(config, written, state, workers=workers, storage=storage, progress=step)
-    trials = exported["trials"]
-    front = sum(trial["pareto"] for trial in trials)
-    stopped = sum(trial["state"] == "PRUNED" for trial in trials)
+    trials = exported.trials
+    front = sum(trial.pareto for trial in trials)
+    stopped = sum(trial.state == "PRUNED" for trial in trials)
     say(
         f"wrote {written}: {front} of {len(trials)} trials are on the front, {stopped} were stopped early, "
-        f"{len(exported['confirmed'])} confirmed on held-out prompts"
+        f"{len(exported.confirmed)} confirmed on held-out prompts"
     )
 
 

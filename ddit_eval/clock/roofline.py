@@ -8,32 +8,11 @@ the bytes, so the bound is a lower one, and a share of 100 % is out of reach.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
 
-
-@dataclass(frozen=True)
-class ScaleTime:
-    """Measured step time at one scale against its bound. Seconds, FLOPs and bytes of one step."""
-
-    scale: int
-    n: int  # steps measured
-    p50: float
-    p95: float
-    flops: int
-    bytes: int
-    bound: float
-    limit: Literal["compute", "memory"]
-
-    @property
-    def share(self) -> float:
-        """Bound over median: the part of the machine's speed that is reached."""
-        return self.bound / self.p50
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self) | {"share": self.share}
+from ddit_eval.schema.timing import Scale
 
 
 def bound(
@@ -49,7 +28,7 @@ def by_scale(
     flops: Mapping[int, int],
     weight_bytes: int,
     machine: Mapping[str, Any],
-) -> list[ScaleTime]:
+) -> list[Scale]:
     """One row a scale that ran. `flops` and `weight_bytes`: of one step, the batch and all calls included."""
     rows = []
     for scale, times in sorted(seconds.items()):
@@ -57,6 +36,16 @@ def by_scale(
         # The copy rate counts a byte twice, read and written; weights are only read.
         least, limit = bound(flops[scale], weight_bytes, machine["matmul_gflops"], machine["copy_gb_s"])
         rows.append(
-            ScaleTime(scale, len(times), float(low), float(high), flops[scale], weight_bytes, least, limit)
+            Scale(
+                scale=scale,
+                n=len(times),
+                p50=float(low),
+                p95=float(high),
+                flops=flops[scale],
+                bytes=weight_bytes,
+                bound=least,
+                limit=limit,
+                share=least / float(low),
+            )
         )
     return rows

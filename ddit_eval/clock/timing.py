@@ -11,13 +11,14 @@ Nothing here knows of pipelines: `ddit_eval.clock.stopwatch` has runners for the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 
 from ddit_eval import stats
 from ddit_eval.errors import DditError
+from ddit_eval.schema.timing import Row, Seconds, Table
 from ddit_eval.stats import Interval
 
 P = TypeVar("P")
@@ -102,12 +103,8 @@ def speedup(
     return stats.geometric_ratio(np.exp(logs), np.ones(len(logs)), seed=seed)
 
 
-def summarise(samples: Sequence[Sample], reference: str, stage: str = STAGE) -> dict[str, Any]:
-    """`{"rows": [...], "null": {...}}` as timing.json holds them; the null is None where it was not run.
-
-    A row: `speedup` and `seconds` (p50, p95, mean) of `stage`; `speedups` of each stage that was timed in
-    blocks with the reference (one of them `stage`); `stages`: median seconds of all that was timed apart.
-    """
+def summarise(samples: Sequence[Sample], reference: str, stage: str = STAGE) -> Table:
+    """The methods against `reference`, which comes first, by the time of `stage`."""
     methods = list(dict.fromkeys(s.method for s in samples if s.method != NULL))
     rows = []
     for name in sorted(methods, key=lambda m: m != reference):
@@ -116,43 +113,34 @@ def summarise(samples: Sequence[Sample], reference: str, stage: str = STAGE) -> 
         if not times:
             raise DditError(f"{name} has no times of the stage {stage!r}")
         seen = list(dict.fromkeys(key for s in own for key in s.stages))
-        paired = [key for key in (stage, "end_to_end") if key in seen]
-        speedups = {key: speedup(samples, name, reference, key).to_json() for key in paired}
+        speedups = {
+            key: speedup(samples, name, reference, key) for key in (stage, "end_to_end") if key in seen
+        }
+        low, high = np.quantile(times, (0.5, 0.95))
         rows.append(
-            {
-                "method": name,
-                "speedup": speedups[stage],
-                "speedups": speedups,
-                "seconds": {
-                    "p50": float(np.median(times)),
-                    "p95": float(np.quantile(times, 0.95)),
-                    "mean": float(np.mean(times)),
-                },
-                "stages": {
+            Row(
+                method=name,
+                speedup=speedups[stage],
+                speedups=speedups,
+                seconds=Seconds(p50=float(low), p95=float(high), mean=float(np.mean(times))),
+                stages={
                     key: float(np.median([s.stages[key] for s in own if key in s.stages])) for key in seen
                 },
-                "prompts": len({s.prompt for s in own}),
-                "runs": len(times),
-            }
+                prompts=len({s.prompt for s in own}),
+                runs=len(times),
+            )
         )
-    return {"rows": rows, "stage": stage, "null": _null(samples, reference, stage)}
+    return Table(rows=tuple(rows), stage=stage, null=_null(samples, reference, stage))
 
 
-def equal_time_steps(steps: int, ratio: float) -> int:
-    """The steps of the step-reduced baseline that takes as long as a method `ratio` times as fast."""
-    if not ratio > 0:
-        raise DditError(f"a speed-up is positive, not {ratio}")
-    return max(1, round(steps / ratio))
-
-
-def _null(samples: Sequence[Sample], reference: str, stage: str) -> dict[str, Any] | None:
+def _null(samples: Sequence[Sample], reference: str, stage: str) -> Interval | None:
     if not any(s.method == NULL for s in samples):
         return None
     null = speedup(samples, NULL, reference, stage)
-    out = null.to_json()
-    if not null.low <= 1 <= null.high:
-        out["note"] = "the base differs from itself: the machine was disturbed; every row may be as far off"
-    return out
+    if null.low <= 1 <= null.high:
+        return null
+    note = "the base differs from itself: the machine was disturbed; every row may be as far off"
+    return replace(null, note=note)
 
 
 def _by_block(samples: Iterable[Sample], stage: str) -> dict[str, dict[tuple[int, int], float]]:

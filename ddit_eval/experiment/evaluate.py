@@ -3,40 +3,40 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ddit_eval import metrics, stats
 from ddit_eval.ddit.policies import parse_policy
-from ddit_eval.ddit.trace import StepTrace
 from ddit_eval.errors import DditError
 from ddit_eval.experiment.config import Experiment
-from ddit_eval.experiment.generate import records_of, size_of
-from ddit_eval.experiment.prompts import load_prompts, prompts_hash
-from ddit_eval.experiment.records import Store
+from ddit_eval.experiment.generate import records_of
+from ddit_eval.experiment.prompts import prompts_hash
+from ddit_eval.experiment.records import Store, pixels_of
+from ddit_eval.experiment.setting import Setting
 from ddit_eval.metrics.metric import Columns
-from ddit_eval.models.cost import calls_a_step, flops_of, tokens_of
-from ddit_eval.system.files import check_writable, read_json, write_json, write_text
+from ddit_eval.models.cost import flops_of, tokens_of
+from ddit_eval.schema import Index, Quality, Record, Traces, read, write
+from ddit_eval.schema.quality import Column, Row, SetRow, Sighting
+from ddit_eval.schema.record import Trace
+from ddit_eval.system.files import check_writable, write_json, write_text
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from ddit_eval.metrics.damage import Sighting
-
-Record = dict[str, Any]
 
 FILMS = 6  # moving scenes that the film metrics' damage is measured on
 
 
 @dataclass(frozen=True)
-class Measured:
+class Values:
     """A method's samples, prompts in order: values by column, and what each cost."""
 
     values: Columns
@@ -46,42 +46,38 @@ class Measured:
 
 def pictures_of(store: Store, records: Sequence[Record]) -> Tensor:
     """(N, 3, H, W) float32 in [0, 1], or of clips (N, F, 3, H, W), from 8-bit pictures."""
-    import torch
-
-    stack = np.stack([[np.asarray(frame) for frame in store.frames(record)] for record in records])
-    pixels = torch.from_numpy(stack).movedim(-1, 2).float() / 255
-    return pixels[:, 0] if pixels.shape[1] == 1 else pixels
+    return pixels_of(store.levels(record) for record in records)
 
 
-def row(method: str, records: Sequence[Record], ours: Measured, base: Measured) -> dict[str, Any]:
-    """A row of quality.json; differences are paired with `base`, prompt by prompt."""
-    policy = parse_policy(records[0]["policy"])
-    traces = [[StepTrace.from_json(step) for step in record["trace"]] for record in records]
-    scales = Counter(step.scale for trace in traces for step in trace)
-    return {
-        "method": method,
-        "policy": records[0]["policy"],
-        "family": policy.family,
-        "colour": policy.colour,
-        "control": policy.control,
-        "steps": records[0]["steps"],
-        "n": len(records),
-        "token_ratio": sum(base.tokens) / sum(ours.tokens),
-        "flop_ratio": sum(base.flops) / sum(ours.flops),
-        "scale_share": {str(s): n / scales.total() for s, n in sorted(scales.items())},
-        "verdict": policy.verdict(traces),
-        "quality": {name: stats.mean(v).to_json() for name, v in ours.values.items()},
-        "difference": {
-            name: stats.paired_difference(v, base.values[name]).to_json()
+def row(records: Sequence[Record], prompts: str, ours: Values, base: Values) -> Row:
+    """A row of quality.json; differences are paired with `base`, prompt by prompt. `prompts`: their hash."""
+    first = records[0]
+    policy = parse_policy(first.policy)
+    scales = Counter(step.scale for record in records for step in record.trace)
+    return Row(
+        method=first.method,
+        of=first.of(prompts),
+        policy=first.policy,
+        family=policy.family,
+        colour=policy.colour,
+        control=policy.control,
+        steps=first.steps,
+        n=len(records),
+        token_ratio=sum(base.tokens) / sum(ours.tokens),
+        flop_ratio=sum(base.flops) / sum(ours.flops),
+        scale_share={scale: n / scales.total() for scale, n in sorted(scales.items())},
+        verdict=policy.verdict([record.trace for record in records]),
+        quality={name: stats.mean(v) for name, v in ours.values.items()},
+        difference={
+            name: stats.paired_difference(v, base.values[name])
             for name, v in ours.values.items()
-            if not np.isinf(
-                base.values[name]
-            ).any()  # PSNR of the reference to itself: no difference to speak of
+            # PSNR of the reference to itself: no difference to speak of.
+            if not np.isinf(base.values[name]).any()
         },
-    }
+    )
 
 
-def damage(experiment: Experiment, pictures: Tensor, prompts: Sequence[str]) -> list[Record]:
+def damage(experiment: Experiment, pictures: Tensor, prompts: Sequence[str]) -> tuple[Sighting, ...]:
     """Which metric sees which known damage to the reference's pictures; none with a single picture.
 
     Set metrics where the experiment has them; then the film metrics that can run here, on moving scenes of
@@ -90,9 +86,9 @@ def damage(experiment: Experiment, pictures: Tensor, prompts: Sequence[str]) -> 
     from ddit_eval.metrics.damage import sightings
 
     if len(pictures) < 2:
-        return []
+        return ()
     if pictures.ndim == 5:
-        return [one.to_json() for one in film_damage()]
+        return film_damage()
     found = sightings([metrics.get(name) for name in experiment.metrics], pictures, prompts)
     if asked := experiment.sets:
         from ddit_eval.metrics.sets import picture_set
@@ -101,7 +97,7 @@ def damage(experiment: Experiment, pictures: Tensor, prompts: Sequence[str]) -> 
         against = picture_set(asked.reference)
         for network in asked.networks:
             found += set_sightings(pictures, against, network, families=asked.families)
-    return [one.to_json() for one in (*found, *film_damage())]
+    return (*(Sighting.model_validate(one.to_json()) for one in found), *film_damage())
 
 
 @lru_cache(maxsize=1)
@@ -109,40 +105,42 @@ def film_damage() -> tuple[Sighting, ...]:
     """Which film metric sees which damage: the same for all experiments, so once a process."""
     from ddit_eval.metrics.films.damage import moving_scenes, sightings
 
-    found = [metrics.get(name) for name, why in metrics.missing("films").items() if why is None]
+    here = [metrics.get(name) for name, why in metrics.missing("films").items() if why is None]
     # The captions of these scenes promise no motion, so adherence to it is not asked.
-    asked = [metric for metric in found if metric.columns[0].role != "adherence"]
-    return tuple(sightings(asked, *moving_scenes(FILMS)))
+    asked = [metric for metric in here if metric.columns[0].role != "adherence"]
+    found = sightings(asked, *moving_scenes(FILMS))
+    return tuple(Sighting.model_validate(one.to_json()) for one in found)
 
 
-def set_distances(experiment: Experiment, pictures: Mapping[str, Tensor]) -> list[Record]:
+def set_distances(experiment: Experiment, pictures: Mapping[str, Tensor]) -> tuple[SetRow, ...]:
     """A row for each method and set metric, as `set_rows` has it; none where the experiment asks for none."""
     asked = experiment.sets
     if asked is None:
-        return []
+        return ()
     from ddit_eval.experiment.set_rows import set_rows
 
-    return set_rows(
+    rows = set_rows(
         pictures, experiment.reference, asked.reference, asked.networks, asked.families, asked.seed
+    )
+    return tuple(rows)
+
+
+def traces_of(records: Sequence[Record]) -> Trace:
+    """Scales, signals and timesteps as prompts x steps; signals of steps that had none are None."""
+    traces = [record.trace for record in records]
+    scales = sorted({scale for trace in traces for step in trace for scale in step.signals or ()})
+    signals = {
+        scale: tuple(tuple((step.signals or {}).get(scale) for step in trace) for trace in traces)
+        for scale in scales
+    }
+    return Trace(
+        scales=tuple(tuple(step.scale for step in trace) for trace in traces),
+        timesteps=tuple(tuple(step.timestep for step in trace) for trace in traces),
+        signals=signals or None,
     )
 
 
-def traces_of(records: Sequence[Record]) -> dict[str, Any]:
-    """Scales, signals and timesteps as prompts x steps; signals of steps that had none are null."""
-    traces = [record["trace"] for record in records]
-    names = sorted({name for trace in traces for step in trace for name in step["signals"] or ()}, key=int)
-    return {
-        "scales": [[step["scale"] for step in trace] for trace in traces],
-        "timesteps": [[step["timestep"] for step in trace] for trace in traces],
-        "signals": {
-            name: [[(step["signals"] or {}).get(name) for step in trace] for trace in traces]
-            for name in names
-        }
-        or None,
-    }
-
-
-def samples_csv(measured: Mapping[str, Measured], records: Mapping[str, Sequence[Record]]) -> str:
+def samples_csv(measured: Mapping[str, Values], records: Mapping[str, Sequence[Record]]) -> str:
     """One line a sample; an empty cell is a value that the prompt does not ask for."""
     names = list(next(iter(measured.values())).values)
     buffer = StringIO()
@@ -151,18 +149,18 @@ def samples_csv(measured: Mapping[str, Measured], records: Mapping[str, Sequence
     for method, m in measured.items():
         for i, record in enumerate(records[method]):
             values = [stats.number_to_json(m.values[name][i]) for name in names]
-            head = [method, record["index"], record["prompt"], record["seed"]]
+            head = [method, record.index, record.prompt, record.seed]
             writer.writerow([*head, *values, m.tokens[i], m.flops[i]])
     return buffer.getvalue()
 
 
-def headline(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+def headline(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
     """A flat table for `dvc metrics show`: ratios and finite means by method."""
     return {
-        row["method"]: {
-            "token_ratio": row["token_ratio"],
-            "flop_ratio": row["flop_ratio"],
-            **{k: v["value"] for k, v in row["quality"].items() if isinstance(v["value"], float)},
+        row.method: {
+            "token_ratio": row.token_ratio,
+            "flop_ratio": row.flop_ratio,
+            **{k: v.value for k, v in row.quality.items() if math.isfinite(v.value)},
         }
         for row in rows
     }
@@ -174,54 +172,56 @@ def evaluate(
     results: Path,
     *,
     progress: Callable[[int, int, str], None] = lambda done, total, label: None,
-) -> dict[str, Any]:
+) -> Quality:
     """Measure the records in `runs` and write the result files to `results`; returns quality.json's content.
 
     Raises `DditError` where a metric is unknown or cannot run here, before any picture is read.
     """
     from ddit_eval.metrics.sets import tensor_set
 
-    moving = len(size_of(experiment)) == 3
-    chosen = [metrics.suited(name, moving) for name in experiment.metrics]
+    setting = Setting(experiment)
+    moving = len(setting.size) == 3
+    chosen = [metric_of(name, moving) for name in experiment.metrics]
     if moving and experiment.sets:
         raise DditError("sets: set metrics compare pictures, and this experiment makes clips; leave it out")
     check_writable(results)
     store = Store(runs / "records")
     records = records_of(experiment, runs)
-    table = {int(scale): n for scale, n in read_json(runs / "index.json")["flops"].items()}
-    calls = calls_a_step(experiment)
-    prompts = load_prompts(experiment.prompts)
-    texts = [prompt.text for prompt in prompts]
+    table = read(runs / "index.json", Index).flops
+    texts = [prompt.text for prompt in setting.prompts]
     reference = pictures_of(store, records[experiment.reference])
-    measured: dict[str, Measured] = {}
+    measured: dict[str, Values] = {}
     pictures: dict[str, Tensor] = {}
     for done, (method, same) in enumerate(records.items()):
         progress(done, len(records), method)
         pictures[method] = pictures_of(store, same)
-        measured[method] = Measured(
-            metrics.measure(experiment.metrics, pictures[method], reference, texts),
-            [tokens_of(record["trace"]) for record in same],
-            [flops_of(record["trace"], table, calls) for record in same],
+        measured[method] = Values(
+            measure(experiment.metrics, pictures[method], reference, texts),
+            [tokens_of(record.trace) for record in same],
+            [flops_of(record.trace, table, setting.calls) for record in same],
         )
-    base = measured[experiment.reference]
-    quality: dict[str, Any] = {
-        "profile": experiment.profile,
-        "model": experiment.model,
-        "adapter": experiment.adapter,
-        "n": len(prompts),
-        "prompts_hash": prompts_hash(prompts),
-        "reference": experiment.reference,
-        "reference_hash": tensor_set(reference.flatten(0, -4)).hash,
-        "rows": [row(name, records[name], m, base) for name, m in measured.items()],
-        "metrics": {k: v for metric in chosen for k, v in metric.describe().items()},
-        "damage": damage(experiment, reference, texts),
-        "sets": set_distances(experiment, pictures),
-    }
-    write_json(results / "quality.json", quality)
-    write_json(results / "metrics.json", headline(quality["rows"]))
-    write_json(
-        results / "traces.json", {"methods": {name: traces_of(same) for name, same in records.items()}}
+    base, prompts = measured[experiment.reference], prompts_hash(setting.prompts)
+    quality = Quality(
+        profile=experiment.profile,
+        model=experiment.model,
+        adapter=experiment.adapter,
+        n=len(texts),
+        prompts_hash=prompts,
+        reference=experiment.reference,
+        reference_hash=tensor_set(reference.flatten(0, -4)).hash,
+        rows=tuple(row(records[name], prompts, values, base) for name, values in measured.items()),
+        metrics={
+            name: Column.model_validate(about)
+            for metric in chosen
+            for name, about in metric.describe().items()
+        },
+        damage=damage(experiment, reference, texts),
+        sets=set_distances(experiment, pictures),
     )
+    write(results / "quality.json", quality)
+    write_json(results / "metrics.json", headline(quality.rows))
+    traces = {name: traces_of(same) for name, same in records.items()}
+    write(results / "traces.json", Traces(methods=traces))
     write_text(results / "samples.csv", samples_csv(measured, records))
     progress(len(records), len(records), "done")
     return quality

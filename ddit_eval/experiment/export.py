@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from ddit_eval.errors import DditError
 from ddit_eval.experiment.generate import records_of
 from ddit_eval.experiment.records import Store
+from ddit_eval.schema import Record
 from ddit_eval.system.files import check_writable, write_text
 from ddit_eval.system.films import write_film, write_sample
 
@@ -42,22 +43,22 @@ def export(
     store, records = Store(runs / "records"), found[method]
     if layout == "plain":
         for number, record in enumerate(records):
-            write_sample(store.frames(record), out / f"{number:03d}", record.get("fps", 1))
-            write_text(out / f"{number:03d}.txt", record["prompt"] + "\n")
+            write_sample(store.frames(record), out / f"{number:03d}", record.fps)
+            write_text(out / f"{number:03d}.txt", record.prompt + "\n")
         return len(records)
-    if records[0].get("frames", 1) == 1:
+    if records[0].frames == 1:
         raise DditError("the experiment makes pictures, and VBench rates clips; use --layout plain")
     for name, record in _named(records, ending):
-        write_film(store.frames(record), out / name, record["fps"])
+        write_film(store.frames(record), out / name, record.fps)
     return len(records)
 
 
-def _named(records: list[dict[str, Any]], ending: str) -> list[tuple[str, dict[str, Any]]]:
+def _named(records: list[Record], ending: str) -> list[tuple[str, Record]]:
     """Records with VBench's names for them."""
     seen: Counter[str] = Counter()
     named = []
     for record in records:
-        prompt = record["prompt"]
+        prompt = record.prompt
         name = f"{prompt}-{seen[prompt]}{ending}"
         why = None
         if any(c in name for c in "/\\\0\n"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ddit_eval.errors import DditError
 from ddit_eval.metrics.sets.comparison import SET_KINDS, SetKind, SetResult, compare_paired
@@ -12,6 +12,7 @@ from ddit_eval.metrics.sets.frechet import FEW
 from ddit_eval.metrics.sets.networks import Network
 from ddit_eval.metrics.sets.reference import PictureSet, picture_set, tensor_set
 from ddit_eval.metrics.sets.resample import RESAMPLES
+from ddit_eval.schema.quality import SetRow
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,12 +29,12 @@ def set_rows(
     groups: Sequence[Hashable] | None = None,
     resamples: int = RESAMPLES,
     cache: Path | None = None,
-) -> list[dict[str, Any]]:
-    """A row for each method, network and value, in JSON.
+) -> list[SetRow]:
+    """A row for each method, network and value.
 
     `pictures_by_method`: float (N, 3, H, W) in [0, 1], picture i of all methods of one prompt and seed.
     `reference`: a set, a folder, or "world:heldout:512:seed1:64px". `groups`: the prompt of each picture,
-    where prompts have several. A row is `SetResult.to_json` with `method`, a warning under 2,048 samples, and
+    where prompts have several. A row has a warning under 2,048 samples, and
     (not for the base) `difference`, the paired interval of method - base. Features are computed once.
 
     Raises `DditError` where the base method is absent, numbers of pictures differ or weights are missing.
@@ -46,7 +47,7 @@ def set_rows(
     against = reference if isinstance(reference, PictureSet) else picture_set(reference)
     names = list(pictures_by_method)
     ours = [tensor_set(pictures, name) for name, pictures in pictures_by_method.items()]
-    rows: list[dict[str, Any]] = []
+    rows: list[SetRow] = []
     for network in networks:
         found = compare_paired(
             ours,
@@ -64,13 +65,12 @@ def set_rows(
     return rows
 
 
-def _row(method: str, alone: SetResult, paired: SetResult | None) -> dict[str, Any]:
+def _row(method: str, alone: SetResult, paired: SetResult | None) -> SetRow:
     row = {"method": method, **alone.to_json()}
     if alone.n < FEW and not alone.warnings:
         row["warnings"] = [
             f"{alone.n} samples, under {FEW:,}: compare at equal numbers only, by the interval"
         ]
     if paired is not None:
-        row["difference"] = paired.interval.to_json()
-        row |= {"minus": paired.minus, "minus_hash": paired.minus_hash}
-    return row
+        row |= {"difference": paired.interval, "minus": paired.minus, "minus_hash": paired.minus_hash}
+    return SetRow.model_validate(row)

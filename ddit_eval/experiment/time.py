@@ -12,15 +12,17 @@ from typing import Any
 from ddit_eval.clock import machine, roofline, timing
 from ddit_eval.clock.compiling import CompiledBlocks, graphs
 from ddit_eval.clock.stopwatch import Stopwatch
+from ddit_eval.ddit import sampling
 from ddit_eval.ddit.policies import Fixed, choices
 from ddit_eval.ddit.trace import StepTrace
 from ddit_eval.experiment.config import Experiment, Method
-from ddit_eval.experiment.generate import Generator, describe_weights, job_of, size_of
-from ddit_eval.experiment.prompts import Prompt, load_prompts
-from ddit_eval.experiment.records import Weights
+from ddit_eval.experiment.generate import Generator
+from ddit_eval.experiment.prompts import Prompt
+from ddit_eval.experiment.setting import Setting
 from ddit_eval.models import flops
-from ddit_eval.models.cost import calls_a_step, flop_table
-from ddit_eval.system.files import check_writable, write_json
+from ddit_eval.schema import Timing, write
+from ddit_eval.schema.timing import Compiled, Machine, Table
+from ddit_eval.system.files import check_writable
 
 Group = tuple[Prompt, ...]
 COMPILED = " (compiled)"  # behind the name of a method's compiled twin
@@ -34,8 +36,8 @@ def groups_of(prompts: Sequence[Prompt], count: int, batch: int) -> list[Group]:
 class Bench:
     """Timed calls of one pipeline, switched from method to method."""
 
-    def __init__(self, generator: Generator, experiment: Experiment, weights: Weights):
-        self.generator, self.experiment, self.weights = generator, experiment, weights
+    def __init__(self, generator: Generator):
+        self.generator = generator
         self.watch = Stopwatch(generator.pipe)
         self.traces: dict[str, list[list[StepTrace]]] = {}  # of every eager run timed so far, by method
 
@@ -51,10 +53,10 @@ class Bench:
 
     def call(self, method: Method, group: Group, seed: int) -> dict[str, Any]:
         """Switch to `method`, and the arguments of its pipeline call with fresh noise from `seed`."""
-        self.generator.handle.policy = method.policy
-        self.generator.handle.seed = seed
         prompts = [replace(prompt, seed=seed + i) for i, prompt in enumerate(group)]
-        return self.generator.arguments([job_of(self.experiment, self.weights, method, p) for p in prompts])
+        request = self.generator.request([self.generator.setting.job(method, p) for p in prompts])
+        sampling.switch(self.generator.handle, request)
+        return sampling.arguments(self.generator.pipe, request)
 
     def runner(
         self, method: Method, whole: Sequence[Group], compiled: CompiledBlocks | None = None
@@ -97,7 +99,7 @@ def time_experiment(
     *,
     pipe: Any = None,
     progress: Callable[[int, int, str], None] | None = None,
-) -> dict[str, Any]:
+) -> Timing:
     """Time the experiment's methods in blocks and write `result` (timing.json); returns its content.
 
     The speed-up is that of the denoising loop at `timing.batch` pictures a call; text, decoder and the whole
@@ -105,12 +107,12 @@ def time_experiment(
     every block twice, eager and with its blocks compiled.
     """
     check_writable(result.parent)
-    plan = experiment.timing
+    setting, plan = Setting(experiment), experiment.timing
     names = plan.methods or tuple(m.name for m in experiment.methods)
     chosen = [m for m in experiment.methods if m.name in {*names, experiment.reference}]
-    groups = groups_of(load_prompts(experiment.prompts), plan.prompts, plan.batch)
-    with Generator(experiment, pipe) as generator:
-        bench = Bench(generator, experiment, describe_weights(experiment))
+    groups = groups_of(setting.prompts, plan.prompts, plan.batch)
+    with Generator(setting, pipe) as generator:
+        bench = Bench(generator)
         transformer = generator.pipe.transformer
         compiled = CompiledBlocks(transformer) if plan.compile else None
         whole = groups[: plan.whole]
@@ -136,59 +138,72 @@ def time_experiment(
             warmed=warmed,
             progress=progress,
         )
-        recompiles = graphs() - made[0] if compiled else 0
-        steps = bench.steps
-        counted = {scale: bench.operations(scale, groups[0]) for scale in sorted(steps)}
-        content = summary(samples, experiment.reference, [m.name for m in chosen])
-        for row in content["rows"]:
-            row["peak_memory"] = memory[row["method"]]
-            row["by_step"] = by_step(bench.traces[row["method"]])
-        if compiled:
-            content["compiled"] |= {"graphs": made[0], "recompiles": recompiles}
+        table, twins = tables(samples, experiment.reference, [m.name for m in chosen])
+        if twins:
+            twins = twins.model_copy(update={"graphs": made[0], "recompiles": graphs() - made[0]})
         about = machine.describe(bench.watch.device, transformer.dtype)
-        table = flop_table(experiment.model, experiment.adapter, *size_of(experiment))
-        calls = plan.batch * calls_a_step(experiment)
+        calls = plan.batch * setting.calls
         weights = sum(p.numel() * p.element_size() for p in transformer.parameters())
-        work = {scale: calls * count for scale, count in table.items()}
-        content |= {
-            "machine": about,
-            "scales": [
-                row.to_json() | {"counted": counted[row.scale]}
-                for row in roofline.by_scale(steps, work, weights, about)
-            ],
-            "profile": experiment.profile,
-            "model": experiment.model,
-            "reference": experiment.reference,
-            "batch": plan.batch,
-            "prompts": plan.prompts,
-            "rounds": plan.rounds,
-        }
-    write_json(result, content)
+        work = {scale: calls * count for scale, count in setting.flops.items()}
+        rows = [
+            row.model_copy(
+                update={
+                    "of": setting.measured(experiment.method(row.method)),
+                    "peak_memory": memory[row.method],
+                    "by_step": by_step(bench.traces[row.method]),
+                }
+            )
+            for row in table.rows
+        ]
+        scales = [
+            row.model_copy(update={"counted": bench.operations(row.scale, groups[0])})
+            for row in roofline.by_scale(bench.steps, work, weights, about)
+        ]
+    content = Timing(
+        profile=experiment.profile,
+        model=experiment.model,
+        reference=experiment.reference,
+        batch=plan.batch,
+        prompts=plan.prompts,
+        rounds=plan.rounds,
+        stage=table.stage,
+        machine=Machine.model_validate(about),
+        rows=tuple(rows),
+        null=table.null,
+        scales=tuple(scales),
+        compiled=twins,
+    )
+    write(result, content)
     return content
 
 
-def by_step(traces: Sequence[Sequence[StepTrace]]) -> list[dict[str, float]]:
+def by_step(traces: Sequence[Sequence[StepTrace]]) -> tuple[dict[int, float], ...]:
     """For every step its mean seconds over the runs, in parts by the scale that they went to."""
-    parts: list[dict[str, float]] = []
+    parts: list[dict[int, float]] = []
     for same in zip(*traces, strict=True):
         parts.append({})
         for step in same:
-            scale = str(step.scale)
-            parts[-1][scale] = parts[-1].get(scale, 0.0) + step.seconds / len(same)
-    return parts
+            parts[-1][step.scale] = parts[-1].get(step.scale, 0.0) + step.seconds / len(same)
+    return tuple(parts)
 
 
-def summary(samples: Sequence[timing.Sample], reference: str, order: Sequence[str]) -> dict[str, Any]:
-    """`timing.summarise` of the eager runs, rows in `order`; under `compiled` that of the compiled ones
-    against the compiled reference, and what compiling alone gained (`over_eager`)."""
+def tables(
+    samples: Sequence[timing.Sample], reference: str, order: Sequence[str]
+) -> tuple[Table, Compiled | None]:
+    """`timing.summarise` of the eager runs, rows in `order`; that of the compiled ones against the compiled
+    reference, if there are any."""
     twins = [replace(s, method=s.method.removesuffix(COMPILED)) for s in samples if _is_twin(s)]
-    content = timing.summarise([s for s in samples if not _is_twin(s)], reference)
-    if twins:
-        gain = timing.speedup(samples, reference + COMPILED, reference)
-        content["compiled"] = timing.summarise(twins, reference) | {"over_eager": gain.to_json()}
-    for table in (content, content.get("compiled", {"rows": []})):
-        table["rows"].sort(key=lambda row: order.index(row["method"]))  # not as they were drawn
-    return content
+    eager = _ordered(timing.summarise([s for s in samples if not _is_twin(s)], reference), order)
+    if not twins:
+        return eager, None
+    gain = timing.speedup(samples, reference + COMPILED, reference)
+    return eager, Compiled(**dict(_ordered(timing.summarise(twins, reference), order)), over_eager=gain)
+
+
+def _ordered(table: Table, order: Sequence[str]) -> Table:
+    """Rows in `order`, not as they were drawn."""
+    rows = sorted(table.rows, key=lambda row: order.index(row.method))
+    return table.model_copy(update={"rows": tuple(rows)})
 
 
 def _is_twin(sample: timing.Sample) -> bool:

@@ -14,6 +14,7 @@ from ddit_eval.models.find import locate, text_tokens
 
 if TYPE_CHECKING:
     from ddit_eval.ddit.layout import Grid
+    from ddit_eval.ddit.trace import StepTrace
 
 
 class Guided(Protocol):
@@ -97,14 +98,14 @@ def _vae_factors(settings: Mapping[str, Any]) -> tuple[int, int]:
     return settings.get("scale_factor_spatial", 8), settings.get("scale_factor_temporal", 4)
 
 
-def tokens_of(trace: Sequence[Mapping[str, Any]]) -> int:
-    """Image tokens that the transformer ran over all steps of a trace in JSON form."""
-    return sum(step["tokens"] for step in trace)
+def tokens_of(trace: Sequence[StepTrace]) -> int:
+    """Image tokens that the transformer ran over all steps."""
+    return sum(step.tokens for step in trace)
 
 
-def flops_of(trace: Sequence[Mapping[str, Any]], table: Mapping[int, int], calls: int = 1) -> int:
-    """FLOPs of denoising over all steps of a trace in JSON form; `calls` of the transformer a step.
+def flops_of(trace: Sequence[StepTrace], table: Mapping[int, int], calls: int = 1) -> int:
+    """FLOPs of denoising over all steps; `calls` of the transformer a step.
 
     A step of several patch sizes brings its own `flops` of a call.
     """
-    return calls * sum(step.get("flops", table[step["scale"]]) for step in trace)
+    return calls * sum(table[step.scale] if step.flops is None else step.flops for step in trace)

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ddit_eval.ddit.policies import Base
-from ddit_eval.experiment.config import Experiment, Method
-from ddit_eval.experiment.generate import Generator, describe_weights, job_of, size_of
-from ddit_eval.experiment.prompts import Prompt, prompts_hash
+from ddit_eval.experiment.config import Method
+from ddit_eval.experiment.generate import Generator
+from ddit_eval.experiment.prompts import Prompt
 from ddit_eval.experiment.records import code_hash
-from ddit_eval.models.cost import flop_table
 from ddit_eval.oracle.measure import Pictures, Progress, draw, measure
 from ddit_eval.oracle.table import HarmTable
 from ddit_eval.system.files import digest, read_json, write_json
@@ -34,34 +33,23 @@ def quiet(done: int, total: int, label: str) -> None:
 class Bench:
     """A pipeline with its adapter and all that a measurement of one experiment needs."""
 
-    experiment: Experiment
     generator: Generator
     batch: int = 8
     cost: dict[int, float] = field(init=False)  # of a step by coarse scale, as a share of the base's
 
     def __post_init__(self) -> None:
-        self.weights = describe_weights(self.experiment)
-        table = flop_table(self.experiment.model, self.experiment.adapter, *size_of(self.experiment))
+        self.setting = self.generator.setting
+        table = self.setting.flops
         self.cost = {scale: n / table[1] for scale, n in table.items() if scale > 1}
 
     def jobs(self, prompts: Sequence[Prompt], steps: int) -> list[Job]:
         method = Method(name="harm", policy=Base(), steps=steps)
-        return [job_of(self.experiment, self.weights, method, prompt) for prompt in prompts]
+        return [self.setting.job(method, prompt) for prompt in prompts]
 
     def made(self, prompts: Sequence[Prompt]) -> dict[str, Any]:
         """Names and fingerprints of what decides a table, steps aside."""
-        whole = self.experiment
-        return {
-            "model": self.weights.model,
-            "model_hash": self.weights.model_hash,
-            "adapter": self.weights.adapter,
-            "adapter_hash": self.weights.adapter_hash,
-            "dtype": self.weights.dtype,
-            "size": list(size_of(whole)),
-            "guidance": [whole.guidance_scale, whole.true_cfg_scale],
-            "prompts": prompts_hash(prompts),
-            "code": code_hash(*CODE),
-        }
+        facts = self.setting.measured(prompts=prompts).plain() | {"code": code_hash(*CODE)}
+        return {name: fact for name, fact in facts.items() if name not in ("policy", "steps")}
 
     def table(
         self, prompts: Sequence[Prompt], steps: int, state: Path, every: int = 1, progress: Progress = quiet

@@ -13,16 +13,18 @@ import numpy as np
 
 from ddit_eval import stats
 from ddit_eval.ddit.policies.calibration import Calibration
-from ddit_eval.experiment.config import Experiment
+from ddit_eval.experiment.config import Method
 from ddit_eval.experiment.generate import Generator
 from ddit_eval.experiment.prompts import Prompt, load_prompts
 from ddit_eval.experiment.records import code_hash
+from ddit_eval.experiment.setting import Setting
 from ddit_eval.oracle.bench import CODE, Bench, kept, quiet
 from ddit_eval.oracle.calibrate import CALIBRATION
 from ddit_eval.oracle.gap import additivity, gap, quality
 from ddit_eval.oracle.measure import Pictures, Progress, mean_squared_error
 from ddit_eval.oracle.schedules import Entry, marginals, schedules
 from ddit_eval.oracle.taus import matched, sweep
+from ddit_eval.schema.oracle import Gap, Harm, Oracle, Row
 from ddit_eval.system.files import digest
 from ddit_eval.system.workers import beside, check_workers, share_of_cores
 
@@ -35,16 +37,16 @@ def compare(
     tuning: Sequence[Prompt] | None = None,
     workers: int = 1,
     progress: Progress = quiet,
-) -> dict[str, Any]:
+) -> Oracle:
     """Everything against the oracle at equal shares of the base's FLOPs, as the experiment's `oracle` says.
 
     tuning: where the threshold's tau is matched (default: half of the calibration prompts). workers:
     processes, each of which loads the model itself. Everything measured is kept under `state`, so that a
-    second call after a kill goes on. Returns plain data: `rows` (cost, PSNR and MSE with intervals), `gap`
-    (see `gap.gap`), `additivity`, `harm`.
+    second call after a kill goes on.
     """
     check_workers(workers)
-    steps, settings = bench.experiment.steps, bench.experiment.oracle
+    experiment = bench.setting.experiment
+    steps, settings = experiment.steps, experiment.oracle
     if other := foreign(calibration, bench):
         warnings.warn(
             f"the calibration was measured on another {' and another '.join(other)}; measure it again with "
@@ -52,7 +54,7 @@ def compare(
             stacklevel=2,
         )
     costs, every = settings.costs, settings.every
-    prompts = load_prompts(bench.experiment.prompts)[: settings.prompts]
+    prompts = bench.setting.prompts[: settings.prompts]
     tuning = tuning or load_prompts(CALIBRATION)[: CALIBRATION.count // 2]
     matching = (tuning, steps, calibration.scales, state)
     with share_of_cores(workers):
@@ -68,26 +70,25 @@ def compare(
         with _beside(bench, workers, measure_rows, [share for share in shares[1:] if share[0]]):
             measure_rows(bench, *shares[0], progress=progress)
         measured = measure_rows(bench, entries, prompts, steps, folder, progress=progress)
-    errors = {name: row["errors"] for name, row in measured.items()}
-    rows = [_row(entry, errors[entry.name], measured[entry.name]["cost"]) for entry in entries]
+    errors = {name: found for name, (found, _) in measured.items()}
+    rows = [_row(bench, entry, *measured[entry.name]) for entry in entries]
     log_harm = np.log(np.maximum(table.harm, 1e-12))
-    return {
-        "profile": bench.experiment.profile,
-        "n": len(prompts),
-        "steps": steps,
-        "costs": list(costs),
-        "every": every,
-        "calibration": calibration.digest,
-        "made": bench.made(prompts),
-        "rows": rows,
-        "gap": _gaps(rows, errors),
-        "additivity": additivity({e.name: e.harm for e in entries if e.harm is not None}, errors),
-        "harm": {
-            "scales": list(table.scales),
-            "mean": table.harm.mean(0).T.tolist(),
-            "quartiles": [np.exp(np.quantile(log_harm, q, 0)).T.tolist() for q in (0.25, 0.75)],
-        },
-    }
+    return Oracle(
+        profile=experiment.profile,
+        n=len(prompts),
+        steps=steps,
+        costs=costs,
+        every=every,
+        calibration=calibration.digest,
+        rows=tuple(rows),
+        gap=tuple(_gaps(rows, errors)),
+        additivity=tuple(additivity({e.name: e.harm for e in entries if e.harm is not None}, errors)),
+        harm=Harm(
+            scales=table.scales,
+            mean=table.harm.mean(0).T.tolist(),
+            quartiles=[np.exp(np.quantile(log_harm, q, 0)).T.tolist() for q in (0.25, 0.75)],  # type: ignore[arg-type]
+        ),
+    )
 
 
 def measure_rows(
@@ -99,13 +100,13 @@ def measure_rows(
     *,
     progress: Progress = quiet,
     stop: Callable[[], bool] = lambda: False,
-) -> dict[str, Any]:
-    """By name: `errors`, the mean squared error to the base's picture by prompt, and `cost`, as a share of
-    the base's run of `steps`. Each is kept in `folder`. stop: asked before each."""
+) -> dict[str, tuple[list[float], float]]:
+    """By name: the mean squared error to the base's picture by prompt, and the cost as a share of the base's
+    run of `steps`. Each is kept in `folder`. stop: asked before each."""
     base: list[Pictures] = []
-    found: dict[str, Any] = {}
+    found: dict[str, tuple[list[float], float]] = {}
 
-    def row(entry: Entry) -> dict[str, Any]:
+    def row(entry: Entry) -> tuple[list[float], float]:
         if not base:
             base.append(bench.base(prompts, steps))
         if entry.apart:
@@ -114,13 +115,14 @@ def measure_rows(
             pictures = bench.pictures(prompts, entry.steps, entry.policies[0])
             each = [bench.share([s.scale for s in bench.generator.handle.trace])]
         cost = float(np.mean(each)) * entry.steps / steps
-        return {"errors": mean_squared_error(pictures, base[0]), "cost": cost}
+        return mean_squared_error(pictures, base[0]), cost
 
     for number, entry in enumerate(entries):
         if stop():
             break
         progress(number, len(entries), entry.name)
-        found[entry.name] = kept(_path(bench, entry, folder), partial(row, entry))
+        errors, cost = kept(_path(bench, entry, folder), partial(row, entry))
+        found[entry.name] = errors, cost
     progress(len(entries), len(entries), "done")
     return found
 
@@ -136,12 +138,12 @@ def _beside(
     bench: Bench, workers: int, work: Callable[..., Any], calls: Sequence[tuple[Any, ...]]
 ) -> AbstractContextManager[None]:
     """A process for each of `calls`, which does `work` of it at a bench like this one."""
-    same = (bench.experiment, bench.batch, bench.cost, workers, work)
+    same = (bench.setting, bench.batch, bench.cost, workers, work)
     return beside(_help, [(*same, call) for call in calls])
 
 
 def _help(
-    experiment: Experiment,
+    setting: Setting,
     batch: int,
     cost: dict[int, float],
     workers: int,
@@ -154,45 +156,50 @@ def _help(
     from ddit_eval.system.quiet import quiet_libraries
 
     quiet_libraries()  # it has no command line that has done so
-    with share_of_cores(workers), Generator(experiment) as generator:
-        bench = Bench(experiment, generator, batch)
+    with share_of_cores(workers), Generator(setting) as generator:
+        bench = Bench(generator, batch)
         bench.cost = cost
         work(bench, *call, stop=stop)
 
 
 def foreign(calibration: Calibration, bench: Bench) -> list[str]:
     """Which of model and adapter are not those that the calibration was measured on."""
-    hashes = {"model": bench.weights.model_hash, "adapter": bench.weights.adapter_hash}
+    weights = bench.setting.weights
+    hashes = {"model": weights.model_hash, "adapter": weights.adapter_hash}
     known = calibration.made
     return [what for what, now in hashes.items() if known.get(f"{what}_hash", now) != now]
 
 
-def _row(entry: Entry, errors: list[float], cost: float) -> dict[str, Any]:
+def _row(bench: Bench, entry: Entry, errors: list[float], cost: float) -> Row:
     psnr = [-10 * np.log10(e) if e > 0 else np.inf for e in errors]
-    row = {
-        "name": entry.name,
-        "family": entry.family,
-        "steps": entry.steps,
-        "cost": cost,
-        "psnr": stats.mean(psnr).to_json(),
-        "mse": stats.mean(errors).to_json(),
-    }
-    if entry.schedule is not None:
-        row["schedule"] = list(entry.schedule)
-    return row
+    first = entry.policies[0]
+    of = bench.setting.measured(Method(name="row", policy=first, steps=entry.steps))
+    if any(policy != first for policy in entry.policies):
+        schedules = [list(policy.scales) for policy in entry.policies]
+        of = of.model_copy(update={"policy": {"kind": "oracle", "schedules": schedules}})
+    return Row(
+        name=entry.name,
+        family=entry.family,
+        of=of,
+        steps=entry.steps,
+        cost=cost,
+        psnr=stats.mean(psnr),
+        mse=stats.mean(errors),
+        schedule=entry.schedule,
+    )
 
 
-def _gaps(rows: Sequence[dict[str, Any]], errors: dict[str, list[float]]) -> list[dict[str, Any]]:
+def _gaps(rows: Sequence[Row], errors: dict[str, list[float]]) -> list[Gap]:
     """Each row that chooses its steps against each family of fixed schedules."""
     curves: dict[str, list[tuple[float, list[float]]]] = {}
     for row in rows:
-        curves.setdefault(row["family"], []).append((row["cost"], quality(errors[row["name"]]).tolist()))
+        curves.setdefault(row.family, []).append((row.cost, quality(errors[row.name]).tolist()))
     found = []
     for row in rows:
-        if row["family"] not in ("shared oracle", "calibrated", "DDiT"):
+        if row.family not in ("shared oracle", "calibrated", "DDiT"):
             continue
-        ours = quality(errors[row["name"]]).tolist()
+        ours = quality(errors[row.name]).tolist()
         for fixed in ("coarse-first", "fine-first", "random", "fewer steps"):
-            closed = gap(row["cost"], ours, curves[fixed], curves["oracle"])
-            found.append({"name": row["name"], "fixed": fixed, **closed})
+            closed = gap(row.cost, ours, curves[fixed], curves["oracle"])
+            found.append(Gap(name=row.name, fixed=fixed, **dict(closed)))
     return found

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ddit_eval import stats
 from ddit_eval.errors import DditError
+from ddit_eval.schema.oracle import Additivity, Closed
 
 Floats = NDArray[np.float64]
 CAP = 60.0  # dB; above it, pictures of 8 bits are the same (rounding alone is 58.9 dB)
@@ -42,25 +42,23 @@ def gap(
     oracle: Sequence[tuple[float, Sequence[float]]],
     *,
     seed: int = 0,
-) -> dict[str, Any]:
+) -> Closed:
     """Share of the gap between fixed schedules and the oracle that a policy closes.
 
     cost: the policy's, as a share of the base's. policy (P,): PSNR by prompt in dB. fixed, oracle: their
-    curves, see `at_cost`; both are read at the policy's cost, prompt by prompt. Returns, as intervals over
-    prompts, `over_fixed` and `below_oracle` (dB) and `share` (of the mean gap; 0 as good as fixed, 1 as the
-    oracle). The share is None where the oracle itself is not surely above the fixed schedules.
+    curves, see `at_cost`; both are read at the policy's cost, prompt by prompt. The share of the mean gap is
+    0 where it is as good as fixed, 1 where as the oracle.
     """
     ours = np.asarray(policy, np.float64)
     low, high = at_cost(cost, fixed), at_cost(cost, oracle)
     room = stats.paired_difference(high, low)
-    share = _ratio_of_means(ours - low, high - low, seed).to_json() if room.low > 0 else None
-    return {
-        "cost": cost,
-        "over_fixed": stats.paired_difference(ours, low).to_json(),
-        "below_oracle": stats.paired_difference(high, ours).to_json(),
-        "gap": room.to_json(),
-        "share": share,
-    }
+    return Closed(
+        cost=cost,
+        over_fixed=stats.paired_difference(ours, low),
+        below_oracle=stats.paired_difference(high, ours),
+        gap=room,
+        share=_ratio_of_means(ours - low, high - low, seed) if room.low > 0 else None,
+    )
 
 
 def _ratio_of_means(above: Floats, below: Floats, seed: int) -> stats.Interval:
@@ -72,7 +70,7 @@ def _ratio_of_means(above: Floats, below: Floats, seed: int) -> stats.Interval:
     return stats.Interval(value, float(low), float(high), len(above))
 
 
-def additivity(predicted: Mapping[str, ArrayLike], measured: Mapping[str, ArrayLike]) -> list[dict[str, Any]]:
+def additivity(predicted: Mapping[str, ArrayLike], measured: Mapping[str, ArrayLike]) -> list[Additivity]:
     """How nearly harms add up: measured over predicted, by schedule, geometric mean over prompts.
 
     1: they add up. Above 1: coarse steps err alike, so errors add before they are squared.
@@ -83,6 +81,7 @@ def additivity(predicted: Mapping[str, ArrayLike], measured: Mapping[str, ArrayL
         kept = (ours > 0) & (theirs > 0)
         if kept.any():
             ratio = stats.geometric_ratio(ours[kept], theirs[kept])
-            rows.append({"name": name, "predicted": float(theirs.mean()), "measured": float(ours.mean()),
-                         "ratio": ratio.to_json()})  # fmt: skip
+            predicted_mean, measured_mean = float(theirs.mean()), float(ours.mean())
+            row = Additivity(name=name, predicted=predicted_mean, measured=measured_mean, ratio=ratio)
+            rows.append(row)
     return rows

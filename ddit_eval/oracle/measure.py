@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ddit_eval.ddit import sampling
 from ddit_eval.ddit.call import accepted
 from ddit_eval.ddit.policies import Base, Explicit
 from ddit_eval.errors import DditError
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 ORDERS = (1, 2, 3)
 SAME = 1e-10  # mean squared error of pictures that are the same but for rounding
-Pictures = NDArray[np.float32]  # (N, H, W, 3) in [0, 1]
+Pictures = NDArray[np.float32]  # (N, F, H, W, 3) in [0, 1]; of pictures F = 1
 Progress = Callable[[int, int, str], None]  # transformer steps done, to do, what is being measured
 
 
@@ -44,14 +45,7 @@ class Trajectory:
 
 def draw(generator: Generator, jobs: Sequence[Job], policy: Policy, **changes: Any) -> Pictures:
     """Pictures of `jobs` in one batch under `policy`; `changes` to the pipeline's call. Nothing is kept."""
-    generator.handle.policy = policy
-    generator.handle.seed = jobs[0].prompt.seed
-    pictures = np.asarray(generator.pipe(**(generator.arguments(jobs) | changes)).images, np.float32)
-    if not np.isfinite(pictures).all():
-        raise DditError(
-            f"the picture of {policy.kind!r} on {jobs[0].prompt.text!r} holds NaN; try dtype float32"
-        )
-    return pictures
+    return sampling.draw(generator.handle, generator.request(jobs, policy), **changes).pixels
 
 
 def mean_squared_error(pictures: Pictures, reference: Pictures) -> list[float]:
@@ -178,7 +172,7 @@ def measure(
     columns = [of_adapter.index(s) for s in scales]
     signals = {int(k): np.asarray(v, np.float64)[..., columns] for k, v in read_json(seen).items()}
     return HarmTable(
-        prompts=tuple(job.prompt.text for job in jobs),
+        prompts=tuple(job.prompt for job in jobs),
         scales=scales,
         cost=tuple(cost[s] for s in scales),
         harm=fill_steps(table),

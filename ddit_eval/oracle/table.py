@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ddit_eval.oracle.best import Schedule, best
-from ddit_eval.stats import number_from_json, number_to_json
 
 Floats = NDArray[np.float64]
 
@@ -42,27 +40,6 @@ class HarmTable:
         """The best schedule of each prompt, as only one who had seen all the pictures could choose it."""
         return tuple(best(harm, self.cost, self.scales, budget) for harm in self.harm)
 
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "prompts": list(self.prompts),
-            "scales": list(self.scales),
-            "cost": list(self.cost),
-            "rho": self.rho,
-            "harm": self.harm.tolist(),
-            "signals": {str(order): _plain(values) for order, values in self.signals.items()},
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> HarmTable:
-        return cls(
-            prompts=tuple(data["prompts"]),
-            scales=tuple(data["scales"]),
-            cost=tuple(data["cost"]),
-            harm=np.asarray(data["harm"], np.float64),
-            signals={int(order): _floats(rows) for order, rows in data["signals"].items()},
-            rho=float(data["rho"]),
-        )
-
 
 def fill_steps(harm: Floats) -> Floats:
     """Steps that were not measured (nan) from their measured neighbours: (P, T, S), log-linear in the step.
@@ -80,11 +57,3 @@ def fill_steps(harm: Floats) -> Floats:
 def _rows(values: Floats) -> list[Floats]:
     """Views along the steps, one for each prompt and scale."""
     return [values[p, :, s] for p in range(values.shape[0]) for s in range(values.shape[2])]
-
-
-def _plain(values: Floats) -> list[Any]:
-    return [[[number_to_json(v) for v in step] for step in prompt] for prompt in values.tolist()]
-
-
-def _floats(rows: Any) -> Floats:
-    return np.asarray([[[number_from_json(v) for v in step] for step in p] for p in rows], np.float64)

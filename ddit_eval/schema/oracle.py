@@ -9,7 +9,10 @@ from ddit_eval.schema.model import Interval, Result, ResultFile
 
 
 class Row(Result):
-    """A way of choosing the steps. `cost`: share of the base's FLOPs; `schedule`: where it is one for all."""
+    """A way of choosing the steps. `cost`: share of the base's FLOPs; `schedule`: where it is one for all.
+
+    Where each prompt has a schedule of its own, the policy in `of` is {"kind": "oracle", "schedules": [...]}.
+    """
 
     name: str
     family: str
@@ -21,19 +24,24 @@ class Row(Result):
     schedule: tuple[int, ...] | None = None
 
 
-class Gap(Result):
-    """How far a row goes from a family of `fixed` schedules to the oracle at its own cost, in dB.
+class Closed(Result):
+    """How far a policy goes from fixed schedules to the oracle, at its own cost, in dB.
 
     `share`: of the mean gap; None where the oracle is not surely above the fixed schedules.
     """
 
-    name: str
-    fixed: str
     cost: float
     over_fixed: Interval
     below_oracle: Interval
     gap: Interval
     share: Interval | None
+
+
+class Gap(Closed):
+    """That of a row, against a family of `fixed` schedules."""
+
+    name: str
+    fixed: str
 
 
 class Additivity(Result):

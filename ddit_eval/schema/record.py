@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from dataclasses import asdict
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import PlainSerializer
 
 from ddit_eval.ddit.trace import StepTrace
 from ddit_eval.schema.measured import Measured
@@ -11,17 +14,17 @@ from ddit_eval.schema.model import Json, Result, ResultFile
 FORMAT: Literal[2] = 2
 
 
-class Record(ResultFile):
-    """A sample: how it was made and what each step did; its picture lies beside it as `image`.
+def _said(step: StepTrace) -> dict[str, Any]:
+    """A step less what only steps of several patch sizes have."""
+    return {k: v for k, v in asdict(step).items() if v is not None or k == "signals"}
 
-    `method` is what the row is called, which is no part of the key. `repeat` tells null rows apart.
-    """
 
-    made_by: ClassVar[str] = "`ddit-eval run EXPERIMENT`"
+Step = Annotated[StepTrace, PlainSerializer(_said)]
 
-    format: Literal[2] = FORMAT
-    key: str
-    image: str
+
+class Sample(Result):
+    """How a sample is made. `method` is what its row is called; `repeat` tells null rows apart."""
+
     model: str
     model_hash: str
     adapter: str | None
@@ -41,7 +44,6 @@ class Record(ResultFile):
     index: int
     seed: int
     repeat: int = 0
-    trace: tuple[StepTrace, ...]
 
     @property
     def size(self) -> tuple[int, ...]:
@@ -49,9 +51,20 @@ class Record(ResultFile):
         return (self.height, self.width, self.frames) if self.frames > 1 else (self.height, self.width)
 
     def of(self, prompts: str) -> Measured:
-        """What the record's row is measured of. `prompts`: the hash of its set."""
+        """What the sample's row is measured of. `prompts`: the hash of its set."""
         facts = {name: getattr(self, name) for name in Measured.model_fields if name != "prompts"}
         return Measured(prompts=prompts, **facts)
+
+
+class Record(Sample, ResultFile):
+    """A sample that was made: what each step did; its picture lies beside it as `image`."""
+
+    made_by: ClassVar[str] = "`ddit-eval run EXPERIMENT`"
+
+    format: Literal[2] = FORMAT
+    key: str
+    image: str
+    trace: tuple[Step, ...]
 
 
 class Index(ResultFile):

@@ -40,7 +40,7 @@ class Row(Result):
     """
 
     method: str
-    of: Measured | None = None  # None in a bench of no experiment
+    of: Measured | None = None  # None: of no experiment, or the twin of a row that says it
     speedup: Interval
     speedups: dict[str, Interval]
     seconds: Seconds
@@ -69,19 +69,25 @@ class Scale(Result):
     counted: int | None = None
 
 
-class Compiled(Result):
-    """The methods once more with compiled blocks, against the compiled base."""
+class Table(Result):
+    """The methods against the reference in the same blocks. `stage`: what `speedup` is of; `null`: the
+    reference against itself, None where it was not run."""
 
     rows: tuple[Row, ...]
     stage: str
     null: Interval | None
+
+
+class Compiled(Table):
+    """The methods once more with compiled blocks, against the compiled base."""
+
     over_eager: Interval  # what compiling alone gained
     graphs: int = 0
     recompiles: int = 0
 
 
-class Timing(ResultFile):
-    """timing.json. `null`: the base against itself in the same blocks."""
+class Timing(Table, ResultFile):
+    """timing.json."""
 
     made_by: ClassVar[str] = "`ddit-eval time EXPERIMENT`"
 
@@ -91,10 +97,7 @@ class Timing(ResultFile):
     batch: int
     prompts: int
     rounds: int
-    stage: str
     machine: Machine
-    rows: tuple[Row, ...]
-    null: Interval | None
     scales: tuple[Scale, ...]
     compiled: Compiled | None = None
 

@@ -11,9 +11,9 @@ again at will, end with the same study.
 | file | idea |
 | --- | --- |
 | space.py, sampling.py | parameters to a policy; which parameters trial N has |
-| rungs.py, trial.py | when a trial is hopeless; a trial from its parameters to its values |
+| early_stop.py, trial.py | when a trial is hopeless; a trial from its parameters to its values |
 | measure.py, latency.py | what a trial costs and is worth on a prompt |
-| storage.py, claims.py | where the trials are, and who runs which |
+| storage.py, slots.py | where the trials are, and who runs which |
 | worker.py, run.py | the processes; a whole study |
 | confirm.py, export.py | the front on held-out prompts; plain data for other stages |
 | pictures.py | what the dashboard shows of a trial |

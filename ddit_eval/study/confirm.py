@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from ddit_eval.experiment.config import Study
-from ddit_eval.study.measure import Lab, scores_of
-from ddit_eval.study.rungs import Scores
+from ddit_eval.study.early_stop import Scores
+from ddit_eval.study.measure import Evaluator, scores_of
 from ddit_eval.study.space import policy_of
 from ddit_eval.study.trial import units
 from ddit_eval.study.trials import front, scores_from_json, scores_to_json
@@ -43,11 +43,11 @@ def measured(study: optuna.Study, space: Study, slot: int) -> Scores | None:
     return None if data is None else scores_from_json(data)
 
 
-def measure(study: optuna.Study, space: Study, slot: int, trial: FrozenTrial, lab: Lab) -> None:
+def measure(study: optuna.Study, space: Study, slot: int, trial: FrozenTrial, evaluator: Evaluator) -> None:
     """Measure a trial's policy on every held-out prompt and keep the scores in the study."""
-    policy, steps = policy_of(trial.params, units(study, lab))
-    readings = [lab.held_out(policy, steps, prompt) for prompt in range(lab.held_out_prompts)]
-    study.set_user_attr(_name(space, slot), scores_to_json(scores_of(readings)))
+    policy, steps = policy_of(trial.params, units(study, evaluator))
+    scored = [evaluator.held_out(policy, steps, prompt) for prompt in range(evaluator.held_out_prompts)]
+    study.set_user_attr(_name(space, slot), scores_to_json(scores_of(scored)))
 
 
 def _name(space: Study, slot: int) -> str:

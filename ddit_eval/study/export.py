@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 from ddit_eval import stats
 from ddit_eval.experiment.config import Study
+from ddit_eval.schema import Measured
+from ddit_eval.schema import Study as Exported
+from ddit_eval.schema.study import Confirmed, Objective, Scored, Trial
 from ddit_eval.study import confirm
-from ddit_eval.study.rungs import Scores
+from ddit_eval.study.early_stop import Scores
 from ddit_eval.study.trials import dominates, finished, front, is_complete, scores_from_json, sign_of
 
 if TYPE_CHECKING:
@@ -15,53 +18,49 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 
-def export(study: optuna.Study, space: Study) -> dict[str, Any]:
+def export(study: optuna.Study, space: Study, of: Measured) -> Exported:
     """Finished trials, numbered in order, and the points that were confirmed; kills leave no mark.
 
-    A trial that was stopped early has no `values` but `partial` ones, on its first `prompts`. `confirmed`:
-    `tuned` and `heldout` intervals of cost and quality over prompts; `stands` where no other confirmed point
-    dominates it on the held-out prompts.
+    `of`: what the base that trials are held against is measured of, on the tuning prompts.
     """
-    better = "maximize" if sign_of(study) > 0 else "minimize"
+    better: Literal["maximize", "minimize"] = "maximize" if sign_of(study) > 0 else "minimize"
     best = front(study, space)
-    return {
-        "study": study.study_name,
-        "sampler": space.sampler,
-        "objectives": [
-            {"name": f"relative_{space.cost}", "direction": "minimize"},
-            {"name": space.quality, "direction": better},
-        ],
-        "prompts": space.prompts,
-        "seeds": space.seeds,
-        "trials": [row(slot, t, slot in best) for slot, t in finished(study, space).items()],
-        "confirmed": confirmed(study, space),
-    }
+    return Exported(
+        study=study.study_name,
+        sampler=space.sampler,
+        objectives=(
+            Objective(name=f"relative_{space.cost}", direction="minimize"),
+            Objective(name=space.quality, direction=better),
+        ),
+        prompts=space.prompts,
+        prompts_hash=of.prompts,
+        seeds=space.seeds,
+        trials=tuple(row(slot, t, slot in best, of) for slot, t in finished(study, space).items()),
+        confirmed=tuple(confirmed(study, space)),
+    )
 
 
-def row(slot: int, trial: FrozenTrial, pareto: bool) -> dict[str, Any]:
-    """A trial as plain data; `schedules`: the scales of the steps, a line a prompt."""
-    scores = scores_from_json(trial.user_attrs)
-    content: dict[str, Any] = {
-        "number": slot,
-        "params": trial.params,
-        "prompts": len(scores.costs),
-        "values": None,
-        "constraints": list(trial.system_attrs.get("constraints", ())),
-        "state": trial.state.name,
-        "pareto": pareto,
-        "schedules": trial.user_attrs["schedules"],
-    }
-    if "tau" in trial.user_attrs:
-        content["tau"] = trial.user_attrs["tau"]
-    if is_complete(trial):
-        content["values"] = list(trial.values)
-        content["intervals"] = _intervals(scores)
-    else:
-        content["partial"] = [stats.number_to_json(value) for value in scores.mean()]
-    return content
+def row(slot: int, trial: FrozenTrial, pareto: bool, of: Measured) -> Trial:
+    """A trial as plain data."""
+    scores, said = scores_from_json(trial.user_attrs), trial.user_attrs
+    complete = is_complete(trial)
+    return Trial(
+        number=slot,
+        of=of.model_copy(update={"policy": said["policy"], "steps": int(trial.params["steps"])}),
+        params=trial.params,
+        prompts=len(scores.costs),
+        values=tuple(trial.values) if complete else None,
+        intervals=_intervals(scores) if complete else None,
+        partial=None if complete else scores.mean(),
+        constraints=tuple(trial.system_attrs.get("constraints", ())),
+        state=trial.state.name,
+        pareto=pareto,
+        schedules=tuple(said["schedules"]),
+        tau=said.get("tau"),
+    )
 
 
-def confirmed(study: optuna.Study, space: Study) -> list[dict[str, Any]]:
+def confirmed(study: optuna.Study, space: Study) -> list[Confirmed]:
     """The points that were measured on both sets of prompts, by cost."""
     points = {
         slot: (scores_from_json(trial.user_attrs), held)
@@ -71,18 +70,15 @@ def confirmed(study: optuna.Study, space: Study) -> list[dict[str, Any]]:
     sign = sign_of(study)
     values = {slot: held.mean() for slot, (_, held) in points.items()}
     return [
-        {
-            "number": slot,
-            "tuned": _intervals(tuned),
-            "heldout": _intervals(held),
-            "stands": not any(dominates(other, values[slot], sign) for other in values.values()),
-        }
+        Confirmed(
+            number=slot,
+            tuned=_intervals(tuned),
+            heldout=_intervals(held),
+            stands=not any(dominates(other, values[slot], sign) for other in values.values()),
+        )
         for slot, (tuned, held) in points.items()
     ]
 
 
-def _intervals(scores: Scores) -> dict[str, Any]:
-    return {
-        "cost": stats.mean(scores.costs).to_json(),
-        "quality": stats.mean(scores.qualities).to_json(),
-    }
+def _intervals(scores: Scores) -> Scored:
+    return Scored(cost=stats.mean(scores.costs), quality=stats.mean(scores.qualities))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
@@ -12,26 +12,28 @@ import numpy as np
 
 from ddit_eval import metrics
 from ddit_eval.ddit.policies import Base, Policy, Threshold
+from ddit_eval.ddit.sampling import Run
 from ddit_eval.errors import DditError
-from ddit_eval.experiment.config import Experiment, FilePrompts, Method
-from ddit_eval.experiment.generate import Generator, describe_weights, job_of, size_of
-from ddit_eval.experiment.prompts import Prompt, load_prompts, tuning_prompts
-from ddit_eval.models.cost import flop_table, flops_of, tokens_of
-from ddit_eval.study.latency import Latency
-from ddit_eval.study.rungs import Scores
+from ddit_eval.experiment.config import FilePrompts, Method
+from ddit_eval.experiment.generate import Generator
+from ddit_eval.experiment.prompts import Prompt, tuning_prompts
+from ddit_eval.experiment.records import pictures, pixels_of
+from ddit_eval.experiment.setting import Setting
+from ddit_eval.models.cost import tokens_of
+from ddit_eval.schema.study import Latency
+from ddit_eval.study.early_stop import Scores
 from ddit_eval.system.workers import threads
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-    from torch import Tensor
 
-Trace = Sequence[Mapping[str, Any]]
+PromptSets = tuple[list[Prompt], list[Prompt]]  # to tune on, held out
 CAP = 100.0  # an infinite PSNR (identical pictures) counts as this: samplers need finite values
 UNIT_PROMPTS = 4  # prompts that the unit of tau is measured on
 
 
 @dataclass(frozen=True)
-class Reading:
+class Score:
     """A policy on one prompt, seeds averaged: cost as a share of the base's, quality (nan: not asked for).
 
     Of the first seed: `scales` of the steps, the picture and the base's.
@@ -44,15 +46,15 @@ class Reading:
     base: Image | None = None
 
 
-class Lab(Protocol):
+class Evaluator(Protocol):
     """Where trials are measured."""
 
     held_out_prompts: int
 
-    def measure(self, policy: Policy, steps: int, prompt: int) -> Reading:
+    def measure(self, policy: Policy, steps: int, prompt: int) -> Score:
         """A policy on a tuning prompt, by its place among them."""
 
-    def held_out(self, policy: Policy, steps: int, prompt: int) -> Reading:
+    def held_out(self, policy: Policy, steps: int, prompt: int) -> Score:
         """A policy on a held-out prompt."""
 
     def unit(self, order: int) -> float:
@@ -62,61 +64,61 @@ class Lab(Protocol):
         """Peak GiB of a run over these scales; None where it is not known."""
 
     def close(self) -> None:
-        """Free what the lab holds."""
+        """Free what the evaluator holds."""
 
 
-def scores_of(readings: Sequence[Reading]) -> Scores:
-    return Scores(tuple(r.cost for r in readings), tuple(r.quality for r in readings))
+def scores_of(scored: Sequence[Score]) -> Scores:
+    return Scores(tuple(r.cost for r in scored), tuple(r.quality for r in scored))
 
 
-def prompt_sets(experiment: Experiment) -> tuple[list[Prompt], list[Prompt]]:
+def prompt_sets(setting: Setting) -> PromptSets:
     """Prompts to tune on, and held-out ones: the first of the experiment's own.
 
     Of a file the tuning prompts are the first lines and the held-out ones follow. Raises `DditError` where
     it has too few.
     """
-    space = experiment.study
-    tuning = tuning_prompts(experiment.prompts, space.prompts)
-    own = load_prompts(experiment.prompts)
-    if isinstance(experiment.prompts, FilePrompts):
+    source, space = setting.experiment.prompts, setting.experiment.study
+    tuning, own = tuning_prompts(source, space.prompts), list(setting.prompts)
+    if isinstance(source, FilePrompts):
         own = own[space.prompts :]
         if len(tuning) < space.prompts or (space.confirm and not own):
             raise DditError(
-                f"study: {experiment.prompts.path} has {len(tuning) + len(own)} prompts, of which "
+                f"study: {source.path} has {len(tuning) + len(own)} prompts, of which "
                 f"{space.prompts} are to tune on and others to confirm; lengthen it or lower `study.prompts`"
             )
     return tuning, own[: space.heldout] if space.confirm else []
 
 
-class PictureLab:
-    """The lab of an experiment. On a CPU with one thread: the values must not depend on how many share it."""
+class PictureEvaluator:
+    """Measures on an experiment's pictures. On a CPU with one thread: the values must not depend on how many
+    share it."""
 
-    def __init__(self, experiment: Experiment, latency: Latency | None = None, pipe: Any = None):
+    def __init__(
+        self, setting: Setting, prompts: PromptSets, latency: Latency | None = None, pipe: Any = None
+    ):
         import torch
 
         self._open = ExitStack()
         if not torch.cuda.is_available():
             self._open.enter_context(threads(1))
-        self.experiment = experiment
+        self.setting, self.space = setting, setting.experiment.study
         self.latency = latency
-        self.metric = metrics.get(experiment.study.quality)
-        self.weights = describe_weights(experiment)
-        self.tuning, self.heldout = prompt_sets(experiment)
+        self.metric = metrics.get(self.space.quality)
+        self.tuning, self.heldout = prompts
         self.held_out_prompts = len(self.heldout)
-        self.flops = flop_table(experiment.model, experiment.adapter, *size_of(experiment))
-        self.generator = self._open.enter_context(Generator(experiment, pipe))
-        self._base: dict[tuple[str, int], tuple[list[Image], float]] = {}
+        self.generator = self._open.enter_context(Generator(setting, pipe))
+        self._base: dict[tuple[str, int], Run] = {}
 
-    def measure(self, policy: Policy, steps: int, prompt: int) -> Reading:
-        return self._read(policy, steps, self.tuning[prompt])
+    def measure(self, policy: Policy, steps: int, prompt: int) -> Score:
+        return self._score(policy, steps, self.tuning[prompt])
 
-    def held_out(self, policy: Policy, steps: int, prompt: int) -> Reading:
-        return self._read(policy, steps, self.heldout[prompt])
+    def held_out(self, policy: Policy, steps: int, prompt: int) -> Score:
+        return self._score(policy, steps, self.heldout[prompt])
 
     def unit(self, order: int) -> float:
-        silent = Threshold(tau=1e-30, order=order)
-        traces = [self._run(silent, self.experiment.steps, p)[1] for p in self.tuning[:UNIT_PROMPTS]]
-        signals = [v for trace in traces for step in trace for v in (step["signals"] or {}).values()]
+        silent, steps = Threshold(tau=1e-30, order=order), self.setting.experiment.steps
+        traces = [self._run(silent, steps, p).trace for p in self.tuning[:UNIT_PROMPTS]]
+        signals = [v for trace in traces for step in trace for v in (step.signals or {}).values()]
         return float(np.median(signals)) if signals else 1.0
 
     def memory(self, scales: Iterable[int]) -> float | None:
@@ -125,44 +127,42 @@ class PictureLab:
     def close(self) -> None:
         self._open.close()
 
-    def _read(self, policy: Policy, steps: int, prompt: Prompt) -> Reading:
+    def _score(self, policy: Policy, steps: int, prompt: Prompt) -> Score:
         """The policy on every seed of a prompt, each against the base."""
-        seeds = [reseeded(prompt, i) for i in range(self.experiment.study.seeds)]
+        seeds = [reseeded(prompt, i) for i in range(self.space.seeds)]
         runs = [self._run(policy, steps, p) for p in seeds]
         bases = [self._base_of(p) for p in seeds]
-        pictures, reference = (
-            _stack([frame for frames, _ in made for frame in frames]) for made in (runs, bases)
+        ours, theirs = (
+            pixels_of(frame[None] for run in made for frame in run.levels[0]) for made in (runs, bases)
         )
         if self.metric.of == "films":
-            pictures, reference = (p.unflatten(0, (len(seeds), -1)) for p in (pictures, reference))
-        columns = self.metric(pictures, reference, [prompt.text] * len(pictures))
+            ours, theirs = (pixels.unflatten(0, (len(seeds), -1)) for pixels in (ours, theirs))
+        columns = self.metric(ours, theirs, [prompt.text] * len(ours))
         values = np.minimum(next(iter(columns.values())), CAP)
         asked = values[~np.isnan(values)]
-        return Reading(
-            cost=sum(self._cost(trace) for _, trace in runs) / sum(cost for _, cost in bases),
+        return Score(
+            cost=sum(map(self._cost, runs)) / sum(map(self._cost, bases)),
             quality=float(asked.mean()) if asked.size else float("nan"),
-            scales=tuple(step["scale"] for step in runs[0][1]),
-            picture=_middle(runs[0][0]),
-            base=_middle(bases[0][0]),
+            scales=tuple(step.scale for step in runs[0].trace),
+            picture=_middle(runs[0]),
+            base=_middle(bases[0]),
         )
 
-    def _base_of(self, prompt: Prompt) -> tuple[list[Image], float]:
+    def _base_of(self, prompt: Prompt) -> Run:
         key = (prompt.text, prompt.seed)
         if key not in self._base:
-            image, trace = self._run(Base(), self.experiment.steps, prompt)
-            self._base[key] = image, self._cost(trace)
+            self._base[key] = self._run(Base(), self.setting.experiment.steps, prompt)
         return self._base[key]
 
-    def _run(self, policy: Policy, steps: int, prompt: Prompt) -> tuple[list[Image], Trace]:
+    def _run(self, policy: Policy, steps: int, prompt: Prompt) -> Run:
         method = Method(name="trial", policy=policy, steps=steps)
-        samples, trace = self.generator.sample([job_of(self.experiment, self.weights, method, prompt)])
-        return samples[0], trace
+        return self.generator.sample([self.setting.job(method, prompt)])
 
-    def _cost(self, trace: Trace) -> float:
-        if self.experiment.study.cost == "latency":
+    def _cost(self, run: Run) -> float:
+        if self.space.cost == "latency":
             assert self.latency is not None
-            return self.latency.seconds_of(trace)
-        return tokens_of(trace) if self.experiment.study.cost == "tokens" else flops_of(trace, self.flops)
+            return self.latency.seconds_of(run.trace)
+        return tokens_of(run.trace) if self.space.cost == "tokens" else self.setting.flops_of(run.trace)
 
 
 def reseeded(prompt: Prompt, index: int) -> Prompt:
@@ -173,12 +173,5 @@ def reseeded(prompt: Prompt, index: int) -> Prompt:
     return replace(prompt, seed=int.from_bytes(digest[:4], "big") >> 1)
 
 
-def _middle(frames: Sequence[Image]) -> Image:
-    return frames[len(frames) // 2]
-
-
-def _stack(images: Sequence[Image]) -> Tensor:
-    """(N, 3, H, W) in [0, 1]."""
-    import torch
-
-    return torch.from_numpy(np.stack([np.asarray(i) for i in images])).permute(0, 3, 1, 2).float() / 255
+def _middle(run: Run) -> Image:
+    return pictures(run.levels[0])[len(run.levels[0]) // 2]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ddit_eval.ddit.policies import Policy, choices
-from ddit_eval.study.measure import Reading
+from ddit_eval.study.measure import Score
 
 if TYPE_CHECKING:
     import optuna
@@ -19,7 +19,7 @@ SIDE = 128  # pixels of a picture on the dashboard
 
 
 def attach(
-    trial: optuna.trial.Trial, policy: Policy, steps: int, readings: Sequence[Reading], folder: Path
+    trial: optuna.trial.Trial, policy: Policy, steps: int, scored: Sequence[Score], folder: Path
 ) -> None:
     """Put a trial's pictures into the artifact store in `folder`, and a note that shows them on the trial."""
     from optuna.artifacts import FileSystemArtifactStore, upload_artifact
@@ -30,19 +30,19 @@ def attach(
 
     folder.mkdir(parents=True, exist_ok=True)
     store = FileSystemArtifactStore(str(folder))
-    cost, quality = readings[0].cost, readings[0].quality
+    cost, quality = scored[0].cost, scored[0].quality
     lines = [
-        f"**{policy.kind}**, {steps} steps, {len(readings)} prompts; the first one: cost {cost:.3f}, "
+        f"**{policy.kind}**, {steps} steps, {len(scored)} prompts; the first one: cost {cost:.3f}, "
         f"quality {quality:.4g}"
     ]
     with tempfile.TemporaryDirectory() as temporary:
         made = {}
-        if strip := side_by_side(readings[:SHOWN]):
+        if strip := side_by_side(scored[:SHOWN]):
             made["the base above, this trial below"] = Path(temporary) / "pictures.png"
             strip.save(made["the base above, this trial below"])
-        if all(reading.scales for reading in readings):
+        if all(score.scales for score in scored):
             known = sorted(choices(policy))
-            figure = figures.schedule_heatmap([r.scales for r in readings], title=policy.kind, known=known)
+            figure = figures.schedule_heatmap([r.scales for r in scored], title=policy.kind, known=known)
             path = figures.save(figure, Path(temporary) / "schedule", dpi=100)
             made["the scale of each step, prompt by prompt"] = path
         for caption, path in made.items():
@@ -51,11 +51,11 @@ def attach(
     save_note(trial, "\n\n".join(lines))
 
 
-def side_by_side(readings: Sequence[Reading]) -> Image | None:
+def side_by_side(scored: Sequence[Score]) -> Image | None:
     """The base's pictures in a row, the trial's below; None where there are none."""
     from PIL import Image
 
-    pairs = [(r.base, r.picture) for r in readings if r.base is not None and r.picture is not None]
+    pairs = [(r.base, r.picture) for r in scored if r.base is not None and r.picture is not None]
     if not pairs:
         return None
     strip = Image.new("RGB", (SIDE * len(pairs), 2 * SIDE))

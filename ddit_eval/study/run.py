@@ -10,14 +10,16 @@ from typing import Any
 from ddit_eval import metrics
 from ddit_eval.errors import DditError
 from ddit_eval.experiment.config import Experiment, Study
-from ddit_eval.experiment.generate import describe_weights, size_of
-from ddit_eval.experiment.prompts import prompts_hash
 from ddit_eval.experiment.records import code_hash
+from ddit_eval.experiment.setting import Setting
+from ddit_eval.schema import Study as Exported
+from ddit_eval.schema import write
+from ddit_eval.schema.study import Ceiling, Latency
 from ddit_eval.study import latency, worker
 from ddit_eval.study.export import export
-from ddit_eval.study.measure import PictureLab, prompt_sets
+from ddit_eval.study.measure import PictureEvaluator, PromptSets, prompt_sets
 from ddit_eval.study.space import check_scales
-from ddit_eval.system.files import check_writable, digest, write_json
+from ddit_eval.system.files import check_writable, digest
 from ddit_eval.system.workers import check_workers
 
 # What decides the values of a trial, with the code of its metric.
@@ -33,27 +35,27 @@ def run_study(
     storage: str | None = None,
     pipe: Any = None,
     progress: worker.Progress = lambda done, total, label: None,
-) -> dict[str, Any]:
+) -> Exported:
     """Run or go on with the experiment's study and write its export to `result`.
 
     state: the folder of the journal, the dashboard's pictures and the table of latencies. workers: processes.
     storage: the path of a journal or the URL of a database that several machines share. pipe: a loaded
     pipeline, for one worker. Raises `DditError` before anything is computed where the study cannot be run.
     """
-    space = experiment.study
+    setting, space = Setting(experiment), experiment.study
     check_writable(result.parent)
     check_writable(state)
     check_scales(space, adapter_scales(experiment))
-    tuning, _ = prompt_sets(experiment)
-    metric = metrics.suited(space.quality, moving=len(size_of(experiment)) == 3)
+    prompts = prompt_sets(setting)
+    metric = metrics.suited(space.quality, moving=len(setting.size) == 3)
     if why := metric.missing():
         raise DditError(why)
     check_workers(workers, pipe)
-    key = study_key(experiment)
-    table = latency.table_of(experiment, state, pipe) if measured_here(space) else None
+    key = study_key(setting)
+    table = latency.table_of(setting, state, pipe) if measured_here(space) else None
     if table and space.memory is not None and table.memory is None:
         warnings.warn("study: the memory ceiling is not checked, there is no GPU here", stacklevel=2)
-    place = worker.Place(
+    place = worker.Location(
         storage or str(state / f"study-{key}.journal"),
         f"{experiment.profile}-{key}",
         metric.columns[0].direction,
@@ -61,23 +63,25 @@ def run_study(
     )
     if table:
         table = shared_table(place, table)
-    open_lab = partial(_open_lab, experiment, table, pipe)
-    exported = export(worker.run(place, space, open_lab, workers, progress), space)
-    exported["prompts_hash"] = prompts_hash(tuning)
-    if space.cost == "latency" and table:
-        exported["latency"] = table.to_json()
-    if space.memory is not None:
-        checked = table is not None and table.memory is not None
-        exported["memory"] = {"ceiling": space.memory, "checked": checked}
-    write_json(result, exported)
+    open_evaluator = partial(_open, setting, prompts, table, pipe)
+    study = worker.run(place, space, open_evaluator, workers, progress)
+    exported = export(study, space, setting.measured(prompts=prompts[0])).model_copy(
+        update={
+            "latency": table if space.cost == "latency" else None,
+            "memory": None
+            if space.memory is None
+            else Ceiling(ceiling=space.memory, checked=table is not None and table.memory is not None),
+        }
+    )
+    write(result, exported)
     return exported
 
 
-def _open_lab(experiment: Experiment, table: latency.Latency | None, pipe: Any) -> PictureLab:
+def _open(setting: Setting, prompts: PromptSets, table: Latency | None, pipe: Any) -> PictureEvaluator:
     from ddit_eval.system.quiet import quiet_libraries
 
     quiet_libraries()  # a second worker has no command line that has done so
-    return PictureLab(experiment, table, pipe)
+    return PictureEvaluator(setting, prompts, table, pipe)
 
 
 def measured_here(space: Study) -> bool:
@@ -92,24 +96,24 @@ def adapter_scales(experiment: Experiment) -> tuple[int, ...]:
     return Adapter.from_pretrained(experiment.adapter).scales if experiment.adapter else ()
 
 
-def shared_table(place: worker.Place, table: latency.Latency) -> latency.Latency:
+def shared_table(place: worker.Location, table: Latency) -> Latency:
     """The table of the machine that was first here: equal machines measure a little differently."""
     study = place.open()
     if "latency" not in study.user_attrs:
-        study.set_user_attr("latency", table.to_json())
-    return latency.Latency.from_json(study.user_attrs["latency"])
+        study.set_user_attr("latency", table.plain())
+    return Latency.model_validate(study.user_attrs["latency"])
 
 
-def study_key(experiment: Experiment) -> str:
+def study_key(setting: Setting) -> str:
     """12 hex digits of all that decides the trials: parameters, weights, code.
 
     How many trials there are is no part of it, nor how they are confirmed: a study may be extended.
     """
     outside = {"methods", "metrics", "timing", "reference", "profile", "oracle"}
+    experiment, weights = setting.experiment, setting.weights
     parts = experiment.model_dump(mode="json", exclude=outside)
     for name in ("trials", "confirm", "heldout"):
         del parts["study"][name]
-    weights = describe_weights(experiment)
     versions = [weights.model_hash, weights.adapter_hash, weights.dtype]
     versions.append(code_hash(*CODE))
     if measured_here(experiment.study):

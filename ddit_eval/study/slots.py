@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 GRACE = 30.0  # seconds in which a new owner leaves its name
 LEASE = 900.0  # seconds without a sign of life after which a worker on another machine is taken for dead
-BEAT = 30.0  # seconds between two signs of life
+HEARTBEAT = 30.0  # seconds between two signs of life
 CLOCK = 5.0  # seconds by which a system may tell the start of one process differently
 
 
@@ -91,7 +91,7 @@ def claim(study: optuna.Study, space: Study) -> Claim | None:
             continue  # another worker was faster
         set_attr = study._storage.set_trial_user_attr
         set_attr(trial._trial_id, "worker", {"place": place(), "pid": os.getpid(), "started": started()})
-        set_attr(trial._trial_id, "beat", time.time())
+        set_attr(trial._trial_id, "heartbeat", time.time())
         if slots(study)[slot].number == trial.number:
             return Claim(slot, trial, before)
         _change(study, trial, TrialState.FAIL)  # its twin is older
@@ -106,7 +106,7 @@ def give_back(study: optuna.Study, trial: FrozenTrial, trials: int) -> None:
         fill(study, trials)
 
 
-def reap(study: optuna.Study, trials: int) -> None:
+def fail_dead(study: optuna.Study, trials: int) -> None:
     """Give back the trials of dead workers, and fill slots that a kill left empty."""
     from optuna.trial import TrialState
 
@@ -124,7 +124,7 @@ def is_dead(trial: FrozenTrial, now: float) -> bool:
     if owner["place"] == place():
         begun = started(owner["pid"])
         return begun is None or abs(begun - owner["started"]) > CLOCK
-    return bool(now - trial.user_attrs.get("beat", 0.0) > LEASE)
+    return bool(now - trial.user_attrs.get("heartbeat", 0.0) > LEASE)
 
 
 @lru_cache(maxsize=1)

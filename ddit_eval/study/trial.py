@@ -13,8 +13,8 @@ from ddit_eval.errors import DditError
 from ddit_eval.experiment.config import Study
 from ddit_eval.study import pictures
 from ddit_eval.study import slots as claims
-from ddit_eval.study.measure import Lab, Reading, scores_of
-from ddit_eval.study.rungs import Scores, bounds, hopeless
+from ddit_eval.study.early_stop import Scores, bounds, hopeless
+from ddit_eval.study.measure import Evaluator, Score, scores_of
 from ddit_eval.study.sampling import sample
 from ddit_eval.study.space import policy_of
 from ddit_eval.study.trials import is_complete, is_feasible, scores_from_json, scores_to_json, sign_of
@@ -24,22 +24,27 @@ if TYPE_CHECKING:
 
 
 def run_trial(
-    study: optuna.Study, space: Study, lab: Lab, claimed: claims.Claim, artifacts: Path | None = None
+    study: optuna.Study,
+    space: Study,
+    evaluator: Evaluator,
+    claimed: claims.Claim,
+    artifacts: Path | None = None,
 ) -> None:
     """Run a claimed trial to its end. `artifacts`: the folder of the dashboard's pictures."""
     import optuna
 
     sign = sign_of(study)
     trial = _start(study, space, claimed)
-    policy, steps = policy_of(trial.params, units(study, lab))
+    policy, steps = policy_of(trial.params, units(study, evaluator))
+    trial.set_user_attr("policy", policy.model_dump(mode="json"))
     for name, value in policy.resolved().items():
         trial.set_user_attr(name, value)
     rivals = [scores_from_json(t.user_attrs) for t in claimed.earlier if is_complete(t) and is_feasible(t)]
-    readings, stopped = _measure(trial, space, lab, policy, steps, rivals, sign)
-    scores = scores_of(readings)
+    scored, stopped = _measure(trial, space, evaluator, policy, steps, rivals, sign)
+    scores = scores_of(scored)
     for name, value in scores_to_json(scores).items():
         trial.set_user_attr(name, value)
-    trial.set_user_attr("schedules", [" ".join(map(str, reading.scales)) for reading in readings])
+    trial.set_user_attr("schedules", [" ".join(map(str, score.scales)) for score in scored])
     cost, quality = scores.mean()
     if not stopped:
         if math.isnan(quality):
@@ -47,10 +52,10 @@ def run_trial(
                 f"study: {space.quality} asks for nothing in the {space.prompts} tuning prompts; raise "
                 "`prompts` or choose another quality"
             )
-        scales = {scale for reading in readings for scale in reading.scales}
-        _constrain(trial, slacks(space, quality, sign, lab.memory(scales)))
+        scales = {scale for score in scored for scale in score.scales}
+        _constrain(trial, slacks(space, quality, sign, evaluator.memory(scales)))
     if artifacts is not None:
-        pictures.attach(trial, policy, steps, readings, artifacts)
+        pictures.attach(trial, policy, steps, scored, artifacts)
     try:
         if stopped:
             study.tell(trial, state=optuna.trial.TrialState.PRUNED)
@@ -62,13 +67,13 @@ def run_trial(
             raise
 
 
-def units(study: optuna.Study, lab: Lab) -> Callable[[int], float]:
+def units(study: optuna.Study, evaluator: Evaluator) -> Callable[[int], float]:
     """The signal that a relative tau of 1 stands for, by order; measured once a study."""
 
     def unit(order: int) -> float:
         known = study.user_attrs.get(f"unit-{order}")
         if known is None:
-            known = lab.unit(order)
+            known = evaluator.unit(order)
             study.set_user_attr(f"unit-{order}", known)
         return float(known)
 
@@ -99,24 +104,24 @@ def _start(study: optuna.Study, space: Study, claimed: claims.Claim) -> optuna.t
 def _measure(
     trial: optuna.trial.Trial,
     space: Study,
-    lab: Lab,
+    evaluator: Evaluator,
     policy: Policy,
     steps: int,
     rivals: Sequence[Scores],
     sign: int,
-) -> tuple[list[Reading], bool]:
+) -> tuple[list[Score], bool]:
     """Readings of the prompts in order, and whether the trial was stopped before the last."""
-    readings: list[Reading] = []
-    beat = time.monotonic()
+    scored: list[Score] = []
+    heartbeat = time.monotonic()
     for bound in bounds(space):
-        while len(readings) < bound:
-            readings.append(lab.measure(policy, steps, len(readings)))
-            if time.monotonic() - beat > claims.BEAT:
-                beat = time.monotonic()
-                trial.set_user_attr("beat", time.time())
-        if bound < space.prompts and hopeless(scores_of(readings), rivals, space.margin, sign):
-            return readings, True
-    return readings, False
+        while len(scored) < bound:
+            scored.append(evaluator.measure(policy, steps, len(scored)))
+            if time.monotonic() - heartbeat > claims.HEARTBEAT:
+                heartbeat = time.monotonic()
+                trial.set_user_attr("heartbeat", time.time())
+        if bound < space.prompts and hopeless(scores_of(scored), rivals, space.margin, sign):
+            return scored, True
+    return scored, False
 
 
 def _constrain(trial: optuna.trial.Trial, found: dict[str, float]) -> None:

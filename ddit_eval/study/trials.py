@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ddit_eval.experiment.config import Study
-from ddit_eval.study.rungs import Scores
+from ddit_eval.study.early_stop import Scores
 from ddit_eval.study.slots import slots
 
 if TYPE_CHECKING:

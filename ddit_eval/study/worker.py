@@ -12,7 +12,7 @@ from ddit_eval.errors import DditError
 from ddit_eval.experiment.config import Study
 from ddit_eval.study import confirm
 from ddit_eval.study import slots as claims
-from ddit_eval.study.measure import Lab
+from ddit_eval.study.measure import Evaluator
 from ddit_eval.study.storage import open_study
 from ddit_eval.study.trial import run_trial
 from ddit_eval.study.trials import finished
@@ -26,7 +26,7 @@ POLL = 0.2  # seconds between two looks for work that others have to finish firs
 
 
 @dataclass(frozen=True)
-class Place:
+class Location:
     """Where a study is; its name there; which quality is the better one; where its pictures go."""
 
     storage: str
@@ -38,58 +38,58 @@ class Place:
         return open_study(self.name, self.storage, self.better)
 
 
-class Late:
-    """A lab that is opened when there is something to measure, and not before."""
+class Lazy:
+    """An evaluator that is opened when there is something to measure, and not before."""
 
-    def __init__(self, open_lab: Callable[[], Lab]):
-        self._open = open_lab
-        self._lab: Lab | None = None
+    def __init__(self, open_evaluator: Callable[[], Evaluator]):
+        self._open = open_evaluator
+        self._evaluator: Evaluator | None = None
 
-    def get(self) -> Lab:
-        self._lab = self._lab or self._open()
-        return self._lab
+    def get(self) -> Evaluator:
+        self._evaluator = self._evaluator or self._open()
+        return self._evaluator
 
     def close(self) -> None:
-        if self._lab is not None:
-            self._lab.close()
-            self._lab = None
+        if self._evaluator is not None:
+            self._evaluator.close()
+            self._evaluator = None
 
 
 def run(
-    place: Place,
+    place: Location,
     space: Study,
-    open_lab: Callable[[], Lab],
+    open_evaluator: Callable[[], Evaluator],
     workers: int = 1,
     progress: Progress = lambda done, total, label: None,
 ) -> optuna.Study:
     """Finish the study with this process and `workers` - 1 more, and return it.
 
-    open_lab: called in each worker that has something to measure; picklable where there are several.
+    open_evaluator: called in each worker that has something to measure; picklable where there are several.
     Raises `DditError` where the storage fails; nothing that was told is lost.
     """
     from optuna.exceptions import StorageInternalError
 
     try:
-        return _run(place, space, open_lab, workers, progress)
+        return _run(place, space, open_evaluator, workers, progress)
     except StorageInternalError as error:
         why = str(error.__cause__ or error).splitlines()[0]
         raise DditError(f"the study's storage failed ({why}); the same command goes on from there") from error
 
 
 def _run(
-    place: Place, space: Study, open_lab: Callable[[], Lab], workers: int, progress: Progress
+    place: Location, space: Study, open_evaluator: Callable[[], Evaluator], workers: int, progress: Progress
 ) -> optuna.Study:
     study = place.open()
-    claims.reap(study, space.trials)
+    claims.fail_dead(study, space.trials)
     # With nothing left to try, a second process would be slower to start than the rest is to do.
     count = min(workers, max(1, space.trials - len(finished(study, space))))
-    lab = Late(open_lab)
+    evaluator = Lazy(open_evaluator)
     try:
-        with beside(_child, [(place, space, open_lab, (i, count)) for i in range(1, count)]):
-            work(study, space, lab, place.artifacts, (0, count), progress=progress)
-        work(study, space, lab, place.artifacts, progress=progress)  # what a worker that died has left
+        with beside(_child, [(place, space, open_evaluator, (i, count)) for i in range(1, count)]):
+            work(study, space, evaluator, place.artifacts, (0, count), progress=progress)
+        work(study, space, evaluator, place.artifacts, progress=progress)  # what a worker that died has left
     finally:
-        lab.close()
+        evaluator.close()
     progress(space.trials, space.trials, "done")
     return study
 
@@ -97,7 +97,7 @@ def _run(
 def work(
     study: optuna.Study,
     space: Study,
-    lab: Late,
+    evaluator: Lazy,
     artifacts: Path | None = None,
     share: tuple[int, int] = (0, 1),
     *,
@@ -113,8 +113,8 @@ def work(
         progress(done, space.trials, "trials")
         if done == space.trials:
             break
-        opened = lab.get()  # before a trial is claimed: the others would wait for it meanwhile
-        claims.reap(study, space.trials)
+        opened = evaluator.get()  # before a trial is claimed: the others would wait for it meanwhile
+        claims.fail_dead(study, space.trials)
         claimed = claims.claim(study, space)
         if claimed is None:
             time.sleep(POLL)
@@ -130,20 +130,20 @@ def work(
             return
         progress(number, len(points), "held-out prompts")
         if confirm.measured(study, space, slot) is None:
-            confirm.measure(study, space, slot, trial, lab.get())
+            confirm.measure(study, space, slot, trial, evaluator.get())
 
 
 def _child(
-    place: Place,
+    place: Location,
     space: Study,
-    open_lab: Callable[[], Lab],
+    open_evaluator: Callable[[], Evaluator],
     share: tuple[int, int],
     *,
     stop: Callable[[], bool],
 ) -> None:
     """A worker in a process of its own."""
-    lab = Late(open_lab)
+    evaluator = Lazy(open_evaluator)
     try:
-        work(place.open(), space, lab, place.artifacts, share, stop=stop)
+        work(place.open(), space, evaluator, place.artifacts, share, stop=stop)
     finally:
-        lab.close()
+        evaluator.close()

@@ -6,9 +6,11 @@ import pytest
 
 from ddit_eval.cli import show
 from ddit_eval.cli.show import step_bar
+from ddit_eval.clock.machine import describe
 from ddit_eval.clock.roofline import bound, by_scale
 from ddit_eval.errors import DditError
 from ddit_eval.figures import Bar, step_roofline
+from ddit_eval.schema import Timing
 
 MACHINE = {"matmul_gflops": 100.0, "copy_gb_s": 10.0}
 
@@ -23,7 +25,6 @@ def test_rows_by_scale():
     assert [(r.scale, r.n, r.p50, r.limit) for r in rows] == [(1, 1, 1.0, "compute"), (2, 3, 0.2, "memory")]
     assert [r.share for r in rows] == pytest.approx([0.5, 0.5])
     assert rows[1].p95 == pytest.approx(0.29)
-    assert rows[0].to_json()["share"] == rows[0].share
 
 
 def test_the_figure_names_what_is_reached():
@@ -46,14 +47,14 @@ def test_what_time_prints(capsys, monkeypatch):
 
     rows = by_scale({1: [0.2, 0.2], 2: [0.1]}, {1: 10**10, 2: 10**9}, 10**6, MACHINE)
     one = {"value": 1.0, "low": 1.0, "high": 1.0}
-    timing = {
-        "rows": [{"method": "base", "speedup": one, "seconds": {"p50": 4.0, "p95": 5.0}, "stages": {}}],
-        "machine": MACHINE | {"matmul_dtype": "float32"},
-        "scales": [row.to_json() | {"counted": row.flops + (row.scale == 2) * 10**7} for row in rows],
-        "null": None,
-        "batch": 1,
-        "prompts": 4,
-    }
+    base = {"method": "base", "speedup": one, "speedups": {}, "stages": {}, "prompts": 4, "runs": 4,
+            "seconds": {"p50": 4.0, "p95": 5.0, "mean": 4.0}}  # fmt: skip
+    counted = [row.flops + (row.scale == 2) * 10**7 for row in rows]
+    timing = Timing.model_validate(
+        {"rows": [base], "machine": describe("cpu") | MACHINE, "null": None, "batch": 1, "prompts": 4,
+         "scales": [row.model_copy(update={"counted": n}) for row, n in zip(rows, counted, strict=True)],
+         "profile": "", "model": "", "reference": "base", "rounds": 1, "stage": "denoise"}
+    )  # fmt: skip
     monkeypatch.setattr(show, "stdout", Console(width=160))
     show.show_timing(timing)
     printed = capsys.readouterr().out

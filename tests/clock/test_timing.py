@@ -17,7 +17,7 @@ from ddit_eval.ddit.adapter.adapter import Adapter
 from ddit_eval.ddit.handle import attach
 from ddit_eval.ddit.policies import Fixed
 from ddit_eval.errors import DditError
-from ddit_eval.experiment.time import COMPILED, summary
+from ddit_eval.experiment.time import COMPILED, tables
 from tests.support.tiny import CALL, tiny_flux
 
 PROMPTS = [f"prompt {i}" for i in range(8)]
@@ -47,7 +47,7 @@ def runners(machine: FakeMachine) -> dict[str, timing.Runner[str]]:
 def test_known_ratios_are_recovered_in_spite_of_drift() -> None:
     machine = FakeMachine()
     samples = timing.run_blocks(runners(machine), PROMPTS, rounds=4, seed=3, reference="base")
-    got = timing.summarise(samples, "base")
+    got = timing.summarise(samples, "base").plain()
     rows = {row["method"]: row for row in got["rows"]}
     for name, true in {"base": 1.0, "twice": 2.0, "slower": 0.8}.items():
         interval = rows[name]["speedup"]
@@ -94,8 +94,8 @@ def test_a_disturbed_null_row_says_so() -> None:
         for prompt in range(6)
         for name, seconds in (("base", 1.0), (NULL, 1.2 + 0.01 * prompt))
     ]
-    assert "disturbed" in timing.summarise(samples, "base")["null"]["note"]
-    assert timing.summarise([s for s in samples if s.method != NULL], "base")["null"] is None
+    assert "disturbed" in (timing.summarise(samples, "base").null.note or "")
+    assert timing.summarise([s for s in samples if s.method != NULL], "base").null is None
 
 
 def test_stages_that_were_timed_apart_share_a_row() -> None:
@@ -105,7 +105,7 @@ def test_stages_that_were_timed_apart_share_a_row() -> None:
         for p in range(3)
         for m, s in (("base", 4.0), ("fast", 1.0))
     ]
-    fast = timing.summarise(loop + whole, "base")["rows"][1]
+    fast = timing.summarise(loop + whole, "base").plain()["rows"][1]
     assert fast["speedup"]["value"] == pytest.approx(4.0)
     assert fast["speedups"]["end_to_end"]["value"] == pytest.approx(2.5)
     assert fast["stages"] == {"denoise": 1.0, "text": 0.5, "decode": 0.5, "end_to_end": 2.0}
@@ -121,10 +121,6 @@ def test_a_round_that_one_method_lacks_drops_out() -> None:
     assert timing.speedup(samples, "fast", "base").value == pytest.approx(2.0)
 
 
-def test_equal_time_steps() -> None:
-    assert [timing.equal_time_steps(24, ratio) for ratio in (1.0, 2.0, 100.0)] == [24, 12, 1]
-
-
 @pytest.mark.parametrize(
     "call",
     [
@@ -132,7 +128,6 @@ def test_equal_time_steps() -> None:
         lambda: timing.run_blocks({"base": lambda p, s: 1.0}, []),
         lambda: timing.run_blocks({"base": lambda p, s: 1.0}, PROMPTS, reference="other"),
         lambda: timing.speedup([Sample("base", 0, 0, 0, {"denoise": 1.0})], "fast", "base"),
-        lambda: timing.equal_time_steps(24, 0.0),
     ],
 )
 def test_bad_input_is_refused(call: Any) -> None:
@@ -214,12 +209,14 @@ def test_peak_memory_sees_a_passing_allocation() -> None:
 def test_compiled_twins_are_summed_up_apart() -> None:
     costs = {"base": 4.0, "fast": 2.0, "base" + COMPILED: 3.0, "fast" + COMPILED: 1.0, NULL: 4.0}
     samples = [Sample(m, p, 0, 0, {"denoise": s * (1 + p)}) for p in range(4) for m, s in costs.items()]
-    content = summary(samples, "base", ["base", "fast"])
-    assert [row["method"] for row in content["rows"]] == ["base", "fast"]
-    assert content["rows"][1]["speedup"]["value"] == pytest.approx(2.0)
-    assert content["compiled"]["rows"][1]["speedup"]["value"] == pytest.approx(3.0)
-    assert content["compiled"]["over_eager"]["value"] == pytest.approx(4 / 3)
-    assert content["null"]["value"] == pytest.approx(1.0)
+    eager, compiled = tables(samples, "base", ["base", "fast"])
+    assert compiled is not None
+    assert [row.method for row in eager.rows] == ["base", "fast"]
+    assert eager.rows[1].speedup.value == pytest.approx(2.0)
+    assert compiled.rows[1].speedup.value == pytest.approx(3.0)
+    assert compiled.over_eager.value == pytest.approx(4 / 3)
+    assert eager.null is not None
+    assert eager.null.value == pytest.approx(1.0)
 
 
 def test_compiled_blocks_are_a_switch_and_do_not_compile_again() -> None:

@@ -127,7 +127,6 @@ def test_trace(pipe: FluxPipeline, adapter: Adapter) -> None:
     assert [p.timestep for p in trace] == pytest.approx(pipe.scheduler.timesteps.tolist())
     assert trace[0].timestep == 1000
     assert all(p.seconds > 0 and p.signals is None for p in trace)
-    assert [ddit_eval.StepTrace.from_json(p.to_json()) for p in trace] == trace
 
 
 def test_signals_are_those_of_the_latents(pipe: FluxPipeline, adapter: Adapter) -> None:
@@ -144,7 +143,6 @@ def test_signals_are_those_of_the_latents(pipe: FluxPipeline, adapter: Adapter) 
         difference = finite_difference(torch.stack(latents[: step + 1]), 2)
         expected = signals(difference, (1, 8, 8), (2, 4), 0.7)[0].tolist()
         assert trace[step].signals == pytest.approx(dict(zip((2, 4), expected, strict=True)), rel=1e-4)
-    assert trace[4].to_json()["signals"].keys() == {"2", "4"}
 
 
 @pytest.mark.parametrize("scale", [2, 4])

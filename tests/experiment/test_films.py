@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +16,19 @@ from ddit_eval.errors import DditError
 from ddit_eval.experiment.evaluate import evaluate, pictures_of
 from ddit_eval.experiment.export import _named as named
 from ddit_eval.experiment.export import export
-from ddit_eval.experiment.generate import Generator, generate, jobs_of, records_of
+from ddit_eval.experiment.generate import Generator, generate, records_of
 from ddit_eval.experiment.prompts import load_prompts
 from ddit_eval.experiment.records import Store
+from ddit_eval.experiment.setting import Setting
 from ddit_eval.experiment.time import time_experiment
 from ddit_eval.folders.compare import compare
 from ddit_eval.metrics.films.frames import read
 from ddit_eval.models import flops
 from ddit_eval.models.cost import calls_a_step, flop_table
-from ddit_eval.study.measure import PictureLab
+from ddit_eval.study.measure import PictureEvaluator, prompt_sets
 from ddit_eval.system.films import write_film, write_sample
-from tests.experiment.test_records import JOB, STEP
+from tests.support.jobs import JOB, STEP
 from tests.support.tiny_wan import tiny_wan
-
-PICTURE_KEY = "2039e4105c8aee039536"  # of the job in tests/test_records.py, from before there were clips
 
 
 def film(count: int = 5, side: int = 8) -> list[Image.Image]:
@@ -54,33 +52,30 @@ def filled(tiny_video: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_clip_comes_back_level_by_level(tmp_path: Path) -> None:
-    store, job = Store(tmp_path), replace(JOB, frames=5)
-    saved = store.save(job, film(), [STEP])
+    store, job = Store(tmp_path), JOB.model_copy(update={"frames": 5})
+    saved = store.save(job, levels(film()), [STEP])
     assert store.load(job.key) == saved
     assert (levels(store.frames(saved)) == levels(film())).all()
-    assert store.image(saved).tobytes() == film()[0].tobytes()
 
 
 def test_a_clip_in_which_nothing_moves_keeps_its_frames(tmp_path: Path) -> None:
     store, frame = Store(tmp_path), film()[0]
-    saved = store.save(replace(JOB, frames=5), [frame] * 5, [STEP])
+    saved = store.save(JOB.model_copy(update={"frames": 5}), levels([frame] * 5), [STEP])
     assert [f.tobytes() for f in store.frames(saved)] == [frame.tobytes()] * 5
 
 
 def test_a_clip_that_was_cut_short_is_made_again(tmp_path: Path) -> None:
-    store, job = Store(tmp_path), replace(JOB, frames=5)
-    path = tmp_path / store.save(job, film(), [STEP])["image"]
+    store, job = Store(tmp_path), JOB.model_copy(update={"frames": 5})
+    path = tmp_path / store.save(job, levels(film()), [STEP]).image
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.warns(UserWarning, match="cut short"):
         assert store.load(job.key) is None
 
 
 def test_frames_are_part_of_a_clips_key_and_of_no_pictures() -> None:
-    assert JOB.key == PICTURE_KEY
-    assert replace(JOB, frames=5).key != JOB.key
-    assert replace(JOB, frames=5).key != replace(JOB, frames=9).key
-    assert replace(JOB, frames=5, fps=16).key == replace(JOB, frames=5).key
-    assert "frames" not in JOB.record([STEP])
+    assert JOB.model_copy(update={"frames": 5}).key != JOB.key
+    assert JOB.model_copy(update={"frames": 5}).key != JOB.model_copy(update={"frames": 9}).key
+    assert JOB.model_copy(update={"frames": 5, "fps": 16}).key == JOB.model_copy(update={"frames": 5}).key
 
 
 def test_an_experiment_makes_clips(tiny_video: Any, filled: Path) -> None:
@@ -89,21 +84,22 @@ def test_an_experiment_makes_clips(tiny_video: Any, filled: Path) -> None:
     shape = pictures_of(store, records["base"]).shape
     assert tuple(shape) == (2, 9, 3, 32, 32)
     for one, two in zip(records["base"], records["base-again"], strict=True):
-        assert (levels(store.frames(one)) == levels(store.frames(two))).all()
-    assert {s["tokens"] for r in records["always-2p"] for s in r["trace"]} == {3 * 4}
-    assert {s["tokens"] for r in records["base"] for s in r["trace"]} == {3 * 16}
-    assert len(records["ddit"][0]["trace"]) == 4  # two calls a step are one step
+        assert (store.levels(one) == store.levels(two)).all()
+    assert {s.tokens for r in records["always-2p"] for s in r.trace} == {3 * 4}
+    assert {s.tokens for r in records["base"] for s in r.trace} == {3 * 16}
+    assert len(records["ddit"][0].trace) == 4  # two calls a step are one step
 
 
 def test_frames_that_the_model_cannot_make_are_named(tiny_video: Any) -> None:
     experiment = tiny_video.experiment(frames=8)
-    with Generator(experiment) as generator, pytest.raises(DditError, match=r"frames: 8 .* ask for 9"):
-        generator.sample([jobs_of(experiment)["base"][0]])
+    setting = Setting(experiment)
+    with Generator(setting) as generator, pytest.raises(DditError, match=r"frames: 8 .* ask for 9"):
+        generator.sample([setting.jobs()["base"][0]])
 
 
 def test_a_picture_metric_is_the_mean_over_frames(tiny_video: Any, filled: Path, tmp_path: Path) -> None:
     experiment = tiny_video.experiment()
-    quality = evaluate(experiment, filled, tmp_path)
+    quality = evaluate(experiment, filled, tmp_path).plain()
     rows = {row["method"]: row for row in quality["rows"]}
     store, records = Store(filled / "records"), records_of(experiment, filled)
     ours, base = (pictures_of(store, records[name]) for name in ("always-2p", "base"))
@@ -124,7 +120,7 @@ def test_sets_are_for_pictures(tiny_video: Any, filled: Path, tmp_path: Path) ->
 
 def test_clips_are_timed_by_stage(tiny_video: Any, tmp_path: Path) -> None:
     experiment = tiny_video.experiment(methods=tiny_video.data()["methods"][:1])
-    content = time_experiment(experiment, tmp_path / "timing.json")
+    content = time_experiment(experiment, tmp_path / "timing.json").plain()
     seconds = content["rows"][0]["stages"]
     assert all(seconds[part] > 0 for part in ("denoise", "text", "decode", "end_to_end"))
     assert seconds["end_to_end"] > seconds["decode"]
@@ -132,16 +128,17 @@ def test_clips_are_timed_by_stage(tiny_video: Any, tmp_path: Path) -> None:
 
 def test_a_trial_is_measured_on_clips(tiny_video: Any) -> None:
     experiment = tiny_video.experiment()
-    lab = PictureLab(experiment)
+    setting = Setting(experiment)
+    evaluator = PictureEvaluator(setting, prompt_sets(setting))
     try:
         fixed, base = (experiment.method(name).policy for name in ("always-2p", "base"))
-        reading, null = lab.measure(fixed, 4, 0), lab.measure(base, 4, 0)
+        score, null = evaluator.measure(fixed, 4, 0), evaluator.measure(base, 4, 0)
     finally:
-        lab.close()
-    assert (reading.cost < 1, null.cost, null.quality) == (True, 1.0, 100.0)
-    assert 0 < reading.quality < 100
-    assert reading.picture is not None
-    assert reading.picture.size == (32, 32)
+        evaluator.close()
+    assert (score.cost < 1, null.cost, null.quality) == (True, 1.0, 100.0)
+    assert 0 < score.quality < 100
+    assert score.picture is not None
+    assert score.picture.size == (32, 32)
 
 
 def test_operations_agree_with_torchs_count(tiny_video: Any) -> None:
@@ -219,7 +216,7 @@ def test_export_writes_the_names_that_vbench_looks_for(tiny_video: Any, filled: 
     assert sorted(p.name for p in (tmp_path / "vbench").iterdir()) == sorted(f"{p}-0.gif" for p in prompts)
     made = read(tmp_path / "vbench" / f"{prompts[1]}-0.gif")
     store = Store(filled / "records")
-    ours = levels(store.frames(records_of(experiment, filled)["base"][1]))
+    ours = store.levels(records_of(experiment, filled)["base"][1])
     assert tuple(made.frames.shape) == (len(ours), 3, *ours.shape[1:3])
     assert export(experiment, filled, "base", tmp_path / "plain", "plain") == 2
     assert (tmp_path / "plain" / "001.txt").read_text().strip() == prompts[1]
@@ -228,11 +225,14 @@ def test_export_writes_the_names_that_vbench_looks_for(tiny_video: Any, filled: 
 
 
 def test_samples_of_one_prompt_are_counted_and_names_checked() -> None:
-    rows = [{"prompt": text, "fps": 8} for text in ("a cat", "a dog", "a cat")]
+    def row(text: str) -> Any:
+        return JOB.model_copy(update={"prompt": text})
+
+    rows = [row(text) for text in ("a cat", "a dog", "a cat")]
     assert [name for name, _ in named(rows, ".mp4")] == ["a cat-0.mp4", "a dog-0.mp4", "a cat-1.mp4"]
     for text, why in (("either/or", "no file name may hold"), ("long " * 60, "too long")):
         with pytest.raises(DditError, match=why):
-            named([{"prompt": text, "fps": 8}], ".mp4")
+            named([row(text)], ".mp4")
 
 
 def test_every_film_that_cannot_be_measured_is_named(tmp_path: Path) -> None:

@@ -17,8 +17,10 @@ from ddit_eval.errors import DditError
 from ddit_eval.experiment import generate as module
 from ddit_eval.experiment.config import load_experiment
 from ddit_eval.experiment.evaluate import evaluate
-from ddit_eval.experiment.generate import Generator, generate, jobs_of, records_of
+from ddit_eval.experiment.generate import Generator, generate, records_of
 from ddit_eval.experiment.records import Store
+from ddit_eval.experiment.setting import Setting
+from ddit_eval.schema import Quality, Record, read
 
 
 @pytest.fixture(scope="session")
@@ -30,27 +32,27 @@ def filled(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def picture(store: Store, record: dict[str, Any]) -> np.ndarray:
-    return np.asarray(store.image(record), dtype=np.int16)
+def picture(store: Store, record: Record) -> np.ndarray:
+    return store.levels(record)[0].astype(np.int16)
 
 
 def test_every_method_and_prompt_has_its_record(tiny: Any, filled: Path) -> None:
     experiment = tiny.experiment()
     records = records_of(experiment, filled)
     assert list(records) == [m.name for m in experiment.methods]
-    assert [r["index"] for r in records["ddit"]] == [0, 1, 2]
-    assert [len(r["trace"]) for r in records["steps-2"]] == [2, 2, 2]
-    assert {s["scale"] for r in records["always-2p"] for s in r["trace"]} == {2}
-    assert {s["tokens"] for r in records["always-2p"] for s in r["trace"]} == {16}
-    first = records["ddit"][0]["trace"]
-    assert first[0]["signals"] is None
-    assert set(first[-1]["signals"]) == {"2", "4"}
+    assert [r.index for r in records["ddit"]] == [0, 1, 2]
+    assert [len(r.trace) for r in records["steps-2"]] == [2, 2, 2]
+    assert {s.scale for r in records["always-2p"] for s in r.trace} == {2}
+    assert {s.tokens for r in records["always-2p"] for s in r.trace} == {16}
+    first = records["ddit"][0].trace
+    assert first[0].signals is None
+    assert set(first[-1].signals or ()) == {2, 4}
 
 
 def test_the_null_row_is_made_anew_and_equal(tiny: Any, filled: Path) -> None:
     records, store = records_of(tiny.experiment(), filled), Store(filled / "records")
     for one, two in zip(records["base"], records["base-again"], strict=True):
-        assert one["key"] != two["key"]
+        assert one.key != two.key
         assert (picture(store, one) == picture(store, two)).all()
 
 
@@ -66,15 +68,15 @@ def test_a_sample_is_the_same_at_any_batch_size_and_order(tiny: Any, filled: Pat
     alone, together = records_of(tiny.experiment(), filled), records_of(experiment, tmp_path / "b")
     for name in alone:
         for one, two in zip(alone[name], together[name], strict=True):
-            assert one["key"] == two["key"]
+            assert one.key == two.key
             a, b = picture(Store(filled / "records"), one), picture(Store(tmp_path / "b" / "records"), two)
             assert np.abs(a - b).max() <= 1, name
-            assert [s["scale"] for s in one["trace"]] == [s["scale"] for s in two["trace"]]
-    job = jobs_of(experiment)["ddit"][2]
-    with Generator(experiment) as generator:
-        images, _ = generator.sample([job])
+            assert [s.scale for s in one.trace] == [s.scale for s in two.trace]
+    setting = Setting(experiment)
+    with Generator(setting) as generator:
+        run = generator.sample([setting.jobs()["ddit"][2]])
     again = picture(Store(filled / "records"), alone["ddit"][2])
-    assert np.abs(np.asarray(images[0][0], np.int16) - again).max() <= 1
+    assert np.abs(run.levels[0, 0].astype(np.int16) - again).max() <= 1
 
 
 def test_workers_share_the_samples(tiny: Any, filled: Path, tmp_path: Path) -> None:
@@ -113,7 +115,7 @@ def test_a_killed_run_goes_on_where_it_was(tiny: Any, tmp_path: Path, monkeypatc
     monkeypatch.setattr(Store, "save", dies)
     with pytest.raises(KeyboardInterrupt):
         generate(experiment, tmp_path)
-    with pytest.raises(DditError, match=r"index\.json is missing"):
+    with pytest.raises(DditError, match=r"index\.json cannot be read"):
         records_of(experiment, tmp_path)
     monkeypatch.setattr(Store, "save", save)
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "records").glob("*.json")}
@@ -165,24 +167,24 @@ def test_a_run_that_cannot_write_says_so_before_it_computes(
 
 
 def test_nan_and_sizes_that_cannot_be_are_errors(tiny: Any) -> None:
-    experiment = tiny.experiment()
-    with Generator(experiment) as generator:
-        job = jobs_of(experiment)["base"][0]
+    setting, odd = Setting(tiny.experiment()), Setting(tiny.experiment(side=30))
+    with Generator(setting) as generator:
+        job = setting.jobs()["base"][0]
         bias = generator.pipe.vae.decoder.conv_out.bias
         bias.data.fill_(float("nan"))
         with pytest.raises(DditError, match="NaN"):
             generator.sample([job])
-    odd = tiny.experiment(side=30)
     with Generator(odd) as generator, pytest.raises(DditError, match="30 x 30"):
-        generator.sample([jobs_of(odd)["base"][0]])
+        generator.sample([odd.jobs()["base"][0]])
 
 
 def test_evaluation_reads_records_and_writes_what_others_read(
     tiny: Any, filled: Path, tmp_path: Path
 ) -> None:
-    quality = evaluate(tiny.experiment(), filled, tmp_path)
+    content = evaluate(tiny.experiment(), filled, tmp_path)
+    quality = content.plain()
     rows = {row["method"]: row for row in quality["rows"]}
-    assert json.loads((tmp_path / "quality.json").read_text()) == quality
+    assert read(tmp_path / "quality.json", Quality) == content
     assert rows["base-again"]["quality"]["psnr"]["value"] == "inf"
     assert rows["steps-2"]["token_ratio"] == rows["steps-2"]["flop_ratio"] == 2
     assert rows["always-2p"]["token_ratio"] == 4
@@ -214,7 +216,7 @@ def test_set_metrics_stand_in_quality_with_their_reference(tiny: Any, filled: Pa
     sets = {"reference": "world:heldout:16:seed9:32px", "families": ["frechet"]}
     experiment = tiny.experiment(sets=sets, prompts={"source": "world", "count": 12})
     generate(experiment, tmp_path / "runs")
-    quality = evaluate(experiment, tmp_path / "runs", tmp_path)
+    quality = evaluate(experiment, tmp_path / "runs", tmp_path).plain()
     rows = {row["method"]: row for row in quality["sets"]}
     assert set(rows) == {"base", "base-again", "steps-2", "always-2p", "ddit"}
     assert {(row["metric"], row["n"], row["n_reference"]) for row in rows.values()} == {
@@ -223,7 +225,7 @@ def test_set_metrics_stand_in_quality_with_their_reference(tiny: Any, filled: Pa
     assert "difference" not in rows["base"]
     assert rows["base-again"]["difference"]["value"] == pytest.approx(0, abs=1e-9)
     assert rows["always-2p"]["warnings"]
-    assert not evaluate(tiny.experiment(), filled, tmp_path)["sets"]
+    assert not evaluate(tiny.experiment(), filled, tmp_path).sets
 
 
 def test_an_unknown_metric_is_named(tiny: Any, filled: Path, tmp_path: Path) -> None:
@@ -234,7 +236,7 @@ def test_an_unknown_metric_is_named(tiny: Any, filled: Path, tmp_path: Path) -> 
 def test_timing_has_a_row_a_method_and_the_null_row(tiny: Any, tmp_path: Path) -> None:
     from ddit_eval.experiment.time import time_experiment
 
-    content = time_experiment(tiny.experiment(), tmp_path / "timing.json")
+    content = time_experiment(tiny.experiment(), tmp_path / "timing.json").plain()
     assert [row["method"] for row in content["rows"]] == [m.name for m in tiny.experiment().methods]
     assert content["null"]["low"] <= content["null"]["value"] <= content["null"]["high"]
     stages = content["rows"][1]["stages"]
@@ -260,10 +262,10 @@ def test_the_time_of_a_step_is_a_mean_in_parts_by_scale() -> None:
     def run(*steps: tuple[int, float]) -> list[StepTrace]:
         return [StepTrace(i, 500.0, scale, None, 1, 1, s) for i, (scale, s) in enumerate(steps)]
 
-    assert by_step([run((1, 0.25), (4, 0.125)), run((1, 0.75), (1, 0.25))]) == [
-        {"1": 0.5},
-        {"4": 0.0625, "1": 0.125},
-    ]
+    assert by_step([run((1, 0.25), (4, 0.125)), run((1, 0.75), (1, 0.25))]) == (
+        {1: 0.5},
+        {4: 0.0625, 1: 0.125},
+    )
 
 
 def test_regions_are_run_measured_timed_and_drawn(tiny: Any, tmp_path: Path) -> None:
@@ -274,22 +276,22 @@ def test_regions_are_run_measured_timed_and_drawn(tiny: Any, tmp_path: Path) -> 
     experiment = tiny.experiment(methods=[{"name": "base"}, {"name": "region", "policy": policy}])
     runs, results = tmp_path / "runs" / "tiny", tmp_path / "results"
     generate(experiment, runs)
-    trace = records_of(experiment, runs)["region"][0]["trace"]
-    assert "flops" not in trace[0]
-    assert set(trace[-1]["counts"]) == {"1", "2", "4"}
+    trace = records_of(experiment, runs)["region"][0].trace
+    assert trace[0].flops is None
+    assert set(trace[-1].counts or ()) == {1, 2, 4}
     quality = evaluate(experiment, runs, results / "tiny")
-    row = quality["rows"][1]
-    tokens = [step["tokens"] for step in trace]
-    assert row["token_ratio"] == pytest.approx(tokens[0] * len(tokens) / sum(tokens))
+    row = quality.rows[1]
+    tokens = [step.tokens for step in trace]
+    assert row.token_ratio == pytest.approx(tokens[0] * len(tokens) / sum(tokens))
     table = json.loads((runs / "index.json").read_text())["flops"]
-    spent = [step["flops"] if "flops" in step else table[str(step["scale"])] for step in trace]
+    spent = [step.flops or table[str(step.scale)] for step in trace]
     assert len(set(spent)) == 2
-    assert row["flop_ratio"] == pytest.approx(table["1"] * len(trace) / sum(spent))
+    assert row.flop_ratio == pytest.approx(table["1"] * len(trace) / sum(spent))
     content = time_experiment(experiment, results / "tiny" / "timing.json")
-    assert [scale["scale"] for scale in content["scales"]] == [1]  # steps of several sizes are of no scale
+    assert [scale.scale for scale in content.scales] == [1]  # steps of several sizes are of no scale
     build_all(results, [Part("tiny", runs, None)], None)
     assert (results / "tiny" / "figures" / "regions-region.png").stat().st_size > 10_000
-    with Image.open(results / "tiny" / "figures" / "regions-region.gif") as film:
+    with Image.open(results / "tiny" / "films" / "regions-region.gif") as film:
         assert film.n_frames == len(trace)
     text = (results / "tiny" / "report.md").read_text()
     assert "regions-region.gif" in text

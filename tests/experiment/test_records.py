@@ -2,62 +2,53 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 
 from ddit_eval.errors import DditError
-from ddit_eval.experiment.prompts import Prompt
-from ddit_eval.experiment.records import Job, Store, Weights, _bare, code_hash
+from ddit_eval.experiment.records import Store, _bare, code_hash
 from ddit_eval.system import files
-
-WEIGHTS = Weights("m", "mmm", "a", "aaa", "float32")
-JOB = Job(WEIGHTS, "base", {"kind": "base"}, 4, 8, 8, 3.5, 1.0, Prompt(0, "a red star", 7))
-PICTURE = Image.new("RGB", (8, 8), (10, 20, 30))
-STEP = {
-    "index": 0, "timestep": 1000.0, "scale": 1, "signals": None,
-    "tokens": 4, "base_tokens": 4, "seconds": 0.1,
-}  # fmt: skip
+from tests.support.jobs import JOB, PICTURE, STEP
 
 
 def test_a_record_comes_back_with_its_picture(tmp_path: Path) -> None:
     store = Store(tmp_path)
     assert store.load(JOB.key) is None
-    saved = store.save(JOB, [PICTURE], [STEP])
+    saved = store.save(JOB, PICTURE, [STEP])
     assert store.load(JOB.key) == saved
-    assert store.image(saved).getpixel((3, 3)) == (10, 20, 30)
+    assert (store.levels(saved) == PICTURE).all()
+    assert saved.trace == (STEP,)
     assert sorted(p.name for p in tmp_path.iterdir()) == [f"{JOB.key}.json", f"{JOB.key}.png"]
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"weights": replace(WEIGHTS, model_hash="x")},
-        {"weights": replace(WEIGHTS, adapter_hash=None)},
-        {"weights": replace(WEIGHTS, dtype="bfloat16")},
+        {"model_hash": "x"},
+        {"adapter_hash": None},
+        {"dtype": "bfloat16"},
         {"policy": {"kind": "fixed", "scale": 2}},
         {"steps": 5},
         {"height": 16},
         {"guidance_scale": 4.0},
-        {"prompt": Prompt(0, "a red star", 8)},
-        {"prompt": Prompt(0, "a blue star", 7)},
+        {"seed": 8},
+        {"prompt": "a blue star"},
         {"repeat": 1},
         {"code": "other"},
     ],
 )
 def test_the_key_depends_on_all_that_decides_a_sample(change: dict[str, Any]) -> None:
-    assert replace(JOB, **change).key != JOB.key
+    assert JOB.model_copy(update=change).key != JOB.key
 
 
 @pytest.mark.parametrize(
     "change",
-    [{"method": "renamed"}, {"prompt": Prompt(5, "a red star", 7)}, {"weights": replace(WEIGHTS, model="n")}],
+    [{"method": "renamed"}, {"index": 5}, {"model": "n"}],
 )
 def test_and_on_no_name(change: dict[str, Any]) -> None:
-    assert replace(JOB, **change).key == JOB.key
+    assert JOB.model_copy(update=change).key == JOB.key
     assert len(JOB.key) == 20
 
 
@@ -66,23 +57,23 @@ def test_and_on_no_name(change: dict[str, Any]) -> None:
 )
 def test_a_corrupt_record_is_named_and_not_used(tmp_path: Path, damage: str) -> None:
     store = Store(tmp_path)
-    record = store.save(JOB, [PICTURE], [STEP])
+    record = store.save(JOB, PICTURE, [STEP])
     path, picture = tmp_path / f"{JOB.key}.json", tmp_path / f"{JOB.key}.png"
     if damage == "torn json":
         path.write_bytes(path.read_bytes()[:-40])
     elif damage == "not json":
         path.write_bytes(b"\xff\xfe\x00")
     elif damage == "other key":
-        path.write_text(json.dumps(record | {"key": "0" * 20}))
+        path.write_text(json.dumps(record.plain() | {"key": "0" * 20}))
     elif damage == "no picture":
         picture.unlink()
     elif damage == "torn picture":
         picture.write_bytes(picture.read_bytes()[:-10])
     else:
-        path.write_text(json.dumps({k: v for k, v in record.items() if k != "trace"}))
+        path.write_text(json.dumps({k: v for k, v in record.plain().items() if k != "trace"}))
     with pytest.warns(UserWarning, match=JOB.key):
         assert store.load(JOB.key) is None
-    store.save(JOB, [PICTURE], [STEP])
+    store.save(JOB, PICTURE, [STEP])
     assert store.load(JOB.key) == record
 
 
@@ -98,7 +89,7 @@ def test_a_kill_between_picture_and_record_leaves_no_record(
 
     monkeypatch.setattr(files.os, "replace", killed)
     with pytest.raises(KeyboardInterrupt):
-        store.save(JOB, [PICTURE], [STEP])
+        store.save(JOB, PICTURE, [STEP])
     assert (tmp_path / f"{JOB.key}.png").exists()
     assert store.load(JOB.key) is None
 
@@ -111,7 +102,7 @@ def test_a_full_disk_is_one_error_that_names_the_path(
 
     monkeypatch.setattr(files.os, "fsync", full)
     with pytest.raises(DditError, match="No space left") as caught:
-        Store(tmp_path).save(JOB, [PICTURE], [STEP])
+        Store(tmp_path).save(JOB, PICTURE, [STEP])
     assert str(tmp_path) in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 

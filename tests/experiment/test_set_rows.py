@@ -24,7 +24,7 @@ def methods() -> dict[str, torch.Tensor]:
 
 
 def test_rows_are_those_of_the_set_metrics(methods: dict[str, torch.Tensor]) -> None:
-    rows = set_rows(methods, "base", REFERENCE, seed=3, resamples=20)
+    rows = [row.plain() for row in set_rows(methods, "base", REFERENCE, seed=3, resamples=20)]
     json.dumps(rows, allow_nan=False)
     assert [r["method"] for r in rows] == ["base"] * 7 + ["again"] * 7 + ["blurred"] * 7
     against = sets.picture_set(REFERENCE)

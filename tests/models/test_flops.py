@@ -10,6 +10,7 @@ from ddit_eval.ddit.handle import attach
 from ddit_eval.ddit.layout import uniform
 from ddit_eval.ddit.policies import Fixed
 from ddit_eval.ddit.regions import tile
+from ddit_eval.ddit.trace import StepTrace
 from ddit_eval.errors import DditError
 from ddit_eval.models import flops
 from ddit_eval.models.cost import flop_table, flops_of, flops_of_counts
@@ -86,7 +87,7 @@ def test_the_cost_of_several_sizes_needs_their_numbers_alone() -> None:
     assert found == flops.forward(pipe.transformer, layout, 32, adapter)
     table = flop_table("mini-flux", "mini-flux", 64, 64)
     assert flops_of_counts("mini-flux", "mini-flux", (64, 64), {2: 64}) == table[2]
-    trace = [{"scale": 4, "flops": found}, {"scale": 1}]
+    trace = [StepTrace(0, 1000.0, 4, None, 1, 1, flops=found), StepTrace(1, 500.0, 1, None, 1, 1)]
     assert flops_of(trace, table, calls=2) == 2 * (found + table[1])
 
 

@@ -9,7 +9,7 @@ import yaml
 
 from ddit_eval.ddit.policies.calibration import load
 from ddit_eval.experiment.config import load_experiment
-from ddit_eval.experiment.generate import describe_weights
+from ddit_eval.experiment.setting import Setting
 from tests.support.stages import EXPERIMENTS, ROOT, STAGES, outs
 
 
@@ -31,7 +31,7 @@ def test_every_parameter_stands_in_its_file(stage: str) -> None:
 def test_the_calibration_that_ships_is_of_the_weights_that_ship() -> None:
     experiment = load_experiment(ROOT / "experiments/quick.yaml")
     assert experiment.adapter is not None
-    made, weights = load(experiment.adapter).made, describe_weights(experiment)
+    made, weights = load(experiment.adapter).made, Setting(experiment).weights
     assert (made["model_hash"], made["adapter_hash"]) == (weights.model_hash, weights.adapter_hash)
     assert experiment.oracle.calibration is None  # the adapter's own
     assert experiment.oracle.prompts <= experiment.prompts.count

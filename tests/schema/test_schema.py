@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from ddit_eval import stats
+from ddit_eval.ddit.trace import StepTrace
 from ddit_eval.errors import DditError
-from ddit_eval.schema import Index, Measured, Quality, Traces, differences, read, write
+from ddit_eval.schema import Index, Measured, Quality, Record, Traces, differences, read, write
 from ddit_eval.schema.model import Interval, Result
+from tests.support.jobs import JOB
 
 RULE = {"kind": "threshold", "tau": 0.4, "scales": [2, 4]}
 OF = {
@@ -76,6 +78,18 @@ def test_a_missing_file_and_one_of_an_older_version_say_which_command_makes_it(t
     (tmp_path / "quality.json").write_text(json.dumps(old))
     with pytest.raises(DditError, match=r"rows.0.of is not there .* `ddit-eval evaluate"):
         read(tmp_path / "quality.json", Quality)
+
+
+def test_a_record_keeps_its_steps_and_leaves_out_what_only_some_have(tmp_path: Path) -> None:
+    plain = StepTrace(0, 1000.0, 1, None, 64, 64, 0.5)
+    mixed = StepTrace(1, 500.0, 4, {2: 0.1, 4: 0.2}, 20, 64, 0.25, {2: 12, 4: 8}, "24", 100)
+    record = JOB.record([plain, mixed])
+    write(tmp_path / "a.json", record)
+    assert read(tmp_path / "a.json", Record) == record
+    first, second = json.loads((tmp_path / "a.json").read_text())["trace"]
+    assert set(first) == {"index", "timestep", "scale", "signals", "tokens", "base_tokens", "seconds"}
+    assert (second["signals"], second["counts"]) == ({"2": 0.1, "4": 0.2}, {"2": 12, "4": 8})
+    assert record.of("p").policy == {"kind": "base"}
 
 
 def test_differences_name_each_fact_and_both_values() -> None:

@@ -15,23 +15,23 @@ from PIL import Image
 
 from ddit_eval.ddit.policies import Base, Policy
 from ddit_eval.experiment.config import Study
-from ddit_eval.study.measure import Reading
+from ddit_eval.study.measure import Score
 from ddit_eval.study.pictures import side_by_side
-from ddit_eval.study.worker import Place, run
-from tests.support.fake_lab import FakeLab
+from ddit_eval.study.worker import Location, run
+from tests.support.fake_evaluator import FakeEvaluator
 
 SPACE = Study(trials=2, prompts=2, confirm=0, floor=1000.0)
 
 
-class Painter(FakeLab):
-    def measure(self, policy: Policy, steps: int, prompt: int) -> Reading:
+class Painter(FakeEvaluator):
+    def measure(self, policy: Policy, steps: int, prompt: int) -> Score:
         picture, base = Image.new("RGB", (8, 8), "red"), Image.new("RGB", (8, 8), "blue")
         return replace(super().measure(policy, steps, prompt), picture=picture, base=base)
 
 
 def test_the_dashboard_serves_pictures_and_schedule(tmp_path: Path) -> None:
     folder = tmp_path / "artifacts"
-    study = run(Place(str(tmp_path / "s.journal"), "s", artifacts=folder), SPACE, Painter)
+    study = run(Location(str(tmp_path / "s.journal"), "s", artifacts=folder), SPACE, Painter)
     assert len(list(folder.iterdir())) == 2 * SPACE.trials
     app = optuna_dashboard.wsgi(study._storage, artifact_store=FileSystemArtifactStore(str(folder)))
 
@@ -56,9 +56,9 @@ def test_the_dashboard_serves_pictures_and_schedule(tmp_path: Path) -> None:
 
 
 def test_base_above_and_trial_below() -> None:
-    reading = Painter().measure(Base(), 4, 0)
-    strip = side_by_side([reading])
+    score = Painter().measure(Base(), 4, 0)
+    strip = side_by_side([score])
     assert strip is not None
     assert strip.getpixel((5, 5)) == (0, 0, 255)
     assert strip.getpixel((5, 250)) == (255, 0, 0)
-    assert side_by_side([Reading(1.0, 1.0)]) is None
+    assert side_by_side([Score(1.0, 1.0)]) is None

@@ -17,9 +17,11 @@ from ddit_eval.errors import DditError
 from ddit_eval.experiment.config import Study
 from ddit_eval.study import export
 from ddit_eval.study.storage import open_storage
-from ddit_eval.study.worker import Place, run
-from tests.support.fake_lab import FakeLab, OpenLab
+from ddit_eval.study.worker import Location, run
+from tests.support.fake_evaluator import FakeEvaluator, OpenEvaluator
+from tests.support.jobs import JOB
 
+OF = JOB.of("0" * 12)
 SPACE = Study(
     trials=10, prompts=3, rule=("threshold", "explicit", "budget"), startup=4, confirm=2, floor=30.0
 )
@@ -73,13 +75,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def test_a_database_gives_the_same_study_as_a_journal(server: str, tmp_path: Path) -> None:
-    one = run(Place(str(tmp_path / "one.journal"), "s"), SPACE, FakeLab)
-    expected = json.dumps(export(one, SPACE), sort_keys=True)
+    one = run(Location(str(tmp_path / "one.journal"), "s"), SPACE, FakeEvaluator)
+    expected = json.dumps(export(one, SPACE, OF).plain(), sort_keys=True)
     # Two workers, one of which dies, as two machines would share it.
-    open_lab = OpenLab(0.02, tmp_path / "log", after=4, spare=os.getpid())
-    shared = run(Place(server, "s"), SPACE, open_lab, workers=2)
-    assert json.dumps(export(shared, SPACE), sort_keys=True) == expected
-    assert json.dumps(export(Place(server, "s").open(), SPACE), sort_keys=True) == expected
+    open_evaluator = OpenEvaluator(0.02, tmp_path / "log", after=4, spare=os.getpid())
+    shared = run(Location(server, "s"), SPACE, open_evaluator, workers=2)
+    assert json.dumps(export(shared, SPACE, OF).plain(), sort_keys=True) == expected
+    assert json.dumps(export(Location(server, "s").open(), SPACE, OF).plain(), sort_keys=True) == expected
 
 
 def test_a_server_that_is_away_is_named_without_its_password() -> None:

@@ -13,27 +13,30 @@ from ddit_eval.ddit.policies import Policy
 from ddit_eval.errors import DditError
 from ddit_eval.experiment.config import Study
 from ddit_eval.experiment.prompts import prompts_hash
+from ddit_eval.experiment.setting import Setting
 from ddit_eval.study import export, run_study
 from ddit_eval.study import slots as claims
 from ddit_eval.study.confirm import spread
-from ddit_eval.study.measure import Reading, prompt_sets, reseeded
-from ddit_eval.study.rungs import Scores, bounds, hopeless
+from ddit_eval.study.early_stop import Scores, bounds, hopeless
+from ddit_eval.study.measure import Score, prompt_sets, reseeded
 from ddit_eval.study.space import check_scales, first_point, policy_of
 from ddit_eval.study.storage import mend_journal
 from ddit_eval.study.trials import dominates, finished
-from ddit_eval.study.worker import Place, run
-from tests.support.fake_lab import FakeLab, OpenLab
+from ddit_eval.study.worker import Location, run
+from tests.support.fake_evaluator import FakeEvaluator, OpenEvaluator
+from tests.support.jobs import JOB
 
+OF = JOB.of("0" * 12)
 EVERY = ("threshold", "explicit", "coarse-first", "fine-first", "budget", "region", "base")
 SPACE = Study(trials=16, prompts=4, rule=EVERY, startup=6, confirm=3)
 
 
 def text(study: Any, space: Study) -> str:
-    return json.dumps(export(study, space), sort_keys=True, allow_nan=False)
+    return json.dumps(export(study, space, OF).plain(), sort_keys=True, allow_nan=False)
 
 
-def place(path: Path) -> Place:
-    return Place(str(path), "s")
+def place(path: Path) -> Location:
+    return Location(str(path), "s")
 
 
 class Killed(BaseException):
@@ -41,13 +44,13 @@ class Killed(BaseException):
 
 
 @dataclass(frozen=True)
-class Interrupted(FakeLab):
+class Interrupted(FakeEvaluator):
     """Raises after so many prompts."""
 
     after: int = 0
     calls: list[int] = field(default_factory=list)
 
-    def measure(self, policy: Policy, steps: int, prompt: int) -> Reading:
+    def measure(self, policy: Policy, steps: int, prompt: int) -> Score:
         self.calls.append(prompt)
         if len(self.calls) > self.after:
             raise Killed
@@ -56,7 +59,7 @@ class Interrupted(FakeLab):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return run(place(tmp_path_factory.mktemp("whole") / "s.journal"), SPACE, FakeLab)
+    return run(place(tmp_path_factory.mktemp("whole") / "s.journal"), SPACE, FakeEvaluator)
 
 
 def test_an_interrupted_study_ends_as_the_uninterrupted_one(whole: Any, tmp_path: Path) -> None:
@@ -67,7 +70,7 @@ def test_an_interrupted_study_ends_as_the_uninterrupted_one(whole: Any, tmp_path
         with journal.open("ab") as file:
             file.write(b'{"op_code": 4, "worker')
     with pytest.warns(UserWarning, match="torn by a kill"):
-        resumed = run(place(journal), SPACE, FakeLab)
+        resumed = run(place(journal), SPACE, FakeEvaluator)
     assert len(resumed.trials) > len(whole.trials)  # the interrupted ones are there, failed
     assert text(resumed, SPACE) == text(whole, SPACE)
 
@@ -75,20 +78,20 @@ def test_an_interrupted_study_ends_as_the_uninterrupted_one(whole: Any, tmp_path
 def test_a_study_may_be_extended(whole: Any, tmp_path: Path) -> None:
     journal = tmp_path / "s.journal"
     short = SPACE.model_copy(update={"trials": 7})
-    run(place(journal), short, FakeLab)
-    assert text(run(place(journal), SPACE, FakeLab), SPACE) == text(whole, SPACE)
+    run(place(journal), short, FakeEvaluator)
+    assert text(run(place(journal), SPACE, FakeEvaluator), SPACE) == text(whole, SPACE)
 
 
 def test_gp_goes_on_as_well(tmp_path: Path) -> None:
     space = Study(trials=6, prompts=1, sampler="gp", startup=3, generation=2, confirm=0)
-    one = run(place(tmp_path / "a.journal"), space, FakeLab)
+    one = run(place(tmp_path / "a.journal"), space, FakeEvaluator)
     with pytest.raises(Killed):
         run(place(tmp_path / "b.journal"), space, lambda: Interrupted(after=4))
-    assert text(run(place(tmp_path / "b.journal"), space, FakeLab), space) == text(one, space)
+    assert text(run(place(tmp_path / "b.journal"), space, FakeEvaluator), space) == text(one, space)
 
 
 def test_every_rule_is_tried_and_stopped_trials_say_where(whole: Any) -> None:
-    rows = export(whole, SPACE)["trials"]
+    rows = export(whole, SPACE, OF).plain()["trials"]
     assert [row["number"] for row in rows] == list(range(SPACE.trials))
     assert [row["params"]["rule"] for row in rows[: len(EVERY)]] == list(EVERY)
     stopped = [row for row in rows if row["state"] == "PRUNED"]
@@ -112,7 +115,7 @@ def test_every_rule_is_tried_and_stopped_trials_say_where(whole: Any) -> None:
 
 
 def test_the_front_is_confirmed_on_other_prompts(whole: Any) -> None:
-    content = export(whole, SPACE)
+    content = export(whole, SPACE, OF).plain()
     front = {row["number"]: row for row in content["trials"] if row["pareto"]}
     points = content["confirmed"]
     assert len(points) == min(SPACE.confirm, len({tuple(r["values"]) for r in front.values()}))
@@ -128,18 +131,19 @@ def test_the_front_is_confirmed_on_other_prompts(whole: Any) -> None:
 
 def test_constraints_reach_export_and_dashboard(tmp_path: Path) -> None:
     space = SPACE.model_copy(update={"floor": 34.0, "memory": 3.0, "rungs": ()})
-    study = run(place(tmp_path / "s.journal"), space, FakeLab)
-    for row, trial in zip(export(study, space)["trials"], finished(study, space).values(), strict=True):
+    study = run(place(tmp_path / "s.journal"), space, FakeEvaluator)
+    rows = export(study, space, OF).plain()["trials"]
+    for row, trial in zip(rows, finished(study, space).values(), strict=True):
         assert row["constraints"] == [34 - row["values"][1], 2 - 3]
         assert trial.system_attrs["constraints"] == row["constraints"]
         assert not (row["pareto"] and row["values"][1] < 34)
-    assert any(row["pareto"] for row in export(study, space)["trials"])
+    assert any(row["pareto"] for row in rows)
 
 
 def test_tau_is_relative_to_the_signals_of_its_order(tmp_path: Path) -> None:
     space = Study(trials=8, prompts=1, startup=8, confirm=0)
-    study = run(place(tmp_path / "s.journal"), space, lambda: FakeLab(units=(0.5, 0.05, 0.01)))
-    rows = export(study, space)["trials"]
+    study = run(place(tmp_path / "s.journal"), space, lambda: FakeEvaluator(units=(0.5, 0.05, 0.01)))
+    rows = export(study, space, OF).plain()["trials"]
     assert len({row["params"]["tau_relative"] for row in rows}) == len(rows)
     assert rows[0]["params"]["tau_relative"] == pytest.approx(5**0.5)
     for row in rows:
@@ -149,13 +153,13 @@ def test_tau_is_relative_to_the_signals_of_its_order(tmp_path: Path) -> None:
 
 def test_a_lower_quality_can_be_the_better_one(tmp_path: Path) -> None:
     @dataclass(frozen=True)
-    class Distance(FakeLab):
-        def measure(self, policy: Policy, steps: int, prompt: int) -> Reading:
-            reading = super().measure(policy, steps, prompt)
-            return replace(reading, quality=100 - reading.quality)
+    class Distance(FakeEvaluator):
+        def measure(self, policy: Policy, steps: int, prompt: int) -> Score:
+            score = super().measure(policy, steps, prompt)
+            return replace(score, quality=100 - score.quality)
 
-    where = Place(str(tmp_path / "s.journal"), "s", "lower")
-    content = export(run(where, SPACE, Distance), SPACE)
+    where = Location(str(tmp_path / "s.journal"), "s", "lower")
+    content = export(run(where, SPACE, Distance), SPACE, OF).plain()
     assert content["objectives"][1]["direction"] == "minimize"
     front = sorted(row["values"] for row in content["trials"] if row["pareto"])
     assert [q for _, q in front] == sorted((q for _, q in front), reverse=True)
@@ -243,8 +247,8 @@ def test_the_dead_are_told_from_the_living(tmp_path: Path) -> None:
     attrs(running._trial_id, "worker", {"place": "elsewhere", "pid": 1, "started": 1.0})
     assert not claims.is_dead(claims.slots(study)[0], time.time())
     assert claims.is_dead(claims.slots(study)[0], time.time() + claims.LEASE + 1)
-    attrs(running._trial_id, "beat", time.time() - claims.LEASE - 1)
-    claims.reap(study, 4)
+    attrs(running._trial_id, "heartbeat", time.time() - claims.LEASE - 1)
+    claims.fail_dead(study, 4)
     again = claims.slots(study)[0]
     assert again.state.name == "WAITING"
     assert again.number == 4
@@ -255,7 +259,7 @@ def test_a_twin_is_never_run(tmp_path: Path) -> None:
     claims.fill(study, 2)
     study.add_trial(claims.waiting(0))
     space = Study(trials=2, prompts=1, confirm=0)
-    run(place(tmp_path / "s.journal"), space, FakeLab)
+    run(place(tmp_path / "s.journal"), space, FakeEvaluator)
     assert [t.state.name for t in study.trials] == ["COMPLETE", "COMPLETE", "WAITING"]
 
 
@@ -264,10 +268,10 @@ KILL = Study(trials=40, prompts=3, rule=EVERY, startup=10, confirm=2, rungs=(0.3
 
 def test_a_killed_worker_changes_nothing(tmp_path: Path) -> None:
     """Two processes share 40 trials, one is killed by SIGKILL in the middle."""
-    one = run(place(tmp_path / "one.journal"), KILL, FakeLab)
+    one = run(place(tmp_path / "one.journal"), KILL, FakeEvaluator)
     log = tmp_path / "log"
-    open_lab = OpenLab(0.02, log, after=20, spare=os.getpid())
-    study = run(place(tmp_path / "two.journal"), KILL, open_lab, workers=2)
+    open_evaluator = OpenEvaluator(0.02, log, after=20, spare=os.getpid())
+    study = run(place(tmp_path / "two.journal"), KILL, open_evaluator, workers=2)
     assert text(study, KILL) == text(one, KILL)
     failed = [t for t in study.trials if t.state.name == "FAIL"]
     assert len(failed) == 1  # the one that it was at
@@ -277,16 +281,16 @@ def test_a_killed_worker_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_tuning_and_held_out_prompts_are_disjoint(tiny: Any, tmp_path: Path) -> None:
-    tuning, own = prompt_sets(tiny.experiment(study={"prompts": 4, "heldout": 2}))
+    tuning, own = prompt_sets(Setting(tiny.experiment(study={"prompts": 4, "heldout": 2})))
     assert (len(tuning), len(own)) == (4, 2)
     assert not {p.index for p in tuning} & {p.index for p in own}
     path = tmp_path / "prompts.txt"
     path.write_text("a\nb\nc\n")
     source = {"source": "file", "path": str(path)}
-    tuning, own = prompt_sets(tiny.experiment(prompts=source, study={"prompts": 2}))
+    tuning, own = prompt_sets(Setting(tiny.experiment(prompts=source, study={"prompts": 2})))
     assert ([p.text for p in tuning], [p.text for p in own]) == (["a", "b"], ["c"])
     with pytest.raises(DditError, match=r"prompts\.txt has 3 prompts"):
-        prompt_sets(tiny.experiment(prompts=source, study={"prompts": 3}))
+        prompt_sets(Setting(tiny.experiment(prompts=source, study={"prompts": 3})))
     assert reseeded(own[0], 0) == own[0]
     assert len({reseeded(own[0], i).seed for i in range(4)}) == 4
 
@@ -295,12 +299,12 @@ def test_a_whole_study_on_the_tiny_pipeline(tiny: Any, tmp_path: Path) -> None:
     space = {"trials": 5, "prompts": 2, "seeds": 2, "steps": [2, 4], "confirm": 2, "heldout": 2,
              "generation": 2, "rule": ["threshold", "explicit", "coarse-first"], "margin": 0}  # fmt: skip
     experiment = tiny.experiment(study=space)
-    first = run_study(experiment, tmp_path / "a" / "study.json", tmp_path / "state-a")
+    first = run_study(experiment, tmp_path / "a" / "study.json", tmp_path / "state-a").plain()
     run_study(experiment, tmp_path / "b" / "study.json", tmp_path / "state-b", workers=2)
     assert (tmp_path / "a/study.json").read_bytes() == (tmp_path / "b/study.json").read_bytes()
     assert len(list((tmp_path / "state-a").glob("study-*.journal"))) == 1
     assert len(first["trials"]) == 5
-    assert first["prompts_hash"] == prompts_hash(prompt_sets(experiment)[0])
+    assert first["prompts_hash"] == prompts_hash(prompt_sets(Setting(experiment))[0])
     for row in first["trials"]:
         assert [len(line.split()) for line in row["schedules"]] == [row["params"]["steps"]] * row["prompts"]
     assert first["trials"][0]["tau"] != first["trials"][0]["params"]["tau_relative"]
@@ -309,18 +313,18 @@ def test_a_whole_study_on_the_tiny_pipeline(tiny: Any, tmp_path: Path) -> None:
     assert len(list((tmp_path / "state-a" / "artifacts").iterdir())) == 10
     assert "![" in (tmp_path / "state-a").glob("study-*.journal").__next__().read_text()
     # Nothing is left to do: a second call only exports.
-    assert run_study(experiment, tmp_path / "a" / "study.json", tmp_path / "state-a") == first
+    assert run_study(experiment, tmp_path / "a" / "study.json", tmp_path / "state-a").plain() == first
 
 
 def test_latency_is_a_table_that_is_measured_once(tiny: Any, tmp_path: Path) -> None:
     space = {"trials": 2, "prompts": 1, "steps": [4], "cost": "latency", "memory": 1, "confirm": 0}
     experiment = tiny.experiment(study=space)
     with pytest.warns(UserWarning, match="memory ceiling"):
-        first = run_study(experiment, tmp_path / "a.json", tmp_path / "state")
+        first = run_study(experiment, tmp_path / "a.json", tmp_path / "state").plain()
     assert set(first["latency"]["seconds"]) == {"1", "2", "4"}
     assert first["memory"] == {"ceiling": 1, "checked": False}
     assert len(list((tmp_path / "state").glob("latency-*.json"))) == 1
     journal = next((tmp_path / "state").glob("study-*.journal"))
     journal.unlink()  # the table stays, so the study ends as before
     with pytest.warns(UserWarning, match="memory ceiling"):
-        assert run_study(experiment, tmp_path / "b.json", tmp_path / "state") == first
+        assert run_study(experiment, tmp_path / "b.json", tmp_path / "state").plain() == first

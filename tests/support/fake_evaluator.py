@@ -1,4 +1,4 @@
-"""A made-up lab: a landscape in milliseconds, importable by the worker processes of a test."""
+"""A made-up evaluator: a landscape in milliseconds, importable by the worker processes of a test."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ddit_eval.ddit.policies import Policy, Threshold
-from ddit_eval.study.measure import Reading
+from ddit_eval.study.measure import Score
 
 
 @dataclass(frozen=True)
-class FakeLab:
+class FakeEvaluator:
     """Smooth in tau and rho. `seconds` a prompt; `log`: gets a line for each prompt, the process id."""
 
     seconds: float = 0.0
@@ -23,7 +23,7 @@ class FakeLab:
     units: tuple[float, ...] = (1.0, 1.0, 1.0)
     held_out_prompts: int = 3
 
-    def measure(self, policy: Policy, steps: int, prompt: int) -> Reading:
+    def measure(self, policy: Policy, steps: int, prompt: int) -> Score:
         time.sleep(self.seconds)
         if self.log is not None:
             with self.log.open("a") as file:
@@ -36,9 +36,9 @@ class FakeLab:
             scales = getattr(policy, "scales", (1,))
             spent *= (1 + sum(1 / s for s in scales) / len(scales)) / 2
             quality = 20 + 15 * spent + 0.1 * getattr(policy, "steps", 0)
-        return Reading(spent, quality + math.sin(prompt) + prompt % 2 * spent, (1, 2) * 3)
+        return Score(spent, quality + math.sin(prompt) + prompt % 2 * spent, (1, 2) * 3)
 
-    def held_out(self, policy: Policy, steps: int, prompt: int) -> Reading:
+    def held_out(self, policy: Policy, steps: int, prompt: int) -> Score:
         return self.measure(policy, steps, prompt + 100)
 
     def unit(self, order: int) -> float:
@@ -52,32 +52,32 @@ class FakeLab:
 
 
 @dataclass(frozen=True)
-class OpenLab:
-    """Opens a lab; in any process but `spare`, one that dies of SIGKILL after so many prompts. `spare` begins
-    when the other one is about to: on a busy machine it would else be through before."""
+class OpenEvaluator:
+    """Opens an evaluator; in any process but `spare`, one that dies of SIGKILL after so many prompts.
+    `spare` begins when the other one is about to: on a busy machine it would else be through before."""
 
     seconds: float
     log: Path
     after: int | None = None
     spare: int = 0
 
-    def __call__(self) -> FakeLab:
+    def __call__(self) -> FakeEvaluator:
         if self.after is not None and os.getpid() != self.spare:
             return Dying(self.seconds, self.log, after=self.after)
         end = time.monotonic() + 240
         while self.spare and self.measured() < (self.after or 3) - 2 and time.monotonic() < end:
             time.sleep(0.05)
-        return FakeLab(self.seconds, self.log)
+        return FakeEvaluator(self.seconds, self.log)
 
     def measured(self) -> int:
         return len(self.log.read_text().split()) if self.log.exists() else 0
 
 
 @dataclass(frozen=True)
-class Dying(FakeLab):
+class Dying(FakeEvaluator):
     after: int = 0
 
-    def measure(self, policy: Policy, steps: int, prompt: int) -> Reading:
+    def measure(self, policy: Policy, steps: int, prompt: int) -> Score:
         assert self.log is not None
         mine = self.log.read_text().split().count(str(os.getpid())) if self.log.exists() else 0
         if mine >= self.after:
