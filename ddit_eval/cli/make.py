@@ -90,6 +90,7 @@ def _draw(experiment: Any, prompts: list[Prompt], out: Path) -> None:
     check_writable(out)
     setting = Setting(experiment)
     base, method = experiment.methods
+    moving = setting.job(base, prompts[0]).frames > 1  # before the model is loaded: what is missing shows
     schedules: list[list[StepTrace]] = []
     with progress("pictures") as step, Generator(setting) as generator:
         for number, prompt in enumerate(prompts):
@@ -112,7 +113,7 @@ def _draw(experiment: Any, prompts: list[Prompt], out: Path) -> None:
         )
     if remark := method.policy.verdict(schedules):
         say(remark)
-    what = "clips" if job.frames > 1 else "pictures"
+    what = "clips" if moving else "pictures"
     say(f"wrote {len(prompts)} {what}, the base model's beside them, and schedule.png to {out}")
 
 

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
-from ddit_eval.schema import Timing
 from ddit_eval.system.progress import first, stderr, stdout
 
 if TYPE_CHECKING:
     from ddit_eval.folders.result import Comparison
+    from ddit_eval.schema import Timing
     from ddit_eval.stats import Equivalence
 
 _PARTS = ("transformer", "text", "decode")  # stages that were timed apart

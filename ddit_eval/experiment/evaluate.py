@@ -181,7 +181,7 @@ def evaluate(
 
     setting = Setting(experiment)
     moving = len(setting.size) == 3
-    chosen = [metric_of(name, moving) for name in experiment.metrics]
+    chosen = [metrics.suited(name, moving) for name in experiment.metrics]
     if moving and experiment.sets:
         raise DditError("sets: set metrics compare pictures, and this experiment makes clips; leave it out")
     check_writable(results)
@@ -196,7 +196,7 @@ def evaluate(
         progress(done, len(records), method)
         pictures[method] = pictures_of(store, same)
         measured[method] = Values(
-            measure(experiment.metrics, pictures[method], reference, texts),
+            metrics.measure(experiment.metrics, pictures[method], reference, texts),
             [tokens_of(record.trace) for record in same],
             [flops_of(record.trace, table, setting.calls) for record in same],
         )

@@ -50,9 +50,7 @@ def test_a_policy_edited_run_and_evaluated_without_timing_is_refused(
     generate(edited, tmp_path / "runs")
     quality = evaluate(edited, tmp_path / "runs", tmp_path)
     belongs(quality, experiment=edited)
-    says = (
-        r"timing.json, row 'rule' .* policy.scale is 2 in timing.json and 4 .* `ddit-eval time"
-    )
+    says = r"timing.json, row 'rule' .* policy.scale is 2 in timing.json and 4 .* `ddit-eval time"
     with pytest.raises(DditError, match=says):
         belongs(quality, experiment=edited, timing=timing)
 
@@ -83,7 +81,7 @@ def test_a_timing_of_other_weights_is_refused(results: tuple[Quality, Timing]) -
     base = timing.rows[0]
     assert base.of is not None
     other = base.model_copy(update={"of": base.of.model_copy(update={"model_hash": "0"})})
-    with pytest.raises(DditError, match="row 'base' .* model_hash is '0' in timing"):
+    with pytest.raises(DditError, match=r"row 'base' .* model_hash is '0' in timing"):
         belongs(quality, timing=timing.model_copy(update={"rows": (other, *timing.rows[1:])}))
     with pytest.raises(DditError, match="has no such row"):
         belongs(quality.model_copy(update={"rows": quality.rows[:1]}), timing=timing)
