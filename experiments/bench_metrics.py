@@ -22,7 +22,7 @@ from ddit_eval.clock import machine
 from ddit_eval.folders.pictures import picture_folder
 from ddit_eval.metrics import sets
 from ddit_eval.metrics.pictures.clip_network import image_of
-from ddit_eval.metrics.sets.comparison import SET_KINDS, Against, measure_of
+from ddit_eval.metrics.sets.kinds import KINDS, Against
 from ddit_eval.metrics.sets.resample import bootstrap
 from ddit_eval.models.load import load_pipeline
 from ddit_eval.system.files import write_json
@@ -71,8 +71,8 @@ def measure(count: int, side: int, network: str) -> list[dict[str, Any]]:
     # What is left of a family is its distance and 200 resamples, on features that all of them share.
     reference = sets.features(chosen, theirs)
     against = Against(reference, sets.statistics(reference))
-    for family in SET_KINDS:
-        row(family, lambda: bootstrap(measure_of(family, found[0], against), count))  # noqa: B023 (run at once)
+    for name, kind in KINDS.items():
+        row(name, lambda: bootstrap(kind.measure(found[0], against), count))  # noqa: B023 (run at once)
     return rows
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ddit_eval.errors import DditError
-from ddit_eval.metrics.sets.comparison import SET_KINDS, SetKind, SetResult, compare_paired
+from ddit_eval.metrics.sets.comparison import SetResult, compare_paired
 from ddit_eval.metrics.sets.frechet import FEW
+from ddit_eval.metrics.sets.kinds import KINDS
 from ddit_eval.metrics.sets.networks import Network
 from ddit_eval.metrics.sets.reference import PictureSet, picture_set, tensor_set
 from ddit_eval.metrics.sets.resample import RESAMPLES
@@ -23,7 +24,7 @@ def set_rows(
     base_method: str,
     reference: str | Path | PictureSet,
     networks: Sequence[str | Network] = ("reader",),
-    families: Sequence[SetKind] = SET_KINDS,
+    families: Sequence[str] = tuple(KINDS),
     seed: int = 0,
     *,
     groups: Sequence[Hashable] | None = None,

@@ -24,7 +24,7 @@ from ddit_eval.metrics import sets
 from ddit_eval.metrics.films.frames import Film
 from ddit_eval.metrics.films.metric import FilmMetric
 from ddit_eval.metrics.metric import AnyMetric, Columns
-from ddit_eval.metrics.sets.comparison import SET_KINDS, SetKind
+from ddit_eval.metrics.sets.kinds import KINDS
 
 Folder: TypeAlias = PictureFolder | FilmFolder
 
@@ -65,7 +65,7 @@ def compare(
     about = {name: facts for metric in chosen for name, facts in metric.describe().items()}
     columns = {name: _column(about[name], v, base.get(name)) for name, v in values.items()}
     distances: list[Distance] = []
-    kinds = [kind for kind in SET_KINDS if not only or kind in only]
+    kinds = [kind for kind in KINDS if not only or kind in only]
     if kinds and reference is None:
         if only:
             raise DditError(f"{kinds[0]}: needs a reference set")
@@ -115,7 +115,7 @@ def _applicable(
     pairs = [name for name in metrics.names("pictures") if metrics.get(name).needs == "reference"]
     every = [*metrics.names("films"), *pairs] if moving else metrics.names("pictures")
     chosen: list[AnyMetric] = []
-    for name in [name for name in only or every if name not in SET_KINDS]:
+    for name in [name for name in only or every if name not in KINDS]:
         metric = metrics.suited(name, moving)
         why = metric.missing()
         if metric.needs == "reference" and alone:
@@ -183,7 +183,7 @@ def _distances(
     others: Folder | None,
     theirs: Folder | None,
     network: str,
-    kinds: Sequence[SetKind],
+    kinds: Sequence[str],
     cache: Path | None,
 ) -> list[Distance]:
     """Set metrics on features that are computed once, and their extrapolation where pictures are many.

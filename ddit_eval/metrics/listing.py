@@ -15,7 +15,8 @@ from typing import Literal
 from ddit_eval.metrics import registry
 from ddit_eval.metrics.metric import Subject
 from ddit_eval.metrics.sets import networks
-from ddit_eval.metrics.sets.comparison import INFINITY, VALUES, metric_name
+from ddit_eval.metrics.sets.comparison import metric_name
+from ddit_eval.metrics.sets.kinds import INFINITY, KINDS
 
 
 @dataclass(frozen=True)
@@ -54,11 +55,12 @@ def _of(subject: Subject) -> Iterator[Row]:
 
 
 def _sets() -> Iterator[Row]:
-    for name in networks.names():
-        network = networks.network(name)
+    for each in networks.names():
+        network = networks.network(each)
         why = network.missing()
-        for value in (*(v for values in VALUES.values() for v in values), INFINITY):
-            yield Row(
-                metric_name(value.name, network), "set", value.direction, value.low, value.high, value.source,
-                network.name, network.weights, why,
-            )  # fmt: skip
+        for kind in (*KINDS.values(), INFINITY):
+            for c in kind.columns:
+                name = metric_name(c.name, network)
+                yield Row(
+                    name, "set", c.direction, c.low, c.high, kind.source, network.name, network.weights, why
+                )

@@ -22,7 +22,7 @@ from ddit_eval.metrics.sets.frechet import (
     statistics,
 )
 from ddit_eval.metrics.sets.inception import inception_network
-from ddit_eval.metrics.sets.kernel import cmmd, cmmd_measure, kid, kid_measure, kid_subsets
+from ddit_eval.metrics.sets.kernel import cmmd, cmmd_measure, kid, kid_measure
 from ddit_eval.metrics.sets.manifold import Prdc, prdc, prdc_measure
 from ddit_eval.metrics.sets.networks import Network, features, names, network, register
 from ddit_eval.metrics.sets.openclip import clip_network
@@ -60,7 +60,6 @@ __all__ = [
     "infinity",
     "kid",
     "kid_measure",
-    "kid_subsets",
     "names",
     "network",
     "picture_set",

@@ -7,65 +7,25 @@ Names. "fid" and "kid" stand for Inception's features alone, "cmmd" for those of
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
 from ddit_eval import stats
 from ddit_eval.errors import DditError
-from ddit_eval.metrics.sets.frechet import caveats, frechet_infinity, frechet_measure, statistics
-from ddit_eval.metrics.sets.kernel import cmmd_measure, kid_measure
-from ddit_eval.metrics.sets.manifold import K, prdc_measure
+from ddit_eval.metrics.metric import Column
+from ddit_eval.metrics.sets.frechet import frechet_infinity, statistics
+from ddit_eval.metrics.sets.kinds import INFINITY, KINDS, Against, SetKind
 from ddit_eval.metrics.sets.networks import Network
 from ddit_eval.metrics.sets.networks import network as network_of
 from ddit_eval.metrics.sets.reference import PictureSet, cached_features, cached_statistics
-from ddit_eval.metrics.sets.resample import (
-    RESAMPLES,
-    Measure,
-    draw_weights,
-    intervals,
-)
+from ddit_eval.metrics.sets.resample import RESAMPLES, draw_weights, intervals
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from ddit_eval.metrics.sets.frechet import Statistics
-
-SetKind: TypeAlias = Literal["frechet", "kid", "cmmd", "prdc"]
-SET_KINDS: tuple[SetKind, ...] = ("frechet", "kid", "cmmd", "prdc")
-
-
-@dataclass(frozen=True)
-class Value:
-    """One value of a family: its direction, its range (None: no end) and where it is from."""
-
-    name: str
-    direction: Literal["higher", "lower"]
-    low: float | None
-    high: float | None
-    source: str
-
-
-_PRDC = f"Naeem et al. 2020 (arXiv 2002.09797), k = {K}"
-VALUES: Mapping[SetKind, tuple[Value, ...]] = {
-    "frechet": (Value("frechet", "lower", 0.0, None, "Heusel et al. 2017 (arXiv 1706.08500)"),),
-    "kid": (
-        Value("kid", "lower", None, None, "Bińkowski et al. 2018 (arXiv 1801.01401), all pairs, unbiased"),
-    ),
-    "cmmd": (
-        Value("cmmd", "lower", 0.0, None, "Jayasumana et al. 2024 (arXiv 2401.09603), sigma 10, x 1000"),
-    ),
-    "prdc": (
-        Value("precision", "higher", 0.0, 1.0, _PRDC),
-        Value("recall", "higher", 0.0, 1.0, _PRDC),
-        Value("density", "higher", 0.0, None, _PRDC),
-        Value("coverage", "higher", 0.0, 1.0, _PRDC),
-    ),
-}
-INFINITY = Value("frechet-infinity", "lower", None, None, "Chong and Forsyth 2020 (arXiv 1911.07023)")
 
 
 @dataclass(frozen=True)
@@ -109,7 +69,7 @@ def compare(
     reference: PictureSet,
     network: str | Network = "reader",
     *,
-    families: Sequence[SetKind] = SET_KINDS,
+    families: Sequence[str] = tuple(KINDS),
     cache: Path | None = None,
     groups: Sequence[Hashable] | None = None,
     resamples: int = RESAMPLES,
@@ -145,7 +105,7 @@ def compare_paired(
     reference: PictureSet,
     network: str | Network = "reader",
     *,
-    families: Sequence[SetKind] = SET_KINDS,
+    families: Sequence[str] = tuple(KINDS),
     cache: Path | None = None,
     groups: Sequence[Hashable] | None = None,
     resamples: int = RESAMPLES,
@@ -167,18 +127,18 @@ def compare_paired(
     chosen, against = _reference(network, reference, families, cache, device)
     n = sets[base].n
     weights = torch.cat([torch.ones(1, n, dtype=torch.float64), draw_weights(n, resamples, seed, groups)])
-    values: list[dict[SetKind, Tensor]] = []
+    values: list[dict[str, Tensor]] = []
     for one in sets:
         x = cached_features(one, chosen, cache, device=device).to(device)
-        values.append({family: measure_of(family, x, against)(weights) for family in families})
+        values.append({family: KINDS[family].measure(x, against)(weights) for family in families})
     out = []
     for index, (one, measured) in enumerate(zip(sets, values, strict=True)):
         pairs: list[tuple[SetResult, SetResult | None]] = []
         for family, v in measured.items():
             gap = v - values[base][family]
             spreads = intervals(v[0], v[1:], n, level), intervals(gap[0], gap[1:], n, level)
-            for kind, alone, paired in zip(VALUES[family], *spreads, strict=True):
-                row = _row(kind, family, _within(alone, kind), one, reference, chosen)
+            for column, alone, paired in zip(KINDS[family].columns, *spreads, strict=True):
+                row = _row(KINDS[family], column, _within(alone, column), one, reference, chosen)
                 minus = replace(row, interval=paired, minus=sets[base].name, minus_hash=sets[base].hash)
                 pairs.append((row, None if index == base else minus))
         out.append(pairs)
@@ -203,36 +163,19 @@ def infinity(
     assert against.statistics is not None
     x = cached_features(pictures, chosen, cache, device=device).to(device)
     found = frechet_infinity(x, against.statistics, level=level, seed=seed)
-    return _row(INFINITY, "frechet", found.interval, pictures, reference, chosen)
-
-
-@dataclass(frozen=True, eq=False)
-class Against:
-    """The reference's features (m, D) and, where a Fréchet distance is asked for, their statistics."""
-
-    features: Tensor
-    statistics: Statistics | None
-
-
-def measure_of(family: SetKind, features: Tensor, against: Against) -> Measure:
-    """The values of a family, in the order of `VALUES`, as a function of the weights of the features."""
-    if family == "frechet":
-        assert against.statistics is not None
-        return frechet_measure(features, against.statistics)
-    made = {"kid": kid_measure, "cmmd": cmmd_measure, "prdc": prdc_measure}[family]
-    return made(features, against.features)
+    return _row(INFINITY, INFINITY.columns[0], found.interval, pictures, reference, chosen)
 
 
 def _reference(
     network: str | Network,
     reference: PictureSet,
-    families: Sequence[SetKind],
+    families: Sequence[str],
     cache: Path | None,
     device: str,
 ) -> tuple[Network, Against]:
-    unknown = [family for family in families if family not in VALUES]
+    unknown = [family for family in families if family not in KINDS]
     if unknown:
-        raise DditError(f"unknown set metric {unknown[0]!r}; there are {', '.join(SET_KINDS)}")
+        raise DditError(f"unknown set metric {unknown[0]!r}; there are {', '.join(KINDS)}")
     chosen = network_of(network) if isinstance(network, str) else network
     found = cached_features(reference, chosen, cache, device=device)
     if "frechet" not in families:
@@ -242,16 +185,16 @@ def _reference(
 
 
 def _row(
-    kind: Value,
-    family: SetKind,
+    kind: SetKind,
+    column: Column,
     interval: stats.Interval,
     pictures: PictureSet,
     reference: PictureSet,
     network: Network,
 ) -> SetResult:
     return SetResult(
-        metric_name(kind.name, network),
-        kind.direction,
+        metric_name(column.name, network),
+        column.direction,
         interval,
         pictures.n,
         reference.n,
@@ -262,20 +205,12 @@ def _row(
         network.name,
         network.preset,
         kind.source,
-        _warnings(family, pictures.n, reference.n, network),
+        kind.caveats(pictures.n, reference.n, network.dimension),
     )
 
 
-def _within(interval: stats.Interval, kind: Value) -> stats.Interval:
+def _within(interval: stats.Interval, column: Column) -> stats.Interval:
     """The interval's ends inside the metric's range; the value is left as it was measured."""
-    low = interval.low if kind.low is None else max(interval.low, min(kind.low, interval.value))
-    high = interval.high if kind.high is None else min(interval.high, max(kind.high, interval.value))
+    low = interval.low if column.low is None else max(interval.low, min(column.low, interval.value))
+    high = interval.high if column.high is None else min(interval.high, max(column.high, interval.value))
     return replace(interval, low=low, high=high)
-
-
-def _warnings(family: SetKind, n: int, n_reference: int, network: Network) -> tuple[str, ...]:
-    if family == "frechet":
-        return caveats(n, n_reference, network.dimension)
-    if family == "prdc" and n != n_reference:
-        return (f"{n} samples against {n_reference}: recall, density and coverage compare at equal numbers",)
-    return ()

@@ -8,7 +8,8 @@ from dataclasses import replace
 from torch import Tensor
 
 from ddit_eval.metrics.damage import DAMAGES, GRAIN, Damage, Sighting, grain, sight_of
-from ddit_eval.metrics.sets.comparison import SET_KINDS, SetKind, compare_paired
+from ddit_eval.metrics.sets.comparison import compare_paired
+from ddit_eval.metrics.sets.kinds import KINDS
 from ddit_eval.metrics.sets.networks import Network
 from ddit_eval.metrics.sets.reference import PictureSet, tensor_set
 
@@ -18,7 +19,7 @@ def set_sightings(
     reference: PictureSet,
     network: str | Network = "reader",
     *,
-    families: Sequence[SetKind] = SET_KINDS,
+    families: Sequence[str] = tuple(KINDS),
     damages: Mapping[str, Damage] = DAMAGES,
 ) -> list[Sighting]:
     """Every set metric under every damage to `pictures` (N, 3, H, W) in [0, 1], against a reference set.

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -40,28 +39,6 @@ def kid(features: Tensor, reference: Tensor) -> float:
     Unbiased at every n, so sets of different sizes compare; it can be a little below zero.
     """
     return float(kid_measure(features, reference)(torch.ones(1, len(features), dtype=torch.float64)))
-
-
-def kid_subsets(
-    features: Tensor, reference: Tensor, *, subsets: int = 100, size: int = 1000, seed: int = 2020
-) -> tuple[float, float]:
-    """KID as torch-fidelity has it: mean and standard deviation over random subsets of both sets.
-
-    Defaults and draws are torch-fidelity's. The deviation is that between overlapping subsets of `size`;
-    it is no standard error of the mean and says nothing of another n pictures.
-    """
-    x, y = check_features(features, "features"), check_features(reference, "reference features")
-    if not 2 <= size <= min(len(x), len(y)):
-        raise DditError(
-            f"KID subsets of {size} need sets of at least as many and at least 2: there are {len(x)} and "
-            f"{len(y)}; lower the size, or use `kid` over all pairs"
-        )
-    rng = np.random.RandomState(seed)
-    values = []
-    for _ in range(subsets):
-        a, b = (s[torch.from_numpy(rng.choice(len(s), size, replace=False)).to(s.device)] for s in (x, y))
-        values.append(kid(a, b))
-    return float(np.mean(values)), float(np.std(values))
 
 
 def cmmd(features: Tensor, reference: Tensor) -> float:
