@@ -268,7 +268,7 @@ def start_up(effort: Effort) -> list[Target]:
 
     def clocked() -> float:
         start = time.perf_counter()
-        python("-m", "ddit_eval.cli", "--help")
+        python("-m", "ddit_eval", "--help")
         return time.perf_counter() - start
 
     def several(run: Callable[[], float]) -> Interval:

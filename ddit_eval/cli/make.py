@@ -137,7 +137,7 @@ def train(
     """Train an adapter: the frozen base model is distilled into coarser patches.
 
     Killed at any moment, the same command goes on from the last checkpoint.
-    On several GPUs: `accelerate launch -m ddit_eval.cli train CONFIG`
+    On several GPUs: `accelerate launch -m ddit_eval train CONFIG`
     """
     from ddit_eval.training import distil
 

@@ -32,7 +32,7 @@ def run(
     """Make the pictures of an experiment: one record for each method and prompt.
 
     What is there is kept, so after a crash the same command goes on where it was.
-    On several GPUs: `accelerate launch -m ddit_eval.cli run experiments/quick.yaml`
+    On several GPUs: `accelerate launch -m ddit_eval run experiments/quick.yaml`
     """
     from ddit_eval.experiment.config import load_experiment
 

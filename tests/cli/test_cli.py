@@ -55,6 +55,13 @@ def test_help_teaches_and_imports_nothing_heavy() -> None:
     assert "ddit-eval generate" in done.stdout
 
 
+@pytest.mark.parametrize("module", ["ddit_eval", "ddit_eval.cli"])
+def test_it_runs_as_a_module(module: str) -> None:
+    done = subprocess.run([sys.executable, "-m", module, "--help"], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert "evaluate" in done.stdout
+
+
 def test_models_says_what_is_missing_and_how_to_get_it() -> None:
     result = call("models")
     assert result.exit_code == 0

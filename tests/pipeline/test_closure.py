@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,35 +11,37 @@ from ddit_eval.cli import app
 from ddit_eval.experiment.config import load_experiment
 from ddit_eval.models.find import find
 from tests.support.closure import files_of
-from tests.support.stages import EXPERIMENTS, ROOT, STAGES, experiments, outs, params, uncovered
+from tests.support.stages import (
+    EXPERIMENTS,
+    ROOT,
+    STAGES,
+    command,
+    commands,
+    experiments,
+    outs,
+    params,
+    uncovered,
+)
 
 FUNCTIONS = {c.name or getattr(c.callback, "__name__", ""): c.callback for c in app.registered_commands}
-COMMANDS = {
-    stage: about["cmd"].split()[3] for stage, about in STAGES.items()
-}  # python -m ddit_eval COMMAND ...
 
 
 def modules(stage: str) -> set[str]:
     """Files of the modules that decide a stage's result."""
-    function = FUNCTIONS[COMMANDS[stage]]
+    function = FUNCTIONS[command(stage)]
     assert function is not None
     return files_of(function)
 
 
-@pytest.fixture(scope="module")
-def recorded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, list[str]]]:
+@pytest.fixture(scope="session")
+def recorded(small_run: Path) -> dict[str, dict[str, list[str]]]:
     """By command: what it read of a small quick.yaml."""
-    folder = tmp_path_factory.mktemp("reads")
-    commands = list(dict.fromkeys(COMMANDS.values()))
-    call = [sys.executable, "-m", "tests.support.reads", EXPERIMENTS[0], str(folder), *commands]
-    done = subprocess.run(call, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return {command: json.loads((folder / f"{command}.json").read_text()) for command in commands}
+    return {name: json.loads((small_run / f"{name}.json").read_text()) for name in commands()}
 
 
 def needs(stage: str, recorded: dict[str, dict[str, list[str]]]) -> tuple[set[str], set[tuple[str, str]]]:
     """Files and parameters that a stage reads of each of its experiments, as the small one showed."""
-    read, shown = recorded[COMMANDS[stage]], load_experiment(ROOT / f"experiments/{EXPERIMENTS[0]}.yaml")
+    read, shown = recorded[command(stage)], load_experiment(ROOT / f"experiments/{EXPERIMENTS[0]}.yaml")
     files, fields = set[str](), set[tuple[str, str]]()
     for path in experiments(stage):
         config = load_experiment(ROOT / path)
@@ -78,7 +78,7 @@ def test_every_module_lies_under_a_dependency(stage: str) -> None:
     assert {"ddit_eval/experiment", "ddit_eval/system"} <= folders  # each of these, left out, would be missed
 
 
-@pytest.mark.xdist_group("reads")
+@pytest.mark.xdist_group("small")
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("stage", STAGES)
 def test_all_that_a_command_reads_is_watched(stage: str, recorded: dict[str, dict[str, list[str]]]) -> None:
@@ -87,7 +87,7 @@ def test_all_that_a_command_reads_is_watched(stage: str, recorded: dict[str, dic
     assert lacking(files, fields, deps | outs(stage), named) == []
 
 
-@pytest.mark.xdist_group("reads")
+@pytest.mark.xdist_group("small")
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("stage", STAGES)
 def test_what_is_left_out_is_found(stage: str, recorded: dict[str, dict[str, list[str]]]) -> None:
@@ -101,7 +101,7 @@ def test_what_is_left_out_is_found(stage: str, recorded: dict[str, dict[str, lis
     assert {"ddit_eval/experiment", "ddit_eval/system"} <= deps
     for one in named & fields:
         assert lacking(files, fields, covers, named - {one}) == [one[1]]
-    assert COMMANDS[stage] in ("track", "report") or len(named & fields) > 5
+    assert command(stage) in ("track", "report") or len(named & fields) > 5
 
 
 def test_a_metric_does_not_time_the_methods_again() -> None:

@@ -14,6 +14,7 @@ import os
 import sys
 from collections.abc import Callable
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,16 @@ import yaml
 
 from tests.support.closure import ROOT
 
+LIBRARIES = (
+    "diffusers.pipelines.flux.pipeline_flux",
+    "transformers",
+    "torchmetrics",
+    "open_clip",
+    "matplotlib.pyplot",
+    "scipy.stats",
+    "mlflow",
+    "optuna",
+)
 WATCHED = ("ddit_eval", "results", "runs")
 
 
@@ -100,7 +111,8 @@ def forked(work: Callable[[], None]) -> None:
 
 
 def small(name: str, root: Path) -> Path:
-    """The shipped experiment with few prompts and steps, and of its methods those that bear it."""
+    """The shipped experiment with few prompts and steps, and of its methods those that bear it; and a metric
+    and a policy of the package in tests/support/plugin."""
     shipped = yaml.safe_load((ROOT / "experiments" / f"{name}.yaml").read_text())
     bearing = [m for m in shipped["methods"] if not {"steps", "mix"} & {*m, *m.get("policy", {})}]
     methods = list({m.get("policy", {}).get("kind"): m for m in reversed(bearing)}.values())  # one of a kind
@@ -109,11 +121,19 @@ def small(name: str, root: Path) -> Path:
         "side": 32,
         "steps": 2,
         "prompts": shipped["prompts"] | {"count": 4},
-        "methods": methods,
+        "methods": [*methods, {"name": "every-other", "policy": {"kind": "every-other"}}],
+        "metrics": [*shipped["metrics"], "brightness"],
         "sets": shipped["sets"]
         and shipped["sets"] | {"reference": "world:heldout:16:seed9:32px", "families": ["cmmd"]},
         "timing": {"prompts": 2, "rounds": 1, "whole": 1, "methods": ["base", methods[0]["name"]]},
-        "study": {"trials": 1, "prompts": 1, "confirm": 1, "heldout": 2, "steps": [2]},
+        "study": {
+            "trials": 1,
+            "prompts": 1,
+            "confirm": 1,
+            "heldout": 2,
+            "steps": [2],
+            "rule": ["every-other"],
+        },
         "oracle": {"prompts": 2, "costs": [0.7], "every": 2},
     }
     path.write_text(yaml.safe_dump(shipped | changed))
@@ -147,8 +167,8 @@ def main(name: str, folder: str, *commands: str) -> None:
     root = Path(folder)
     os.chdir(root)
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{root / 'mlflow.db'}"
-    import transformers  # noqa: F401
-
+    for library in LIBRARIES:
+        import_module(library)
     experiment = small(name, root)
     for command in commands:
         forked(partial(run, root, command, str(experiment)))

@@ -31,6 +31,16 @@ def outs(stage: str) -> set[str]:
     return {name for entry in found for name in (entry if isinstance(entry, dict) else [entry])}
 
 
+def command(stage: str) -> str:
+    """What a stage calls: `python -m ddit_eval COMMAND ...`."""
+    return str(STAGES[stage]["cmd"].split()[3])
+
+
+def commands() -> list[str]:
+    """All commands, in the order of the stages."""
+    return list(dict.fromkeys(map(command, STAGES)))
+
+
 def params(stage: str) -> set[tuple[str, str]]:
     """(file, name) of each parameter that a stage names."""
     entries = STAGES[stage].get("params", ())
