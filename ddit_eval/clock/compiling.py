@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from ddit_eval.ddit.diffusers_private import repeated_blocks
 from ddit_eval.errors import DditError
 
 
@@ -26,8 +27,8 @@ class CompiledBlocks:
     """
 
     def __init__(self, transformer: nn.Module, **options: Any):
-        names = getattr(transformer, "_repeated_blocks", None)
-        self.blocks = [m for m in transformer.modules() if type(m).__name__ in (names or ())]
+        names = repeated_blocks(transformer)
+        self.blocks = [m for m in transformer.modules() if type(m).__name__ in names]
         if not self.blocks:
             raise DditError(
                 f"{type(transformer).__name__} does not name its repeated blocks, so they cannot be "

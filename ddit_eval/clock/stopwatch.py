@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from ddit_eval.clock import memory
+from ddit_eval.ddit.diffusers_private import execution_device
 from ddit_eval.ddit.families import family_of
 
 Call = Mapping[str, Any]  # keyword arguments of the pipeline
@@ -25,7 +26,7 @@ class Stopwatch:
 
     def __init__(self, pipe: Any):
         self.pipe = pipe
-        self.device = torch.device(pipe._execution_device)
+        self.device = execution_device(pipe)
         self._embedded: dict[Any, dict[str, Any]] = {}
         self._family = family_of(pipe.transformer)
         self._accepts = set(inspect.signature(pipe.encode_prompt).parameters)

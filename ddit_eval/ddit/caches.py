@@ -7,47 +7,29 @@ changes, and the step that follows is computed in full.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
-
-from diffusers.hooks.hooks import ModelHook, StateManager
 from torch import nn
 
-from ddit_eval.ddit.steps import HOOK_NAME
+from ddit_eval.ddit.diffusers_private import entered, managers_of, stateful_hooks, states_of
 
 
 def forget(transformer: nn.Module) -> None:
     """Drop what diffusers' cache hooks on `transformer` and below keep; entered cache contexts stay."""
-    for module, name, hook in _stateful(transformer):
-        managers = [value for value in vars(hook).values() if isinstance(value, StateManager)]
-        entered = [manager._context for manager in managers]
+    for module, name, hook in stateful_hooks(transformer):
+        managers = managers_of(hook)
+        contexts = [entered(manager) for manager in managers]
         if name.startswith("mag_cache"):
-            _forget_magnitudes(managers)
+            # Its ratios go by the step's number, which has to stay.
+            for state in (state for manager in managers for state in states_of(manager)):
+                state.previous_residual = None
+                state.accumulated_ratio, state.accumulated_err, state.accumulated_steps = 1.0, 0.0, 0
         elif name == "faster_cache_block":
             hook.state.cache, hook.state.iteration = None, hook.block_skip_range
         elif name != "faster_cache_denoiser":  # which counts steps and keeps nothing of a layout's shape
             hook.reset_state(module)
-        for manager, context in zip(managers, entered, strict=True):
+        for manager, context in zip(managers, contexts, strict=True):
             manager.set_context(context)  # `reset` leaves it, and the next call would be refused
 
 
 def has_cache(transformer: nn.Module) -> bool:
     """Whether any stateful hook but ours is there."""
-    return next(_stateful(transformer), None) is not None
-
-
-def _stateful(transformer: nn.Module) -> Iterator[tuple[nn.Module, str, Any]]:
-    for module in transformer.modules():
-        registry = getattr(module, "_diffusers_hook", None)
-        hooks: dict[str, ModelHook] = registry.hooks if registry is not None else {}
-        for name, hook in hooks.items():
-            if hook._is_stateful and name != HOOK_NAME:
-                yield module, name, hook
-
-
-def _forget_magnitudes(managers: list[StateManager]) -> None:
-    """MagCache's: its ratios go by the step's number, which has to stay."""
-    for manager in managers:
-        for state in manager._state_cache.values():
-            state.previous_residual = None
-            state.accumulated_ratio, state.accumulated_err, state.accumulated_steps = 1.0, 0.0, 0
+    return next(stateful_hooks(transformer), None) is not None

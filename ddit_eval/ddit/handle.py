@@ -23,10 +23,11 @@ from ddit_eval.ddit.adapter.places import find_parts
 from ddit_eval.ddit.batch_split import Split, join, named, split, take
 from ddit_eval.ddit.binding import Binding
 from ddit_eval.ddit.decision import Decisions
+from ddit_eval.ddit.diffusers_private import Mailbox
 from ddit_eval.ddit.families import Call, family_of
 from ddit_eval.ddit.layout import Layout
 from ddit_eval.ddit.policies import Base, Policy, StepView, check, choices
-from ddit_eval.ddit.steps import Mailbox, StepClock
+from ddit_eval.ddit.steps import StepClock
 from ddit_eval.ddit.trace import StepTrace
 from ddit_eval.errors import DditError
 

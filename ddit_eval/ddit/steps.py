@@ -9,65 +9,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from diffusers.hooks.hooks import (
-    BaseState,
-    HookFunctionReference,
-    HookRegistry,
-    ModelHook,
-    StateManager,
-)
-from torch import Tensor, nn
+from torch import Tensor
 
-HOOK_NAME = "ddit_eval"
-
-
-class _Context(StateManager):
-    """Keeps the newest cache context; there is no state to manage."""
-
-    def __init__(self) -> None:
-        super().__init__(BaseState)  # type: ignore[arg-type]
-        self.current: Any = None  # None outside of `cache_context`
-
-    def set_context(self, context: Any) -> None:
-        self.current = context
-
-
-class Mailbox(ModelHook):
-    """A passive diffusers hook: it hears of cache contexts and of the end of a pipeline call."""
-
-    _is_stateful = True
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.context = _Context()
-        self.ended = False
-
-    def reset_state(self, module: nn.Module) -> nn.Module:
-        self.ended = True
-        return module
-
-    def enter(self, transformer: nn.Module) -> None:
-        """Register without touching `forward`.
-
-        `HookRegistry.register_hook` would wrap `forward`, and removing it later would undo wrappers that came
-        after it (CPU offload). First in the list, no other hook's removal depends on it.
-        """
-        registry = HookRegistry.check_if_exists_or_initialize(transformer)
-        registry.hooks[HOOK_NAME] = self
-        registry._hook_order.insert(0, HOOK_NAME)
-        registry._fn_refs.insert(0, HookFunctionReference())
-
-    def leave(self, transformer: nn.Module) -> None:
-        registry = HookRegistry.check_if_exists_or_initialize(transformer)
-        if registry.hooks.get(HOOK_NAME) is self:
-            index = registry._hook_order.index(HOOK_NAME)
-            del registry.hooks[HOOK_NAME], registry._hook_order[index], registry._fn_refs[index]
-
-    @staticmethod
-    def occupied(transformer: nn.Module) -> bool:
-        registry = getattr(transformer, "_diffusers_hook", None)
-        return registry is not None and HOOK_NAME in registry.hooks
-
+from ddit_eval.ddit.diffusers_private import Mailbox, is_running
 
 Tick = Literal["same", "next", "new"]  # step of the run, next step, first step of a new run
 
@@ -91,8 +35,7 @@ class StepClock:
     def position(self) -> int | None:
         """Where the scheduler of a running pipeline call stands; None outside of one."""
         running = self.mailbox.context.current is not None
-        running = running or getattr(self._pipe, "_current_timestep", None) is not None
-        return _scheduler_position(self._pipe) if running else None
+        return _scheduler_position(self._pipe) if running or is_running(self._pipe) else None
 
     def tick(self, latents: Tensor, timestep: Tensor) -> Tick:
         """Which step this call of the transformer belongs to."""

@@ -90,7 +90,9 @@ class Ltx(ModelFamily):
         device = call.handed.device
         if isinstance(call.where, tuple):
             # Shares of the model's base size, by which the module divides what it is handed.
-            shares = module._prepare_video_coords(1, *layout.grid, call.beside, device)[0]
+            from ddit_eval.ddit.diffusers_private import video_coords  # seconds, which evaluation spares
+
+            shares = video_coords(module, 1, *layout.grid, call.beside, device)[0]
             sizes = (module.base_num_frames, module.base_height, module.base_width)
             coords = shares * torch.tensor(sizes, device=device)
         else:

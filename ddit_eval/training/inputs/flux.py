@@ -7,6 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ddit_eval.ddit.diffusers_private import (
+    latent_ids,
+    latent_image_ids,
+    pack_latents,
+    patchify_latents,
+    unpack_latents,
+    unpatchify_latents,
+)
 from ddit_eval.training.inputs.base import Inputs, noised
 
 
@@ -24,13 +32,13 @@ class Flux(Inputs):
         b, c, h, w = latents.shape
         z = noised(latents, noise, t)
         kwargs: dict[str, Any] = {
-            "hidden_states": pipe._pack_latents(z, b, c, h, w).to(dtype),
+            "hidden_states": pack_latents(pipe, z, b, c, h, w).to(dtype),
             "timestep": t.to(device, dtype),
             "guidance": None,
             "pooled_projections": pooled.to(dtype),
             "encoder_hidden_states": text.to(dtype),
             "txt_ids": txt_ids.to(dtype),
-            "img_ids": pipe._prepare_latent_image_ids(b, h // 2, w // 2, device, dtype),
+            "img_ids": latent_image_ids(pipe, b, h // 2, w // 2, device, dtype),
             "return_dict": False,
         }
         if pipe.transformer.config.guidance_embeds:
@@ -38,7 +46,7 @@ class Flux(Inputs):
         return kwargs
 
     def unpack(self, pipe: Any, out: Tensor, side: int, frames: int) -> Tensor:
-        return pipe._unpack_latents(out, side, side, pipe.vae_scale_factor)
+        return unpack_latents(pipe, out, side, side, pipe.vae_scale_factor)
 
 
 class Flux2(Inputs):
@@ -50,14 +58,14 @@ class Flux2(Inputs):
     ) -> dict[str, Any]:
         device, dtype = latents.device, pipe.transformer.dtype
         text, text_ids = pipe.encode_prompt(prompts, device=device, max_sequence_length=text_tokens)
-        groups = pipe._patchify_latents(noised(latents, noise, t))
+        groups = patchify_latents(pipe, noised(latents, noise, t))
         kwargs: dict[str, Any] = {
-            "hidden_states": pipe._pack_latents(groups).to(dtype),
+            "hidden_states": pack_latents(pipe, groups).to(dtype),
             "timestep": t.to(device, dtype),
             "guidance": None,
             "encoder_hidden_states": text.to(dtype),
             "txt_ids": text_ids.to(device),
-            "img_ids": pipe._prepare_latent_ids(groups).to(device),
+            "img_ids": latent_ids(pipe, groups).to(device),
             "return_dict": False,
         }
         if pipe.transformer.config.guidance_embeds:
@@ -67,9 +75,9 @@ class Flux2(Inputs):
     def normalise(self, pipe: Any, latents: Tensor) -> Tensor:
         vae = pipe.vae
         mean, var = (v.float().view(1, -1, 1, 1) for v in (vae.bn.running_mean, vae.bn.running_var))
-        groups = (pipe._patchify_latents(latents) - mean) / (var + vae.config.batch_norm_eps).sqrt()
-        return pipe._unpatchify_latents(groups)
+        groups = (patchify_latents(pipe, latents) - mean) / (var + vae.config.batch_norm_eps).sqrt()
+        return unpatchify_latents(pipe, groups)
 
     def unpack(self, pipe: Any, out: Tensor, side: int, frames: int) -> Tensor:
         height = side // (2 * pipe.vae_scale_factor)
-        return pipe._unpatchify_latents(out.transpose(1, 2).unflatten(2, (height, -1)))
+        return unpatchify_latents(pipe, out.transpose(1, 2).unflatten(2, (height, -1)))

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ddit_eval.ddit.diffusers_private import normalize_latents, pack_latents, unpack_latents
 from ddit_eval.training.inputs.base import Inputs, noised
 
 
@@ -24,7 +25,7 @@ class Ltx(Inputs):
         _, _, frames, height, width = latents.shape
         space = pipe.vae_spatial_compression_ratio
         return {
-            "hidden_states": pipe._pack_latents(noised(latents, noise, t)).to(dtype),
+            "hidden_states": pack_latents(pipe, noised(latents, noise, t)).to(dtype),
             "timestep": t.to(device, dtype) * 1000,
             "encoder_hidden_states": text.to(dtype),
             "encoder_attention_mask": mask,
@@ -37,10 +38,10 @@ class Ltx(Inputs):
 
     def normalise(self, pipe: Any, latents: Tensor) -> Tensor:
         vae = pipe.vae
-        return pipe._normalize_latents(latents, vae.latents_mean, vae.latents_std, vae.config.scaling_factor)
+        return normalize_latents(pipe, latents, vae.latents_mean, vae.latents_std, vae.config.scaling_factor)
 
     def unpack(self, pipe: Any, out: Tensor, side: int, frames: int) -> Tensor:
         cells = side // pipe.vae_spatial_compression_ratio
         count = (frames - 1) // pipe.vae_temporal_compression_ratio + 1
         patch = (pipe.transformer_spatial_patch_size, pipe.transformer_temporal_patch_size)
-        return pipe._unpack_latents(out, count, cells, cells, *patch)
+        return unpack_latents(pipe, out, count, cells, cells, *patch)

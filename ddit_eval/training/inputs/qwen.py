@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ddit_eval.ddit.diffusers_private import pack_latents, unpack_latents
 from ddit_eval.training.inputs.base import Inputs, noised
 
 
@@ -21,7 +22,7 @@ class QwenImage(Inputs):
         text, mask = pipe.encode_prompt(prompts, device=device, max_sequence_length=text_tokens)
         b, c, h, w = latents.shape
         return {
-            "hidden_states": pipe._pack_latents(noised(latents, noise, t), b, c, h, w).to(dtype),
+            "hidden_states": pack_latents(pipe, noised(latents, noise, t), b, c, h, w).to(dtype),
             "timestep": t.to(device, dtype),
             "guidance": None,
             "encoder_hidden_states": text.to(dtype),
@@ -34,4 +35,4 @@ class QwenImage(Inputs):
         return super().encode(pipe, pictures[:, :, None])[:, :, 0]
 
     def unpack(self, pipe: Any, out: Tensor, side: int, frames: int) -> Tensor:
-        return pipe._unpack_latents(out, side, side, pipe.vae_scale_factor)[:, :, 0]
+        return unpack_latents(pipe, out, side, side, pipe.vae_scale_factor)[:, :, 0]

@@ -1,0 +1,156 @@
+"""Every private part of diffusers that is used, in one place, with the versions that it is known of.
+
+pyproject.toml allows no other versions; where one is installed nonetheless, the first use of a private part
+warns, and one that is gone raises `DditError`.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from functools import cache
+from importlib.metadata import version
+from typing import Any
+
+import torch
+from diffusers.hooks.hooks import (
+    BaseState,
+    HookFunctionReference,
+    HookRegistry,
+    ModelHook,
+    StateManager,
+)
+from torch import nn
+
+from ddit_eval.errors import DditError
+
+KNOWN = ("0.42",)  # the series whose private parts were looked at and tested
+HOOK_NAME = "ddit_eval"
+
+
+@cache
+def warn_unless_known() -> None:
+    """Warn, once, where another diffusers is installed than those that are known."""
+    found = version("diffusers")
+    if not any(found == series or found.startswith(f"{series}.") for series in KNOWN):
+        warnings.warn(
+            f"diffusers {found}: its private parts, which this needs, are known of {', '.join(KNOWN)} only; "
+            f"where steps or pictures look wrong, install diffusers=={KNOWN[-1]}.*",
+            stacklevel=3,
+        )
+
+
+def part(owner: Any, name: str) -> Any:
+    """A private attribute of a diffusers object. Raises `DditError` where this diffusers has none."""
+    warn_unless_known()
+    if not hasattr(owner, name):
+        raise DditError(
+            f"diffusers {version('diffusers')} has no {type(owner).__name__}.{name}; install "
+            f"diffusers=={KNOWN[-1]}.*"
+        )
+    return getattr(owner, name)
+
+
+def _method(name: str) -> Callable[..., Any]:
+    return lambda owner, *args: part(owner, name)(*args)
+
+
+# Of pipelines: between latents (B, C, [F,] h, w) and a transformer's tokens, and where these lie.
+pack_latents = _method("_pack_latents")
+unpack_latents = _method("_unpack_latents")
+patchify_latents = _method("_patchify_latents")
+unpatchify_latents = _method("_unpatchify_latents")
+normalize_latents = _method("_normalize_latents")
+latent_image_ids = _method("_prepare_latent_image_ids")
+latent_ids = _method("_prepare_latent_ids")
+# Of LTX's position module.
+video_coords = _method("_prepare_video_coords")
+
+
+def is_running(pipe: Any) -> bool:
+    """Whether a pipeline call is between two steps; False for one that does not say."""
+    return getattr(pipe, "_current_timestep", None) is not None
+
+
+def execution_device(pipe: Any) -> torch.device:
+    """Where a pipeline computes, offloading or not."""
+    return torch.device(part(pipe, "_execution_device"))
+
+
+def repeated_blocks(transformer: nn.Module) -> tuple[str, ...]:
+    """Class names of the blocks that repeat; none where the transformer does not say."""
+    return tuple(getattr(transformer, "_repeated_blocks", None) or ())
+
+
+class _Context(StateManager):
+    """Keeps the newest cache context; there is no state to manage."""
+
+    def __init__(self) -> None:
+        super().__init__(BaseState)  # type: ignore[arg-type]
+        self.current: Any = None  # None outside of `cache_context`
+
+    def set_context(self, context: Any) -> None:
+        self.current = context
+
+
+class Mailbox(ModelHook):
+    """A passive diffusers hook: it hears of cache contexts and of the end of a pipeline call."""
+
+    _is_stateful = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.context = _Context()
+        self.ended = False
+
+    def reset_state(self, module: nn.Module) -> nn.Module:
+        self.ended = True
+        return module
+
+    def enter(self, transformer: nn.Module) -> None:
+        """Register without touching `forward`.
+
+        `HookRegistry.register_hook` would wrap `forward`, and removing it later would undo wrappers that came
+        after it (CPU offload). First in the list, no other hook's removal depends on it.
+        """
+        warn_unless_known()
+        registry = HookRegistry.check_if_exists_or_initialize(transformer)
+        registry.hooks[HOOK_NAME] = self
+        registry._hook_order.insert(0, HOOK_NAME)
+        registry._fn_refs.insert(0, HookFunctionReference())
+
+    def leave(self, transformer: nn.Module) -> None:
+        registry = HookRegistry.check_if_exists_or_initialize(transformer)
+        if registry.hooks.get(HOOK_NAME) is self:
+            index = registry._hook_order.index(HOOK_NAME)
+            del registry.hooks[HOOK_NAME], registry._hook_order[index], registry._fn_refs[index]
+
+    @staticmethod
+    def occupied(transformer: nn.Module) -> bool:
+        registry = getattr(transformer, "_diffusers_hook", None)
+        return registry is not None and HOOK_NAME in registry.hooks
+
+
+def stateful_hooks(transformer: nn.Module) -> Iterator[tuple[nn.Module, str, Any]]:
+    """Module, name and hook of every stateful diffusers hook on `transformer` and below, but ours."""
+    for module in transformer.modules():
+        registry = getattr(module, "_diffusers_hook", None)
+        hooks: dict[str, ModelHook] = registry.hooks if registry is not None else {}
+        for name, hook in hooks.items():
+            if part(hook, "_is_stateful") and name != HOOK_NAME:
+                yield module, name, hook
+
+
+def managers_of(hook: Any) -> list[StateManager]:
+    """What keeps a hook's states, one a cache context."""
+    return [value for value in vars(hook).values() if isinstance(value, StateManager)]
+
+
+def entered(manager: StateManager) -> Any:
+    """The cache context that is entered; None outside of one."""
+    return part(manager, "_context")
+
+
+def states_of(manager: StateManager) -> list[Any]:
+    """The states of all cache contexts."""
+    return list(part(manager, "_state_cache").values())
