@@ -300,7 +300,7 @@ def bench(pipe: Any, adapter: Adapter, call: Mapping[str, Any], effort: Effort) 
     targets += [*batched_regions(loop, prompts, effort), batched_rule(loop, prompts, effort)]
     targets += start_up(effort)
     return {
-        "machine": machine.describe(loop.watch.device),
+        "machine": machine.describe(loop.watch.device).plain(),
         "base_step_seconds": step,
         "null": null,
         "rows": [target.to_json() for target in targets],

@@ -29,6 +29,7 @@ from ddit_eval.ddit.families import family_of
 from ddit_eval.ddit.handle import attach
 from ddit_eval.ddit.policies import Base, Explicit, Fixed, Policy, Region, Threshold
 from ddit_eval.models import flops
+from ddit_eval.schema.timing import Machine
 from ddit_eval.system.files import write_json
 
 LOOP = 4  # denoising steps of a timed call
@@ -130,7 +131,7 @@ def tiny() -> dict[str, Case]:
 class Bench:
     """One case on one device."""
 
-    def __init__(self, case: Case, device: torch.device, dtype: torch.dtype, described: Mapping[str, Any]):
+    def __init__(self, case: Case, device: torch.device, dtype: torch.dtype, described: Machine):
         self.case, self.device, self.machine = case, device, described
         before = torch.get_default_dtype()
         torch.set_default_dtype(dtype)
@@ -242,7 +243,7 @@ class Bench:
         layout = self.adapter.tile(self.grid, scale)
         work = calls * flops.forward(transformer, layout, self.case.words, self.adapter)
         weight = calls * sum(p.numel() * p.element_size() for p in transformer.parameters())
-        least, limit = roofline.bound(work, weight, self.machine["matmul_gflops"], self.machine["copy_gb_s"])
+        least, limit = roofline.bound(work, weight, self.machine.matmul_gflops, self.machine.copy_gb_s)
         return {"tflop": round(work / 1e12, 3), "bound_ms": round(1000 * least, 3), "bound_by": limit}
 
     def compiled(self, rounds: int) -> dict[str, Any]:
@@ -364,7 +365,12 @@ def main(
         raise typer.BadParameter("full size needs a CUDA device; --tiny runs anywhere")
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     described = machine.describe(device, dtype)
-    result: dict[str, Any] = {"machine": described, "weights": "random", "dtype": str(dtype), "cases": {}}
+    result: dict[str, Any] = {
+        "machine": described.plain(),
+        "weights": "random",
+        "dtype": str(dtype),
+        "cases": {},
+    }
     end = time.monotonic() + 60 * minutes
     cases = tiny() if small else CASES
     for name, case in cases.items():

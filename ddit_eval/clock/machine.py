@@ -8,13 +8,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+from ddit_eval.schema.timing import Machine
+
 _SIDE = 768  # of the matrices: 0.9 GFLOP, out of the caches' way and still short
 _COPY = 1 << 25  # bytes: more than a second-level cache holds
 _TRIES = 5
 
 
-def describe(device: Any = None, dtype: Any = None) -> dict[str, Any]:
-    """The machine as plain data (JSON): names, cores, versions, measured speed. Takes well under a second.
+def describe(device: Any = None, dtype: Any = None) -> Machine:
+    """The machine: names, cores, versions, measured speed. Takes well under a second.
 
     `device`: where the model runs; CUDA if there is one, else the CPU. `dtype`: of the matrix rate, the
     model's own; default float32. No host or user name is in it.
@@ -22,19 +24,19 @@ def describe(device: Any = None, dtype: Any = None) -> dict[str, Any]:
     import torch
 
     target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    return {
-        "cpu": _cpu_name(),
-        "cores": _cores(),
-        "threads": torch.get_num_threads(),
-        "memory_gb": _memory_gb(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "device": torch.cuda.get_device_name(target) if target.type == "cuda" else target.type,
-        "matmul_gflops": round(_matmul_gflops(target, dtype or torch.float32), 1),
-        "matmul_dtype": str(dtype or torch.float32).removeprefix("torch."),
-        "copy_gb_s": round(_copy_gb_s(target), 1),
-    }
+    return Machine(
+        cpu=_cpu_name(),
+        cores=_cores(),
+        threads=torch.get_num_threads(),
+        memory_gb=_memory_gb(),
+        system=f"{platform.system()} {platform.machine()}",
+        python=platform.python_version(),
+        torch=torch.__version__,
+        device=torch.cuda.get_device_name(target) if target.type == "cuda" else target.type,
+        matmul_gflops=round(_matmul_gflops(target, dtype or torch.float32), 1),
+        matmul_dtype=str(dtype or torch.float32).removeprefix("torch."),
+        copy_gb_s=round(_copy_gb_s(target), 1),
+    )
 
 
 def _cpu_name() -> str:

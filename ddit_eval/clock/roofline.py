@@ -8,11 +8,11 @@ the bytes, so the bound is a lower one, and a share of 100 % is out of reach.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
-from ddit_eval.schema.timing import Scale
+from ddit_eval.schema.timing import Machine, Scale
 
 
 def bound(
@@ -27,14 +27,14 @@ def by_scale(
     seconds: Mapping[int, Sequence[float]],
     flops: Mapping[int, int],
     weight_bytes: int,
-    machine: Mapping[str, Any],
+    machine: Machine,
 ) -> list[Scale]:
     """One row a scale that ran. `flops` and `weight_bytes`: of one step, the batch and all calls included."""
     rows = []
     for scale, times in sorted(seconds.items()):
         low, high = np.quantile(times, (0.5, 0.95))
         # The copy rate counts a byte twice, read and written; weights are only read.
-        least, limit = bound(flops[scale], weight_bytes, machine["matmul_gflops"], machine["copy_gb_s"])
+        least, limit = bound(flops[scale], weight_bytes, machine.matmul_gflops, machine.copy_gb_s)
         rows.append(
             Scale(
                 scale=scale,

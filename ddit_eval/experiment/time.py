@@ -21,7 +21,7 @@ from ddit_eval.experiment.prompts import Prompt
 from ddit_eval.experiment.setting import Setting
 from ddit_eval.models import flops
 from ddit_eval.schema import Timing, write
-from ddit_eval.schema.timing import Compiled, Machine, Table
+from ddit_eval.schema.timing import Compiled, Table
 from ddit_eval.system.files import check_writable
 
 Group = tuple[Prompt, ...]
@@ -167,7 +167,7 @@ def time_experiment(
         prompts=plan.prompts,
         rounds=plan.rounds,
         stage=table.stage,
-        machine=Machine.model_validate(about),
+        machine=about,
         rows=tuple(rows),
         null=table.null,
         scales=tuple(scales),

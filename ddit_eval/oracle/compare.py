@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
@@ -13,6 +12,7 @@ import numpy as np
 
 from ddit_eval import stats
 from ddit_eval.ddit.policies.calibration import Calibration
+from ddit_eval.errors import DditError
 from ddit_eval.experiment.config import Method
 from ddit_eval.experiment.generate import Generator
 from ddit_eval.experiment.prompts import Prompt, load_prompts
@@ -48,10 +48,9 @@ def compare(
     experiment = bench.setting.experiment
     steps, settings = experiment.steps, experiment.oracle
     if other := foreign(calibration, bench):
-        warnings.warn(
+        raise DditError(
             f"the calibration was measured on another {' and another '.join(other)}; measure it again with "
-            "`ddit-eval calibrate`",
-            stacklevel=2,
+            "`ddit-eval calibrate`"
         )
     costs, every = settings.costs, settings.every
     prompts = bench.setting.prompts[: settings.prompts]

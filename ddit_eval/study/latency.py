@@ -28,9 +28,7 @@ STEPS = 8
 
 def machine_key() -> str:
     """12 hex digits of the machine as far as it decides latencies: equal machines share studies."""
-    about = machine.describe()
-    kept = {k: v for k, v in about.items() if k not in ("matmul_gflops", "copy_gb_s")}
-    return digest(kept)
+    return digest(machine.describe().model_dump(exclude={"matmul_gflops", "copy_gb_s"}))
 
 
 def table_of(setting: Setting, state: Path, pipe: Any = None) -> Latency:

@@ -12,7 +12,7 @@ from ddit_eval.errors import DditError
 from ddit_eval.figures import Bar, step_roofline
 from ddit_eval.schema import Timing
 
-MACHINE = {"matmul_gflops": 100.0, "copy_gb_s": 10.0}
+MACHINE = describe("cpu").model_copy(update={"matmul_gflops": 100.0, "copy_gb_s": 10.0})
 
 
 def test_the_larger_of_two_times_is_the_bound():
@@ -51,7 +51,7 @@ def test_what_time_prints(capsys, monkeypatch):
             "seconds": {"p50": 4.0, "p95": 5.0, "mean": 4.0}}  # fmt: skip
     counted = [row.flops + (row.scale == 2) * 10**7 for row in rows]
     timing = Timing.model_validate(
-        {"rows": [base], "machine": describe("cpu") | MACHINE, "null": None, "batch": 1, "prompts": 4,
+        {"rows": [base], "machine": MACHINE, "null": None, "batch": 1, "prompts": 4,
          "scales": [row.model_copy(update={"counted": n}) for row, n in zip(rows, counted, strict=True)],
          "profile": "", "model": "", "reference": "base", "rounds": 1, "stage": "denoise"}
     )  # fmt: skip

@@ -71,7 +71,7 @@ def estimate(config: DistilConfig, processes: int | None = None) -> Estimate:
     base, own = (sum(p.numel() for p in module.parameters()) for module in (transformer, adapter))
     blocks = sum(len(v) for k, v in transformer.named_children() if k.endswith("blocks"))
     kept = blocks + KEPT if config.checkpointing else blocks * KEPT
-    gflops = machine.describe(device, dtype)["matmul_gflops"]
+    gflops = machine.describe(device, dtype).matmul_gflops
     return Estimate(
         steps=max(1, config.pictures // (config.batch * processes)),
         processes=processes,
