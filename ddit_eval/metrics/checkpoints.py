@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+from safetensors.torch import load_file
+
 from ddit_eval.errors import DditError
 from ddit_eval.metrics.weights import sha256, wrong_hash
 
@@ -32,8 +35,6 @@ class Weights:
         return f"{self.file} ({self.size}, {self.origin}, {known})"
 
     def path(self) -> Path:
-        import torch
-
         place = Path(torch.hub.get_dir()) / "checkpoints" / self.file
         # A copy as safetensors serves as well, where no hash of the published file has to hold.
         twin = place.with_suffix(".safetensors")
@@ -52,9 +53,6 @@ class Weights:
 
     def load(self) -> dict[str, Tensor]:
         """The tensors by name, read as data (never pickled code)."""
-        import torch
-        from safetensors.torch import load_file
-
         if why := self.missing(self.file):
             raise DditError(why)
         path = self.path()

@@ -15,7 +15,9 @@ from ddit_eval.metrics.checkpoints import CLIP_B32, DINO, Weights
 from ddit_eval.metrics.films.frames import Film
 from ddit_eval.metrics.films.metric import MARGIN, NETWORKS, VBENCH, FilmMetric, name_of
 from ddit_eval.metrics.pictures import clip_frames as clip
+from ddit_eval.metrics.pictures.reader_lpips import missing
 from ddit_eval.metrics.weights import READER, shipped
+from ddit_eval.world import reader
 
 if TYPE_CHECKING:
     from torch import nn
@@ -134,21 +136,15 @@ def reader_features(frames: Tensor) -> Tensor:
     The share of the picture that reads as each shape, colour and texture. Motion keeps it, a change of
     shape or colour does not.
     """
-    from ddit_eval.world.reader import CLASSES, SIDE, load_reader
-
     small = frames.cpu().float()
-    if small.shape[-2:] != (SIDE, SIDE):
-        small = F.interpolate(small, (SIDE, SIDE), mode="bilinear", antialias=True, align_corners=False)
-    logits = load_reader()(small)
+    if small.shape[-2:] != (reader.SIDE, reader.SIDE):
+        small = F.interpolate(
+            small, (reader.SIDE, reader.SIDE), mode="bilinear", antialias=True, align_corners=False
+        )
+    logits = reader.load_reader()(small)
     # Class 0 is the background.
-    shares = [part.softmax(1)[:, 1:].mean((2, 3)) for part in logits.split(CLASSES, 1)]
+    shares = [part.softmax(1)[:, 1:].mean((2, 3)) for part in logits.split(reader.CLASSES, 1)]
     return torch.cat(shares, 1)
-
-
-def _no_reader() -> str | None:
-    from ddit_eval.metrics.pictures.reader_lpips import missing
-
-    return missing()
 
 
 def _clip_features(frames: Tensor) -> Tensor:
@@ -168,7 +164,7 @@ SUBJECT_READER = consistency_metric(
     "reader",
     note="a stand-in for DINO, of the captioned world alone; not comparable with published figures",
     files=shipped(READER),
-    lacks=_no_reader,
+    lacks=missing,
 )
 BACKGROUND_WORLD = consistency_metric(
     "background_consistency",

@@ -13,6 +13,7 @@ from ddit_eval.errors import DditError
 from ddit_eval.metrics import damage
 from ddit_eval.metrics.damage import Sighting, sighting
 from ddit_eval.metrics.metric import AnyMetric
+from ddit_eval.world import caption, render, sample_scenes
 
 # Films (N, T, 3, H, W) in [0, 1] to as many of the same shape.
 Damage = Callable[[Tensor], Tensor]
@@ -23,8 +24,6 @@ PACE = 2 / 64  # of the side, from one frame to the next: dynamic by VBench's me
 def moving_scenes(count: int, frames: int = 8, side: int = 64, seed: int = 31) -> tuple[Tensor, list[str]]:
     """Held-out scenes of the captioned world whose things drift to the right through their places, with the
     backdrop still: (count, frames, 3, side, side) in [0, 1], and their captions."""
-    from ddit_eval.world import caption, render, sample_scenes
-
     scenes = sample_scenes(seed, 0, count, "heldout")
     films = []
     for scene in scenes:

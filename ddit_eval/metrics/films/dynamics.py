@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ddit_eval.errors import DditError
 from ddit_eval.metrics.checkpoints import RAFT, Weights
+from ddit_eval.metrics.films.flow import flow
 from ddit_eval.metrics.films.frames import Film
 from ddit_eval.metrics.films.metric import NETWORKS, VBENCH, FilmMetric, name_of
 
@@ -86,12 +87,6 @@ def dynamic_degree_metric(
     return FilmMetric(name, measure, SOURCE, network, note=note, checkpoints=weights)
 
 
-def _classical(first: Tensor, second: Tensor) -> Tensor:
-    from ddit_eval.metrics.films.flow import flow
-
-    return flow(first, second)
-
-
 @lru_cache(maxsize=1)
 def _raft() -> nn.Module:
     from torchvision.models.optical_flow import raft_large
@@ -123,7 +118,7 @@ def raft(first: Tensor, second: Tensor, network: nn.Module | None = None, chunk:
 
 METRIC = dynamic_degree_metric(raft, str(NETWORKS["dynamic_degree"]), weights=(RAFT,))
 CLASSICAL = dynamic_degree_metric(
-    _classical,
+    flow,
     "none: symmetric pyramidal Lucas-Kanade",
     "classical",
     note="a stand-in for RAFT; not comparable with published dynamic degree",

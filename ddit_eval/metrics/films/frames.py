@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image, ImageSequence
 from torch import Tensor
 
 from ddit_eval.errors import DditError
@@ -102,8 +103,6 @@ def _by_number(path: Path) -> list[Any]:
 
 
 def _gif(place: Path) -> tuple[list[Any], float | None]:
-    from PIL import Image, ImageSequence
-
     def load() -> tuple[list[Any], list[float]]:
         frames, times = [], []
         with Image.open(place) as film:

@@ -21,6 +21,7 @@ from ddit_eval.metrics.pictures.reader_lpips import missing
 from ddit_eval.metrics.weights import READER, shipped
 from ddit_eval.world.motion import DIRECTIONS, OPPOSITE
 from ddit_eval.world.motion_caption import MovingPrompt, parse_clip
+from ddit_eval.world.reader import read
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -90,8 +91,6 @@ def motion_columns(films: Tensor, prompts: Sequence[str]) -> dict[str, list[floa
     object-frames       share of frames with each prompted thing, by shape and colour, mean over the things
     direction-accuracy  share of things that go where the caption says; nan where it says of none
     """
-    from ddit_eval.world.reader import read
-
     if films.ndim != 5 or len(films) != len(prompts):
         raise DditError(
             f"films {tuple(films.shape)} and {len(prompts)} prompts: give (N, F, 3, H, W), a prompt each"

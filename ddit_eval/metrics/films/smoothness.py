@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ddit_eval.errors import DditError
+from ddit_eval.metrics.films.flow import middle
 from ddit_eval.metrics.films.frames import Film
 from ddit_eval.metrics.films.metric import MARGIN, NETWORKS, VBENCH, FilmMetric, name_of
 
@@ -53,12 +54,6 @@ def motion_smoothness_metric(
     )
 
 
-def _classical(before: Tensor, after: Tensor) -> Tensor:
-    from ddit_eval.metrics.films.flow import middle
-
-    return middle(before, after)
-
-
 def _no_amt(before: Tensor, after: Tensor) -> Tensor:
     raise DditError(_MISSING)
 
@@ -73,7 +68,7 @@ METRIC = motion_smoothness_metric(
     _no_amt, str(NETWORKS["motion_smoothness"]), files=_FILES, lacks=lambda: _MISSING
 )
 CLASSICAL = motion_smoothness_metric(
-    _classical,
+    middle,
     "none: symmetric pyramidal Lucas-Kanade and warping",
     "classical",
     note="a stand-in for AMT-S; not comparable with published motion smoothness",

@@ -19,6 +19,7 @@ from ddit_eval.metrics.metric import Column, Metric
 from ddit_eval.metrics.pictures.reader_lpips import missing
 from ddit_eval.metrics.weights import READER, shipped
 from ddit_eval.world.caption import Prompt, ThingWords, parse
+from ddit_eval.world.reader import read
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -157,8 +158,6 @@ def _place(prompt: Prompt, objects: Sequence[Found | None]) -> float:
 
 
 def _measure(pictures: Tensor, reference: Tensor | None, prompts: Sequence[str]) -> dict[str, list[float]]:
-    from ddit_eval.world.reader import read
-
     scores = [score(parse(text), found) for text, found in zip(prompts, read(pictures.cpu()), strict=True)]
     names = [column.name for column in METRIC.columns]
     return dict(zip(names, map(list, zip(*map(astuple, scores), strict=True)), strict=True))

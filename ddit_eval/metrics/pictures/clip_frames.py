@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ddit_eval.metrics.checkpoints import Weights
+from ddit_eval.metrics.pictures.clip_network import (
+    Clip,
+    ClipSource,
+    caption_features,
+    load_clip,
+    missing,
+    picture_features,
+)
 from ddit_eval.metrics.weights import SHIPPED, shipped
-
-if TYPE_CHECKING:
-    from ddit_eval.metrics.checkpoints import Weights
-    from ddit_eval.metrics.pictures.clip_network import Clip, ClipSource
 
 SIDE = 224
 WORLD_FILE = shipped(SHIPPED / "clip" / "open_clip_model.safetensors")
@@ -42,22 +45,16 @@ def frame_features(clip: Clip, frames: Tensor, chunk: int = 16) -> Tensor:
 
 def openai(architecture: str, weights: Weights) -> Clip:
     """OpenAI's CLIP of that architecture (open_clip's name) from local weights."""
-    from ddit_eval.metrics.pictures.clip_network import ClipSource, load_clip
-
     return load_clip(ClipSource(weights.path(), f"{architecture}/openai", weights.sha256))
 
 
 def world() -> ClipSource:
     """Where the small CLIP of the captioned world ships."""
-    from ddit_eval.metrics.pictures.clip_network import ClipSource
-
     return ClipSource(SHIPPED / "clip")
 
 
 def no_world() -> str | None:
     """Why the small CLIP of the captioned world cannot be used here, or None."""
-    from ddit_eval.metrics.pictures.clip_network import missing
-
     source = world()
     if not source.checkpoint.is_dir():
         return (
@@ -69,14 +66,10 @@ def no_world() -> str | None:
 
 def world_features(frames: Tensor) -> Tensor:
     """Features of frames by the small CLIP of the captioned world: (T, 3, H, W) in [0, 1] to (T, D)."""
-    from ddit_eval.metrics.pictures.clip_network import load_clip, picture_features
-
     return picture_features(load_clip(world()), frames)
 
 
 def world_similarity(frames: Tensor, prompt: str) -> float:
     """Cosine of the frames' mean feature with the prompt's, by the small CLIP: -1 to 1."""
-    from ddit_eval.metrics.pictures.clip_network import caption_features, load_clip
-
     film = F.normalize(world_features(frames), dim=1).mean(0)
     return float(F.cosine_similarity(film, caption_features(load_clip(world()), [prompt])[0], dim=0))

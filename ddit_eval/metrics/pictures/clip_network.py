@@ -7,18 +7,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 from ddit_eval.errors import DditError
 from ddit_eval.metrics.weights import stamp_of, wrong_hash
 from ddit_eval.system.files import read_json
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 CONFIG = "open_clip_config.json"
 WEIGHTS = "open_clip_model.safetensors"
@@ -67,7 +65,7 @@ class Clip:
     """A loaded CLIP: open_clip's network, its preparation of a picture and its tokenizer."""
 
     network: Any
-    prepare: Callable[[Image], Tensor] = field(repr=False)
+    prepare: Callable[[Image.Image], Tensor] = field(repr=False)
     tokenize: Any = field(repr=False)
 
 
@@ -164,10 +162,8 @@ def caption_features(clip: Clip, captions: Sequence[str], chunk: int = 256) -> T
     return torch.cat(parts)
 
 
-def image_of(picture: Tensor) -> Image:
+def image_of(picture: Tensor) -> Image.Image:
     """A picture (3, H, W) in [0, 1] as Pillow has it, in 8 bits."""
-    from PIL import Image
-
     # Rounded: torchvision's to_pil_image truncates.
     levels = (picture.float().clamp(0, 1) * 255).round().to(torch.uint8)
     return Image.fromarray(levels.permute(1, 2, 0).cpu().numpy())

@@ -15,8 +15,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from ddit_eval.errors import DditError
 from ddit_eval.metrics.metric import Column, Metric
+from ddit_eval.metrics.pictures.clip_network import image_of
 from ddit_eval.metrics.pictures.rewards import lacking, offline, with_hash
 from ddit_eval.metrics.weights import stamp_of
 
@@ -70,8 +73,6 @@ def missing(folder: Path | None) -> str | None:
 
 def rewards(model: Any, pictures: Tensor, prompts: Sequence[str]) -> list[float]:
     """The model's reward of each picture (N, 3, H, W) in [0, 1] for its prompt."""
-    from ddit_eval.metrics.pictures.clip_network import image_of
-
     values = []
     # All versions of the package score files; only some score pictures in memory.
     with TemporaryDirectory() as place:
@@ -85,8 +86,6 @@ def rewards(model: Any, pictures: Tensor, prompts: Sequence[str]) -> list[float]
 @lru_cache(maxsize=1)
 def _load(folder: Path, stamp: tuple[str, int, int]) -> Any:
     """The package's model with our reading of the weights: its own `load` would ask the hub."""
-    import torch
-
     try:
         from ImageReward.ImageReward import ImageReward
 

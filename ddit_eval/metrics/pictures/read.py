@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from ddit_eval.errors import DditError
 
@@ -18,8 +20,6 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 def read_levels(path: Path) -> NDArray[np.uint8]:
     """A picture's 8-bit levels, (H, W, 3). Raises `DditError` naming a file that is broken or deeper."""
-    from PIL import Image
-
     try:
         with Image.open(path) as image:
             if image.mode.startswith(("I", "F")):
@@ -31,6 +31,4 @@ def read_levels(path: Path) -> NDArray[np.uint8]:
 
 def read_picture(path: Path) -> Tensor:
     """A picture as float32 (3, H, W) in [0, 1]."""
-    import torch
-
     return torch.from_numpy(read_levels(path)).permute(2, 0, 1).float() / 255

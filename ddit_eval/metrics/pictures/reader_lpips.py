@@ -7,9 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ddit_eval.errors import DditError
 from ddit_eval.metrics.metric import Column, Metric
 from ddit_eval.metrics.pictures.perceptual import feature_distance
 from ddit_eval.metrics.weights import READER, shipped
+from ddit_eval.world.reader import load_reader
 
 
 @torch.no_grad()
@@ -18,8 +20,6 @@ def reader_lpips(pictures: Tensor, reference: Tensor, chunk: int = 64) -> Tensor
 
     Pictures keep their own resolution: to shrink them first would hide lost detail.
     """
-    from ddit_eval.world.reader import load_reader
-
     reader = load_reader()
     parts = [
         feature_distance(reader.features(a.float()), reader.features(b.float()))
@@ -35,9 +35,6 @@ def _measure(pictures: Tensor, reference: Tensor | None, prompts: Sequence[str])
 
 def missing() -> str | None:
     """Why the reader cannot be used here, or None."""
-    from ddit_eval.errors import DditError
-    from ddit_eval.world.reader import load_reader
-
     try:
         load_reader()
     except DditError as error:

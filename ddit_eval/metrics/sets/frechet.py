@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import stats
 from torch import Tensor
 
 from ddit_eval.errors import DditError
@@ -166,8 +167,6 @@ def frechet_infinity(
 
 def _line(x: NDArray[np.float64], y: NDArray[np.float64], level: float) -> tuple[float, float, float]:
     """Least squares: intercept, slope and half the intercept's interval."""
-    from scipy import stats
-
     fit = stats.linregress(x, y)
     half = float(stats.t.ppf((1 + level) / 2, len(x) - 2) * fit.intercept_stderr)
     return float(fit.intercept), float(fit.slope), half

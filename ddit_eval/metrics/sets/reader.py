@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ddit_eval.metrics.pictures.reader_lpips import missing
 from ddit_eval.metrics.sets.networks import Network
 from ddit_eval.metrics.weights import READER, hash_of, shipped
 
@@ -15,8 +16,6 @@ def reader_network() -> Network:
 
     A stand-in: it was trained on shapes, colours and textures of the world and knows no photographs.
     """
-    from ddit_eval.metrics.pictures.reader_lpips import missing
-
     return Network(
         "reader",
         2 * (48 + 64 + 96),

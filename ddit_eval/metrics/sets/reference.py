@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
 from ddit_eval.errors import DditError
@@ -26,6 +28,7 @@ from ddit_eval.metrics.pictures.read import SUFFIXES, read_picture
 from ddit_eval.metrics.sets.frechet import Statistics, statistics
 from ddit_eval.metrics.sets.networks import Network, features, to_bytes
 from ddit_eval.system.files import write_bytes
+from ddit_eval.world import render, sample_scenes
 
 _WORLD = re.compile(r"world:(train|heldout):(\d+):seed(\d+):(\d+)px")
 _BATCH = 32
@@ -64,8 +67,6 @@ def tensor_set(pictures: Tensor, name: str = "pictures") -> PictureSet:
 
 def world_set(split: Literal["train", "heldout"], count: int, *, seed: int = 1, side: int = 64) -> PictureSet:
     """`count` true pictures of the captioned world, `side` pixels wide: a reference without files."""
-    from ddit_eval.world import render, sample_scenes
-
     if count < 1 or side < 8:
         raise DditError(f"a world set needs pictures of at least 8 px, not {count} of {side} px")
 
@@ -185,8 +186,6 @@ def _cached(
             return _read_cache(path, about)
         except (OSError, ValueError, KeyError) as error:
             warnings.warn(f"the cache file {path} is broken ({error}) and computed anew", stacklevel=3)
-    from safetensors.torch import save
-
     data = {key: value.contiguous() for key, value in compute().items()}
     write_bytes(path, save(data, metadata=about | {"digest": _digest(data)}))
     return data
@@ -194,9 +193,6 @@ def _cached(
 
 def _read_cache(path: Path, about: Mapping[str, str]) -> dict[str, Tensor]:
     """The tensors of a cache file; ValueError (or what it raises itself) where it is not whole and ours."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load
-
     raw = path.read_bytes()
     try:
         data = load(raw)

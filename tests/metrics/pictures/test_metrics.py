@@ -83,7 +83,7 @@ def test_feature_distance_closed_forms() -> None:
 def test_reader_lpips_orders_blur_by_strength(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     reader = Reader().eval()
-    monkeypatch.setattr("ddit_eval.world.reader.load_reader", lambda: reader)
+    monkeypatch.setattr("ddit_eval.metrics.pictures.reader_lpips.load_reader", lambda: reader)
     a = noise(2, 3, 64, 64, seed=7)
     little, much = ((1 - w) * a + w * a.mean((2, 3), keepdim=True) for w in (0.1, 0.6))
     zero, near, far = (reader_lpips.reader_lpips(x, a) for x in (a, little, much))
@@ -180,8 +180,8 @@ def test_object_accuracy_weighs_things_not_pictures() -> None:
 
 
 def test_adherence_metric_reads_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ddit_eval.world.reader.read", lambda pictures: [RIGHT, []])
-    monkeypatch.setattr("ddit_eval.world.reader.load_reader", lambda: None)
+    monkeypatch.setattr("ddit_eval.metrics.pictures.adherence.read", lambda pictures: [RIGHT, []])
+    monkeypatch.setattr("ddit_eval.metrics.pictures.reader_lpips.load_reader", lambda: None)
     text = "a red star above a striped blue square"
     got = metrics.get("adherence")(noise(2, 3, 16, 16, seed=0), prompts=[text, text])
     assert got["object-accuracy"] == [1.0, 0.0]
