@@ -27,7 +27,7 @@ class Model:
     def get(self) -> str:
         """How to get the weights, in one line."""
         if self.hub is None:
-            return "ships with ddit_eval (reinstall it), or see experiments/train for how it was trained"
+            return f"ships with ddit_eval (reinstall it), or make it by experiments/recipes/{self.name}.yaml"
         return f"accept its licence on the hub, then: hf auth login && hf download {self.hub}"
 
 

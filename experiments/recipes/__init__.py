@@ -1,1 +1,1 @@
-"""The small models that ship with the package: how they are built and trained."""
+"""How the models that ship are made: a recipe (YAML) for each, and the commands that its steps name."""

@@ -235,10 +235,10 @@ def batch(seed: int, step: int, groups: int, group: int) -> tuple[list[Scene], l
 
 
 class Looks(nn.Module):
-    """What covers each cell, read off the image tower half-way; a second lesson, and no part of what ships.
+    """What covers each cell, read off the image tower half-way; an auxiliary task, and no part of what ships.
 
     Shape, colour and texture are most of what twins differ in. In 470 steps (30,000 pictures, 256 held-out
-    scenes) recall among six captions with one attribute swapped was .36 with this lesson and .19, near
+    scenes) recall among six captions with one attribute swapped was .36 with this task and .19, near
     the chance of .17, without.
     """
 
@@ -361,7 +361,7 @@ def main(
     groups: Annotated[int, typer.Option(help="Scenes in a batch.")] = 16,
     group: Annotated[int, typer.Option(help="A scene and its twins, 2 to 6.")] = 4,
     lr: float = 1e-3,
-    looks: Annotated[float, typer.Option(help="Weight of the lesson on what covers each cell.")] = 1.0,
+    looks: Annotated[float, typer.Option(help="Weight of the loss on what covers each cell.")] = 1.0,
     scenes: Annotated[int, typer.Option(help="Held-out scenes to measure on, 64 or more.")] = 512,
 ) -> None:
     """Train the world's CLIP, save it as a folder that open_clip loads, and measure what was saved."""

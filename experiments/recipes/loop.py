@@ -57,8 +57,8 @@ def shift_of(tokens: int) -> float:
 class Loop(Generic[Model]):
     """The state of a run: model, its moving average, optimizer, and where in the plan it stands.
 
-    `plan` has `stages`, `ema`, `seed` and perhaps `bfloat16`; `out` takes checkpoint, log and what `export`
-    writes.
+    `plan` has `stages`, `ema`, `seed`, `unseen` (how many samples `validate` takes) and perhaps `bfloat16`;
+    `out` takes checkpoint, log and, a folder a stage, what `export` writes.
     """
 
     def __init__(self, plan: Any, out: Path, student: Model):
@@ -79,9 +79,13 @@ class Loop(Generic[Model]):
         """Measures of the averaged model on unseen samples."""
         raise NotImplementedError
 
-    def export(self) -> None:
+    def export(self, folder: Path) -> None:
         """Write the averaged model."""
         raise NotImplementedError
+
+    def exported(self, stage: int) -> Path:
+        """Where the model lies as a stage left it."""
+        return self.out / f"stage-{stage}"
 
     def prepare(self, stage: Any) -> None:
         """Called at the start of a stage, also after a restart."""
@@ -171,5 +175,5 @@ class Loop(Generic[Model]):
             self.optimizer = self.new_optimizer()
             if self.rank == 0:
                 self.save()
-                self.export()
+                self.export(self.exported(self.stage - 1))
             self.accelerator.wait_for_everyone()  # the next stage may begin with what was just exported

@@ -58,7 +58,7 @@ def moments(seed: int, start: int, count: int, split: Split) -> list[Scene]:
     return [clip.at(float(time)) for clip, time in zip(clips, when, strict=True)]
 
 
-def lesson(seed: int, start: int, count: int) -> list[Scene]:
+def training_scenes(seed: int, start: int, count: int) -> list[Scene]:
     """Half of them scenes at rest, half moments of clips; of both splits, since the reader must know the
     combinations that the generator never saw."""
     quarter = count // 4
@@ -72,6 +72,7 @@ def main(
     batch: int = 32,
     lr: float = 3e-3,
     seed: Annotated[int, typer.Option(help="Of weights and scenes; the shipped reader's is 0.")] = 0,
+    unseen: Annotated[int, typer.Option(help="True scenes, and moments, that it is measured on.")] = 500,
 ) -> None:
     """Train the reader and print its accuracy on unseen true scenes."""
     torch.manual_seed(seed)
@@ -80,7 +81,7 @@ def main(
     optimizer = torch.optim.AdamW(reader.parameters(), lr=lr, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps)
     for step in range(steps):
-        scenes = lesson(1 + 2 * seed, step * batch, batch)
+        scenes = training_scenes(1 + 2 * seed, step * batch, batch)
         x = damage(torch.from_numpy(render(scenes, SIDE)))
         y = labels(scenes, SIDE // 2)
         parts = reader(x).split(CLASSES, 1)
@@ -92,10 +93,9 @@ def main(
         if step % 100 == 0:
             print(step, round(float(loss.detach()), 4), flush=True)
     reader.eval()
-    unseen = {"true_scenes": sample_scenes, "true_moments": moments}
     result = {}
-    for name, draw in unseen.items():
-        scenes = draw(2, 0, 500, "heldout")
+    for name, draw in {"true_scenes": sample_scenes, "true_moments": moments}.items():
+        scenes = draw(2, 0, unseen, "heldout")
         result[name] = accuracy(scenes, torch.from_numpy(render(scenes, SIDE)), reader)
     print(result)
     save_file({k: v.contiguous() for k, v in reader.state_dict().items()}, out / "reader.safetensors")

@@ -1,6 +1,8 @@
 """Training mini-flux on the captioned world by flow matching.
 
-    torchrun --nproc-per-node 2 -m experiments.recipes.train PLAN.yaml --vae VAE --out OUT
+    torchrun --nproc-per-node 2 -m experiments.recipes.train PLAN --vae VAE --out OUT
+
+PLAN is experiments/recipes/mini-flux.yaml or one like it.
 
 One process a device, or one a CPU core: on a busy machine single-threaded processes lose less than
 one process with several threads, which waits for its slowest thread at every operation.
@@ -21,17 +23,17 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
-import yaml
 from diffusers import AutoencoderKL, FluxPipeline
 from pydantic import BaseModel, ConfigDict, model_validator
 from torch import Tensor, nn
 
 from ddit_eval.errors import DditError
 from ddit_eval.world import Scene, caption, render, sample_scenes
+from experiments.recipes.auxiliary import ANSWERS, GROUPS, Prediction, label_loss, measures, velocity_loss
 from experiments.recipes.labels import token_labels, token_offsets
-from experiments.recipes.lessons import ANSWERS, GROUPS, Said, label_loss, measures, velocity_loss
 from experiments.recipes.loop import Loop, sample_timesteps, shift_of
 from experiments.recipes.pipeline import TEXT_TOKENS, build_pipeline, save
+from experiments.recipes.plan import load_plan
 from experiments.recipes.window import nearest_scenes, place_window, window_index
 from experiments.recipes.words import PLACE_WEIGHT, WordHead, at_shapes, shape_ids
 
@@ -82,6 +84,7 @@ class Plan(BaseModel):
     stages: list[Stage]
     ema: float = 0.995
     seed: int = 0
+    unseen: int = 64  # scenes that the averaged model is measured on
 
 
 @dataclass
@@ -118,7 +121,9 @@ class Student(nn.Module):
         self.labels = nn.Linear(self.transformer.inner_dim, ANSWERS)
         self.words = WordHead(self.t5.config.d_model)
 
-    def forward(self, x: Tensor, t: Tensor, clip_ids: Tensor, t5_ids: Tensor, positions: Tensor) -> Said:
+    def forward(
+        self, x: Tensor, t: Tensor, clip_ids: Tensor, t5_ids: Tensor, positions: Tensor
+    ) -> Prediction:
         """`positions` (N, 3), the other arguments as the transformer and the text encoders take them."""
         pooled = self.clip(clip_ids).pooler_output
         text = self.t5(t5_ids).last_hidden_state
@@ -138,7 +143,7 @@ class Student(nn.Module):
         finally:
             handle.remove()
         labels, offsets = self.labels(held[0]).float().split((sum(GROUPS), 2), -1)
-        return Said(v, labels, offsets, text)
+        return Prediction(v, labels, offsets, text)
 
 
 class Trainer(Loop[Student]):
@@ -183,7 +188,7 @@ class Trainer(Loop[Student]):
         self, stage: Stage, x: Tensor, t: Tensor, batch: Batch, ids: tuple[Tensor, Tensor], v: Tensor
     ) -> Tensor:
         """The data's velocity `v`; under guidance the guided velocity of the teacher, which is the same
-        lesson without the data's noise.
+        target without the data's noise.
 
         The teacher stays as it was: guided by its own guided output, the model would run away.
         """
@@ -207,7 +212,7 @@ class Trainer(Loop[Student]):
         second = label_loss(said, batch.labels, batch.offsets) + self.word_loss(said, ids[1], batch)
         return error, second
 
-    def word_loss(self, said: Said, t5_ids: Tensor, batch: Batch) -> Tensor:
+    def word_loss(self, said: Prediction, t5_ids: Tensor, batch: Batch) -> Tensor:
         """The grammar that `experiments.recipes.words` taught must not be forgotten."""
         found = at_shapes(said.text, t5_ids, batch.scenes, self.shape_ids)
         if found is None:
@@ -223,9 +228,10 @@ class Trainer(Loop[Student]):
         return velocity + stage.auxiliary * labels, velocity
 
     @torch.no_grad()
-    def validate(self, stage: Stage, count: int = 64) -> dict[str, float]:
+    def validate(self, stage: Stage) -> dict[str, float]:
         """The averaged model on unseen scenes, whole pictures, at fixed noise."""
         torch.manual_seed(1)
+        count = self.plan.unseen
         whole = Stage(side=stage.side, pictures=0, batch=count, lr=0, drop=0)
         batch = self.batch(whole, 10_007, 0, count)
         noise = torch.randn_like(batch.latents)
@@ -243,7 +249,7 @@ class Trainer(Loop[Student]):
 
     def prepare(self, stage: Stage) -> None:
         """What the last stage exported (or the run began with) guides this one, also after a restart."""
-        folder = self.out / "pipeline" if self.stage else self.begin
+        folder = self.exported(self.stage - 1) if self.stage else self.begin
         if stage.guidance > 1 and folder is None:
             raise DditError(
                 f"guidance {stage.guidance} needs a teacher: put a stage without it before, or give --begin"
@@ -252,26 +258,26 @@ class Trainer(Loop[Student]):
             self.teacher = copy.deepcopy(self.average)
             self.load_weights(self.teacher, folder)
 
-    def export(self) -> None:
+    def export(self, folder: Path) -> None:
         """Write the averaged model as a FluxPipeline folder in bfloat16."""
         pipe = build_pipeline(copy.deepcopy(self.vae), self.plan.seed)
         pipe.text_encoder.load_state_dict(self.average.clip.state_dict())
         pipe.text_encoder_2.load_state_dict(self.average.t5.state_dict())
         pipe.transformer.load_state_dict(self.average.transformer.state_dict())
-        save(pipe, self.out / "pipeline")
+        save(pipe, folder)
 
 
 def main(
     plan: Annotated[Path, typer.Argument(help="YAML with the stages.")],
     vae: Annotated[Path, typer.Option(help="The trained VAE's folder.")],
-    out: Annotated[Path, typer.Option(help="Folder for checkpoint, log and pipeline.")],
+    out: Annotated[Path, typer.Option(help="Folder for checkpoint, log and a pipeline a stage.")],
     begin: Annotated[
         Path | None, typer.Option(help="Pipeline whose weights a fresh run begins with.")
     ] = None,
 ) -> None:
     """Train mini-flux; a second call goes on where the first was stopped."""
     out.mkdir(parents=True, exist_ok=True)
-    trainer = Trainer(Plan.model_validate(yaml.safe_load(plan.read_text())), vae, out, begin)
+    trainer = Trainer(load_plan(plan, Plan), vae, out, begin)
     if not trainer.resume() and begin:
         trainer.load_weights(trainer.student, begin)
         trainer.load_weights(trainer.average, begin)

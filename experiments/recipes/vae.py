@@ -52,14 +52,16 @@ def psnr(x: torch.Tensor, y: torch.Tensor) -> float:
 
 
 @torch.no_grad()
-def measure(vae: Any, side: int, count: int = 128) -> tuple[float, torch.Tensor]:
+def measure(vae: Any, side: int, count: int) -> tuple[float, torch.Tensor]:
     """PSNR of reconstructions of unseen scenes, and their latents."""
     x = pictures(7, 0, count, side)
     z = vae.encode(x).latent_dist.mode()
     return psnr(vae.decode(z).sample.clamp(-1, 1), x), z
 
 
-def train(out: Path, pictures_total: int, batch: int, lr: float, crop: int, minutes: float) -> None:
+def train(
+    out: Path, pictures_total: int, batch: int, lr: float, crop: int, minutes: float, unseen: int
+) -> None:
     torch.manual_seed(0)
     vae = build_vae()
     optimizer = torch.optim.AdamW(vae.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.0)
@@ -93,12 +95,12 @@ def train(out: Path, pictures_total: int, batch: int, lr: float, crop: int, minu
             log.append(row)
             print(json.dumps(row), flush=True)
     vae.eval()
-    quality, z = measure(vae, 64)
+    quality, z = measure(vae, 64, unseen)
     # The pipeline feeds (z - shift) * scale to the transformer: unit variance, zero mean.
     shift, scale = float(z.mean()), float(1 / z.std())
     vae.register_to_config(shift_factor=shift, scaling_factor=scale)
     vae.to(torch.bfloat16).save_pretrained(out)
-    summary = {"psnr_64": quality, "psnr_128": measure(vae.float(), 128, 32)[0], "log": log}
+    summary = {"psnr_64": quality, "psnr_128": measure(vae.float(), 128, unseen // 4)[0], "log": log}
     (out / "training.json").write_text(json.dumps(summary, indent=1))
     print(quality, summary["psnr_128"], shift, scale, "std per channel", z.std((0, 2, 3)).tolist())
 
@@ -110,9 +112,10 @@ def main(
     lr: float = 2e-3,
     crop: int = 32,
     minutes: Annotated[float, typer.Option(help="Stop, decayed, after this long.")] = 6.0,
+    unseen: Annotated[int, typer.Option(help="Scenes that the VAE is measured on.")] = 128,
 ) -> None:
     """Train the VAE on the captioned world and save it as a diffusers component."""
-    train(out, pictures_total, batch, lr, crop, minutes)
+    train(out, pictures_total, batch, lr, crop, minutes, unseen)
 
 
 if __name__ == "__main__":

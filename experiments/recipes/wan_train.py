@@ -2,10 +2,10 @@
 
     torchrun --nproc-per-node 2 -m experiments.recipes.wan_train PLAN --vae VAE --out OUT
 
-PLAN is experiments/train/mini-wan.yaml or one like it. A stage shows whole clips or their first frame
+PLAN is experiments/recipes/mini-wan.yaml or one like it. A stage shows whole clips or their first frame
 alone, which has a third of the tokens. The text encoder is taught the grammar before the first stage and
 learns on with the transformer. Some captions are left empty, for guidance with two calls. A stage with
-`sight` also shows what it guesses to a reader (--eye).
+`perceptual` also shows what it guesses to a reader (--second-reader).
 """
 
 from __future__ import annotations
@@ -19,9 +19,8 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
-import yaml
 from diffusers import AutoencoderKLWan, WanPipeline
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -31,10 +30,12 @@ from ddit_eval.metrics.films.motion_adherence import motion_columns
 from ddit_eval.world import MovingScene, caption_clip, render_clip, sample_moving_scenes
 from ddit_eval.world.motion import times
 from ddit_eval.world.reader import Reader, load_reader
+from experiments.recipes.auxiliary import ANSWERS, GROUPS, Prediction, label_loss, measures, velocity_loss
 from experiments.recipes.labels import token_labels, token_offsets
-from experiments.recipes.lessons import ANSWERS, GROUPS, Said, label_loss, measures, velocity_loss
 from experiments.recipes.loop import Loop, sample_timesteps
 from experiments.recipes.pipeline import TEXT_TOKENS, save
+from experiments.recipes.plan import load_plan
+from experiments.recipes.wan_perceptual import cell_labels, reading_loss
 from experiments.recipes.wan_pipeline import (
     FLOW_SHIFT,
     FRAMES,
@@ -43,7 +44,6 @@ from experiments.recipes.wan_pipeline import (
     build_wan_pipeline,
     latent_frames,
 )
-from experiments.recipes.wan_sight import cell_labels, misread
 from experiments.recipes.wan_vae import decode_raw, frames_of
 from experiments.recipes.wan_words import ClipHead, teach_clips
 from experiments.recipes.words import PLACE_WEIGHT, at_shapes, shape_ids
@@ -64,8 +64,8 @@ class Stage(BaseModel):
     drop: float = 0.1  # share of captions that are left empty
     auxiliary: float = 0.3  # weight of what is asked of tokens and words
     object_weight: float = 1.0  # weight of the tokens that objects cover, beside the background's 1
-    sight: float = 0.0  # weight of what the eye makes of half of the batch, see `wan_sight`; needs --eye
-    sight_until: float = 0.85  # flow time; from noisier latents no guess is shown
+    perceptual: float = 0.0  # weight of the loss of `wan_perceptual`, on half of the batch
+    perceptual_until: float = 0.85  # flow time; from noisier latents no guess is shown
 
     @property
     def samples(self) -> int:
@@ -78,19 +78,8 @@ class Plan(BaseModel):
     captions: NonNegativeInt = 0  # read by the text encoder before the first stage
     ema: float = 0.995
     seed: int = 0
+    unseen: int = 32  # clips that the averaged model is measured on
     bfloat16: bool = False  # autocast: pays on a GPU and on a CPU with bfloat16 products
-
-
-def load_plan(path: Path) -> Plan:
-    """Read a YAML file; a wrong key or value is one `DditError` that names it."""
-    try:
-        return Plan.model_validate(yaml.safe_load(path.read_text()))
-    except (OSError, yaml.YAMLError) as error:
-        raise DditError(f"cannot read the plan {path}: {error}; give a YAML file with `stages`") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(p) for p in first["loc"])
-        raise DditError(f"{path}: {where}: {first['msg']} (got {first['input']!r}); correct it") from error
 
 
 @dataclass
@@ -103,7 +92,7 @@ class Batch:
     clips: list[MovingScene]
 
 
-def lessons_of(clips: list[MovingScene], side: int, moments: list[float]) -> tuple[Tensor, Tensor]:
+def token_targets(clips: list[MovingScene], side: int, moments: list[float]) -> tuple[Tensor, Tensor]:
     """What each base token shows at `moments` (0..1), one a latent frame, `side` tokens a side.
 
     Labels (B, N, 3) and offsets (B, N, 2), as `token_labels` and `token_offsets` give them.
@@ -130,7 +119,7 @@ class Student(nn.Module):
         self.labels = nn.Linear(config.num_attention_heads * config.attention_head_dim, ANSWERS)
         self.words = ClipHead(self.encoder.config.d_model)
 
-    def forward(self, x: Tensor, t: Tensor, ids: Tensor, mask: Tensor) -> Said:
+    def forward(self, x: Tensor, t: Tensor, ids: Tensor, mask: Tensor) -> Prediction:
         """x (B, C, F, H, W) at times t (B,) in 0..1; ids and mask (B, T). The velocity in base tokens."""
         text = self.encoder(ids, attention_mask=mask).last_hidden_state
         held: list[Tensor] = []
@@ -144,23 +133,25 @@ class Student(nn.Module):
         finally:
             handle.remove()
         labels, offsets = self.labels(held[0]).float().split((sum(GROUPS), 2), -1)
-        return Said(patchify(v), labels, offsets, text)
+        return Prediction(patchify(v), labels, offsets, text)
 
 
 class Trainer(Loop[Student]):
     """The run that trains mini-wan."""
 
-    def __init__(self, plan: Plan, vae_path: Path, out: Path, eye: Reader | None = None):
-        """eye: a reader that is not the judge; see `wan_sight`."""
-        if eye is None and any(stage.sight for stage in plan.stages):
-            raise DditError("a stage has `sight`: give the reader that is to look, --eye FOLDER")
+    def __init__(self, plan: Plan, vae_path: Path, out: Path, reader: Reader | None = None):
+        """reader: a reader that is not the judge; see `wan_perceptual`."""
+        if reader is None and any(stage.perceptual for stage in plan.stages):
+            raise DditError(
+                "a stage has `perceptual`: give the reader that is to look, --second-reader FOLDER"
+            )
         self.vae = AutoencoderKLWan.from_pretrained(vae_path, torch_dtype=torch.float32).eval()
         self.pipe = build_wan_pipeline(self.vae, plan.seed)
         super().__init__(plan, out, Student(self.pipe))
         self.vae.requires_grad_(False)
-        self.eye = eye
+        self.reader = reader
         # Not `self.student.to(...)` alone: the average and the VAE have to follow.
-        for module in (self.student, self.average, self.vae, *([eye] if eye else [])):
+        for module in (self.student, self.average, self.vae, *([reader] if reader else [])):
             module.to(self.accelerator.device)
         self.shape_ids = shape_ids(self.pipe.tokenizer).to(self.accelerator.device)
 
@@ -205,7 +196,7 @@ class Trainer(Loop[Student]):
         captions = ["" if words.random() < stage.drop else caption_clip(c, words) for c in clips]
         factor = self.vae.config.scale_factor_temporal
         moments = [frame / (FRAMES - 1) for frame in latent_frames(frames, factor)]
-        labels, offsets = lessons_of(clips, stage.side // TOKEN_SIDE, moments)
+        labels, offsets = token_targets(clips, stage.side // TOKEN_SIDE, moments)
         return Batch(x, z, captions, labels.to(z.device), offsets.to(z.device), clips)
 
     def losses(self, stage: Stage, first: int) -> tuple[Tensor, Tensor]:
@@ -220,28 +211,32 @@ class Trainer(Loop[Student]):
         error = velocity_loss(said, target, batch.labels, stage.object_weight)
         second = label_loss(said, batch.labels, batch.offsets) + self.word_loss(said, ids, batch)
         loss = error + stage.auxiliary * second
-        if self.eye and stage.sight:
-            loss = loss + stage.sight * self.sight_loss(stage, self.eye, batch, x, t, said.velocity)
+        if self.reader and stage.perceptual:
+            loss = loss + stage.perceptual * self.perceptual_loss(
+                stage, self.reader, batch, x, t, said.velocity
+            )
         return loss, error
 
-    def sight_loss(self, stage: Stage, eye: Reader, batch: Batch, x: Tensor, t: Tensor, v: Tensor) -> Tensor:
-        """What the eye makes of the guesses at half of the clips, of those that are not too noisy.
+    def perceptual_loss(
+        self, stage: Stage, reader: Reader, batch: Batch, x: Tensor, t: Tensor, v: Tensor
+    ) -> Tensor:
+        """What the reader makes of the guesses at half of the clips, of those that are not too noisy.
 
         x (B, C, F, H, W) at times t (B,); velocity v (B, N, V) in base tokens.
         """
-        shown = (t < stage.sight_until).nonzero().flatten()[: max(1, len(t) // 2)]
+        shown = (t < stage.perceptual_until).nonzero().flatten()[: max(1, len(t) // 2)]
         if not len(shown):
             return v.sum() * 0
         true, clips = batch.x[shown], [batch.clips[i] for i in shown.tolist()]
         cells = cell_labels(clips, times(FRAMES)[: true.shape[2]], stage.side).to(true.device)
-        return misread(eye, self.guess(x[shown], t[shown], v[shown]), true, cells)
+        return reading_loss(reader, self.guess(x[shown], t[shown], v[shown]), true, cells)
 
     def guess(self, x: Tensor, t: Tensor, v: Tensor) -> Tensor:
         """The clean clips that x and v point to, decoded: (B, 3, F, H, W), about in [-1, 1]."""
         z = x - t[:, None, None, None, None] * unpatchify(v, x.shape)
         return torch.cat([decode_raw(self.vae, part) for part in unnormalised(self.vae, z).split(8)])
 
-    def word_loss(self, said: Said, ids: Tensor, batch: Batch) -> Tensor:
+    def word_loss(self, said: Prediction, ids: Tensor, batch: Batch) -> Tensor:
         """The grammar that was taught must not be forgotten."""
         found = at_shapes(said.text, ids, batch.clips, self.shape_ids)
         if found is None:
@@ -250,9 +245,10 @@ class Trainer(Loop[Student]):
         return PLACE_WEIGHT * places + looks
 
     @torch.no_grad()
-    def validate(self, stage: Stage, count: int = 32) -> dict[str, float]:
+    def validate(self, stage: Stage) -> dict[str, float]:
         """The averaged model on unseen clips, at fixed noise."""
         torch.manual_seed(1)
+        count = self.plan.unseen
         fixed = stage.model_copy(update={"drop": 0.0})
         batch = self.batch(fixed, 10_007, 0, count)
         noise = torch.randn(batch.latents.shape).to(batch.latents.device)
@@ -260,7 +256,7 @@ class Trainer(Loop[Student]):
         said = self.average(flow(batch.latents, noise, t), t, *self.ids(batch.captions))
         found = measures(said, patchify(noise - batch.latents), batch.labels)
         # Decoding takes seconds: only where the stage trains by it.
-        return found | ({"objects_seen": self.objects_seen(batch, noise)} if stage.sight else {})
+        return found | ({"objects_seen": self.objects_seen(batch, noise)} if stage.perceptual else {})
 
     @torch.no_grad()
     def objects_seen(self, batch: Batch, noise: Tensor, at: float = 0.6) -> float:
@@ -271,12 +267,12 @@ class Trainer(Loop[Student]):
         found = motion_columns(frames.clamp(0, 1).unflatten(0, (len(noise), -1)), batch.captions)
         return float(np.nanmean(found["object-frames"]))
 
-    def export(self) -> None:
+    def export(self, folder: Path) -> None:
         """Write the averaged model as a WanPipeline folder in bfloat16."""
         pipe = build_wan_pipeline(copy.deepcopy(self.vae), self.plan.seed)
         pipe.text_encoder.load_state_dict(self.average.encoder.state_dict())
         pipe.transformer.load_state_dict(self.average.transformer.state_dict())
-        save(pipe, self.out / "pipeline")
+        save(pipe, folder)
 
 
 def flow(latents: Tensor, noise: Tensor, t: Tensor) -> Tensor:
@@ -288,20 +284,20 @@ def flow(latents: Tensor, noise: Tensor, t: Tensor) -> Tensor:
 def main(
     plan: Annotated[Path, typer.Argument(help="YAML with the stages.")],
     vae: Annotated[Path, typer.Option(help="The trained VAE's folder.")],
-    out: Annotated[Path, typer.Option(help="Folder for checkpoint, log and pipeline.")],
+    out: Annotated[Path, typer.Option(help="Folder for checkpoint, log and a pipeline a stage.")],
     begin: Annotated[
         Path | None, typer.Option(help="Pipeline whose weights a fresh run begins with.")
     ] = None,
     compiled: Annotated[
         bool, typer.Option(help="Compile the blocks: 1.4 times as fast; a CPU needs a C++ compiler.")
     ] = False,
-    eye: Annotated[
-        Path | None, typer.Option(help="Reader (not the judge) that looks, in stages with `sight`.")
+    second_reader: Annotated[
+        Path | None, typer.Option(help="Reader (not the judge) that looks, in stages with `perceptual`.")
     ] = None,
 ) -> None:
     """Train mini-wan; a second call goes on where the first was stopped."""
     out.mkdir(parents=True, exist_ok=True)
-    trainer = Trainer(load_plan(plan), vae, out, load_reader(eye) if eye else None)
+    trainer = Trainer(load_plan(plan, Plan), vae, out, load_reader(second_reader) if second_reader else None)
     if compiled:
         trainer.compile()
     if not trainer.resume():

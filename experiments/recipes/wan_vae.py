@@ -89,12 +89,12 @@ def frames_of(y: Tensor) -> Tensor:
     return y.transpose(1, 2).flatten(0, 1) / 2 + 0.5
 
 
-def perceived(eye: Reader, y: Tensor, x: Tensor) -> Tensor:
+def perceived(reader: Reader, y: Tensor, x: Tensor) -> Tensor:
     """How far clips (B, 3, F, H, W) in [-1, 1] are from others in a network's features, mean over frames.
 
-    The eye has to be another network than the reader that judges clips: one trained from another seed.
+    The reader has to be another network than the one that judges clips: one trained from another seed.
     """
-    ours, theirs = (eye.features(frames_of(part)) for part in (y, x))
+    ours, theirs = (reader.features(frames_of(part)) for part in (y, x))
     return feature_distance(ours, theirs).mean()
 
 
@@ -115,6 +115,7 @@ class Plan:
     stages: list[Stage]
     ema: float = 0.99
     seed: int = 0
+    unseen: int = 64  # clips that the VAE is measured on
 
 
 class Trainer(Loop[Any]):
@@ -125,22 +126,22 @@ class Trainer(Loop[Any]):
         plan: Plan,
         out: Path,
         vae: Any,
-        eye: Reader | None = None,
-        touched: tuple[Tensor, int] | None = None,
+        reader: Reader | None = None,
+        renoised: tuple[Tensor, int] | None = None,
     ):
-        """eye: see `perceived`. touched: latents and their clips' seed, for the second half of each batch."""
+        """reader: see `perceived`. renoised: latents and their clips' seed, for half of each batch."""
         super().__init__(plan, out, vae)
-        self.eye, self.touched = eye, touched
-        for module in (self.student, self.average, *([eye] if eye else [])):
+        self.reader, self.renoised = reader, renoised
+        for module in (self.student, self.average, *([reader] if reader else [])):
             module.to(self.accelerator.device)
 
     def losses(self, stage: Stage, first: int) -> tuple[Tensor, Tensor]:
         share = stage.batch // self.processes
         begin = first + self.rank * share
-        if self.touched is None:
+        if self.renoised is None:
             drawn, given = [(self.plan.seed, begin, share)], None
         else:
-            latents, seed = self.touched
+            latents, seed = self.renoised
             half = share // 2
             at = begin // 2 % (len(latents) - half + 1)
             drawn = [(self.plan.seed, begin, share - half), (seed, at, half)]
@@ -152,17 +153,17 @@ class Trainer(Loop[Any]):
             for show in (clips, covered)
         )
         loss, y = step_loss(self.student, x, 1 + (stage.object_weight - 1) * things, given)
-        if self.eye:
-            loss = loss + PERCEPTUAL_WEIGHT * perceived(self.eye, y, x)
+        if self.reader:
+            loss = loss + PERCEPTUAL_WEIGHT * perceived(self.reader, y, x)
         return loss, F.mse_loss(y.detach(), x)
 
     def validate(self, stage: Stage) -> dict[str, float]:
-        return {"psnr": measure(self.average, 16)[0]}
+        return {"psnr": measure(self.average, min(16, self.plan.unseen))[0]}
 
-    def export(self) -> None:
+    def export(self, folder: Path) -> None:
         log = [json.loads(line) for line in (self.out / "log.jsonl").read_text().splitlines()]
         kept = not next(self.student.encoder.parameters()).requires_grad
-        finish(copy.deepcopy(self.average), self.out / "vae", log, kept)
+        finish(copy.deepcopy(self.average), self.out / "vae", log, kept, self.plan.unseen)
 
 
 def keep_encoder(vae: Any, of: Any) -> None:
@@ -174,24 +175,24 @@ def keep_encoder(vae: Any, of: Any) -> None:
     vae.register_to_config(latents_mean=of.config.latents_mean, latents_std=of.config.latents_std)
 
 
-def load_touched(path: Path) -> tuple[Tensor, int]:
-    """What `wan_touched` wrote: latents, and the seed of the clips that they are of, from clip 0 on."""
+def load_renoised(path: Path) -> tuple[Tensor, int]:
+    """What `wan_renoised` wrote: latents, and the seed of the clips that they are of, from clip 0 on."""
     try:
         with safe_open(path, "pt") as file:
             return file.get_tensor("latents"), int(file.metadata()["seed"])
     except (SafetensorError, OSError, TypeError, KeyError) as error:
         raise DditError(
-            f"{path} holds no touched latents ({error}); make them with "
-            "`python -m experiments.recipes.wan_touched --out FILE`"
+            f"{path} holds no renoised latents ({error}); make them with "
+            "`python -m experiments.recipes.wan_renoised --out FILE`"
         ) from error
 
 
-def finish(vae: Any, out: Path, log: list[dict[str, Any]], kept: bool = False) -> float:
+def finish(vae: Any, out: Path, log: list[dict[str, Any]], kept: bool = False, unseen: int = 64) -> float:
     """Note the latents' statistics in the configuration, as the pipeline reads them, and save in bfloat16.
 
     kept: the encoder is another VAE's, whose statistics are in the configuration already.
     """
-    quality, z = measure(vae)
+    quality, z = measure(vae, unseen)
     axes = (0, 2, 3, 4)
     if not kept:
         vae.register_to_config(latents_mean=z.mean(axes).tolist(), latents_std=z.std(axes).tolist())
@@ -209,25 +210,26 @@ def main(
     decay: Annotated[float, typer.Option(help="Share over which the rate falls to zero.")] = 0.7,
     object_weight: Annotated[float, typer.Option(help="Of pixels that things cover.")] = 4.0,
     seed: Annotated[int, typer.Option(help="Of the sequence of clips.")] = 0,
+    unseen: Annotated[int, typer.Option(help="Clips that the VAE is measured on.")] = 64,
     begin: Annotated[Path | None, typer.Option(help="VAE whose weights a fresh run begins with.")] = None,
     encoder: Annotated[
         Path | None, typer.Option(help="VAE whose encoder is taken as it is; the decoder alone learns.")
     ] = None,
-    eye: Annotated[
+    second_reader: Annotated[
         Path | None,
         typer.Option(help="Reader (not the judge) in whose features reconstructions are to be right, too."),
     ] = None,
-    touched: Annotated[
+    renoised: Annotated[
         Path | None,
-        typer.Option(help="Latents by `wan_touched`, half of each batch; with --encoder and whole clips."),
+        typer.Option(help="Latents by `wan_renoised`, half of each batch; with --encoder and whole clips."),
     ] = None,
 ) -> None:
     """Train the VAE on clips of the captioned world and save it as a diffusers component.
 
     A second call goes on where the first was stopped.
     """
-    if touched and not (encoder and crop == SIDE):
-        raise DditError(f"--touched needs the --encoder that made its latents, and --crop {SIDE}")
+    if renoised and not (encoder and crop == SIDE):
+        raise DditError(f"--renoised needs the --encoder that made its latents, and --crop {SIDE}")
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
     vae = build_wan_vae()
@@ -235,9 +237,13 @@ def main(
         vae.load_state_dict(AutoencoderKLWan.from_pretrained(begin, torch_dtype=torch.float32).state_dict())
     if encoder:
         keep_encoder(vae, AutoencoderKLWan.from_pretrained(encoder, torch_dtype=torch.float32))
-    plan = Plan([Stage(clips_total, batch, lr, crop, decay, object_weight)], seed=seed)
+    plan = Plan([Stage(clips_total, batch, lr, crop, decay, object_weight)], seed=seed, unseen=unseen)
     trainer = Trainer(
-        plan, out, vae, load_reader(eye) if eye else None, load_touched(touched) if touched else None
+        plan,
+        out,
+        vae,
+        load_reader(second_reader) if second_reader else None,
+        load_renoised(renoised) if renoised else None,
     )
     trainer.resume()
     trainer.run()

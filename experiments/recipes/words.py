@@ -25,7 +25,7 @@ from ddit_eval.world.scene import COLOURS, SHAPES, TEXTURES
 from experiments.recipes.labels import thing_looks, thing_places
 from experiments.recipes.pipeline import TEXT_TOKENS, build_pipeline
 
-Said = TypeVar("Said", bound=Any)  # a scene that a caption speaks of: it has `things`
+Described = TypeVar("Described", bound=Any)  # a scene that a caption speaks of: it has `things`
 PLACE_WEIGHT = 20.0  # places are fractions of the side, and their errors small
 
 
@@ -52,8 +52,8 @@ def shape_ids(tokenizer: Any) -> Tensor:
 
 
 def at_shapes(
-    text: Tensor, ids: Tensor, scenes: list[Said], shapes: Tensor
-) -> tuple[Tensor, list[Said]] | None:
+    text: Tensor, ids: Tensor, scenes: list[Described], shapes: Tensor
+) -> tuple[Tensor, list[Described]] | None:
     """Features (things, width) at the words for shapes, and the scenes that they are of.
 
     text (B, T, width), ids (B, T). A caption names its objects in the order of the scene; captions that

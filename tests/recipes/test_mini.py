@@ -50,7 +50,7 @@ def trainer(tmp_path, monkeypatch):
 def test_training_writes_a_flux_pipeline(trainer, tmp_path):
     run = trainer("run")
     run.run(every=0)
-    pipe = FluxPipeline.from_pretrained(tmp_path / "run" / "pipeline", torch_dtype=torch.float32)
+    pipe = FluxPipeline.from_pretrained(tmp_path / "run" / "stage-2", torch_dtype=torch.float32)
     pipe.set_progress_bar_config(disable=True)
     image = pipe(
         "a red star", height=32, width=32, num_inference_steps=2, max_sequence_length=8, output_type="pt"

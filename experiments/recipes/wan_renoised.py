@@ -1,11 +1,10 @@
-"""Latents as mini-wan's transformer leaves them: the decoder's other lesson.
+"""Latents of clips, noised in part and denoised by mini-wan's transformer, for its decoder to learn from.
 
-    python -m experiments.recipes.wan_touched --model mini-wan --out TOUCHED.safetensors
+    python -m experiments.recipes.wan_renoised --model mini-wan --out RENOISED.safetensors
 
 A decoder that has only seen its own encoder's latents takes a transformer's errors in local detail for
-detail. So clips are encoded, noised in part and denoised by the transformer with their captions: the
-layout is the clip's own, the last detail is the transformer's. `experiments.recipes.wan_vae --touched` trains
-the decoder to give the true clips back from them.
+detail. Here the layout is the clip's own, the last detail is the transformer's.
+`experiments.recipes.wan_vae --renoised` trains the decoder to give the true clips back from them.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ def denoised(pipe: Any, z: Tensor, t: Tensor, captions: list[str], guidance: flo
 
 
 @torch.no_grad()
-def touched(pipe: Any, seed: int, start: int, count: int, guidance: float) -> Tensor:
+def renoised(pipe: Any, seed: int, start: int, count: int, guidance: float) -> Tensor:
     """Clips `start` to `start + count` as the transformer leaves them, normalised (count, C, F, H, W)."""
     rng = np.random.default_rng([seed, 17, start])
     captions = [caption_clip(scene, rng) for scene in sample_moving_scenes(seed, start, count)]
@@ -64,7 +63,7 @@ def main(
 ) -> None:
     """Write the latents of clips as the transformer leaves them."""
     pipe = load_pipeline(model).to(torch.float32)
-    parts = [touched(pipe, seed, at, batch, guidance) for at in track(range(0, count, batch))]
+    parts = [renoised(pipe, seed, at, batch, guidance) for at in track(range(0, count, batch))]
     save_file({"latents": torch.cat(parts).half()}, out, {"seed": str(seed)})
 
 

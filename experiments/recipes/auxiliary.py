@@ -1,4 +1,4 @@
-"""The second lesson of the small models: what each token shows, and where on its object it lies.
+"""Auxiliary losses of the small models: what each token shows, and where on its object it lies.
 
 A head on the middle of the transformer answers; it is dropped after training.
 """
@@ -18,8 +18,8 @@ GROUPS = (len(SHAPES) + 1, len(COLOURS) + 1, len(TEXTURES) + 1)
 ANSWERS = sum(GROUPS) + 2  # logits of the labels, then the offset (x, y)
 
 
-class Said(NamedTuple):
-    """What a student says of a batch; all but the velocity is a second lesson and is dropped later."""
+class Prediction(NamedTuple):
+    """What a student says of a batch; all but the velocity serves auxiliary losses and is dropped later."""
 
     velocity: Tensor  # (B, N, values in a base token)
     labels: Tensor  # (B, N, sum(GROUPS)) logits
@@ -40,7 +40,7 @@ def label_entropy(logits: Tensor, labels: Tensor, background: float) -> Tensor:
     return torch.stack(losses).mean()
 
 
-def label_loss(said: Said, labels: Tensor, offsets: Tensor) -> Tensor:
+def label_loss(said: Prediction, labels: Tensor, offsets: Tensor) -> Tensor:
     """Cross-entropy of the labels, objects before background, and squared error of the offsets.
 
     labels (B, N, 3) shape, colour and texture, 0 for none; offsets (B, N, 2).
@@ -51,17 +51,16 @@ def label_loss(said: Said, labels: Tensor, offsets: Tensor) -> Tensor:
     return entropy + place
 
 
-def velocity_loss(said: Said, target: Tensor, labels: Tensor, object_weight: float) -> Tensor:
+def velocity_loss(said: Prediction, target: Tensor, labels: Tensor, object_weight: float) -> Tensor:
     """Mean squared error of the velocity (B, N, V); tokens that objects cover weigh `object_weight`.
 
-    More weight on objects spends the gradient where the caption is hard. It bends the velocity a little,
-    so the last stage goes back to 1.
+    More weight on objects spends the gradient where the caption is hard. It bends the velocity a little.
     """
     weight = torch.where(labels[..., :1] > 0, object_weight, 1.0)
     return ((said.velocity - target).square() * weight).mean() / weight.mean()
 
 
-def measures(said: Said, target: Tensor, labels: Tensor) -> dict[str, float]:
+def measures(said: Prediction, target: Tensor, labels: Tensor) -> dict[str, float]:
     """Error of the velocity, over all tokens and over those on objects, and how often the head names the
     shape of a token on an object."""
     covered = labels[..., 0] > 0
