@@ -42,7 +42,9 @@ def test_a_vae_learns_resumes_and_notes_its_statistics(tmp_path):
     vae = tiny_wan_vae()
     x = clips(0, 0, 4, 32)
     before = float(step_loss(vae, x)[0].detach())
-    plan = wan_vae.Plan([wan_vae.Stage(samples=100, batch=4, lr=5e-3, crop=16, decay=0.5)], ema=0.9, unseen=16)
+    plan = wan_vae.Plan(
+        [wan_vae.Stage(samples=100, batch=4, lr=5e-3, crop=16, decay=0.5)], ema=0.9, unseen=16
+    )
     run = wan_vae.Trainer(plan, tmp_path, vae)
     run.run()
     assert float(step_loss(vae, x)[0].detach()) < 0.8 * before
