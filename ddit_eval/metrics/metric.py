@@ -144,6 +144,16 @@ class Metric:
         }
 
 
+def paired(column: str, compare: Callable[[Tensor, Tensor], Tensor]) -> Measure:
+    """The measure of one column that compares each sample with its reference: (N, ...) twice to (N,)."""
+
+    def measure(pixels: Tensor, reference: Tensor | None, prompts: Sequence[str]) -> Columns:
+        assert reference is not None
+        return {column: compare(pixels, reference).tolist()}
+
+    return measure
+
+
 def check_samples(
     name: str,
     of: Subject,

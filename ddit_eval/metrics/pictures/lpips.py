@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from ddit_eval.metrics.metric import Column, Metric
+from ddit_eval.metrics.metric import Column, Metric, paired
 from ddit_eval.metrics.weights import wrong_hash
 
 BACKBONE = "alexnet-owt-7be5be79.pth"
@@ -50,16 +49,11 @@ def lpips_alex(pictures: Tensor, reference: Tensor, chunk: int = 32) -> Tensor:
     return torch.cat(parts)
 
 
-def _measure(pictures: Tensor, reference: Tensor | None, prompts: Sequence[str]) -> dict[str, list[float]]:
-    assert reference is not None
-    return {"lpips": lpips_alex(pictures, reference).tolist()}
-
-
 METRIC = Metric(
     "lpips",
     (Column("lpips", "lower", 0.0, 1.0, role="fidelity", rank=1),),
     "reference",
-    _measure,
+    paired("lpips", lpips_alex),
     source="Zhang et al. 2018 (arXiv 1801.03924), torchmetrics, version 0.1 weights",
     network="AlexNet (torchvision, ImageNet) with the LPIPS linear weights",
     weights=WEIGHTS,

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
-from ddit_eval.metrics.metric import Column, Metric
+from ddit_eval.metrics.metric import Column, Metric, paired
 
 
 def psnr(pictures: Tensor, reference: Tensor) -> Tensor:
@@ -20,16 +18,11 @@ def psnr(pictures: Tensor, reference: Tensor) -> Tensor:
     return -10 * torch.log10(error)
 
 
-def _measure(pictures: Tensor, reference: Tensor | None, prompts: Sequence[str]) -> dict[str, list[float]]:
-    assert reference is not None
-    return {"psnr": psnr(pictures, reference).tolist()}
-
-
 METRIC = Metric(
     "psnr",
     (Column("psnr", "higher", 0.0, None, "PSNR to base", "dB", digits=1, role="fidelity"),),
     "reference",
-    _measure,
+    paired("psnr", psnr),
     source="-10 log10(MSE), peak 1, float64, per picture and then averaged",
     note="identical pictures are inf and counted apart",
 )

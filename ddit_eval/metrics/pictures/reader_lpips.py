@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
 from ddit_eval.errors import DditError
-from ddit_eval.metrics.metric import Column, Metric
+from ddit_eval.metrics.metric import Column, Metric, paired
 from ddit_eval.metrics.pictures.perceptual import feature_distance
 from ddit_eval.metrics.weights import READER, shipped
 from ddit_eval.world.reader import load_reader
@@ -28,11 +26,6 @@ def reader_lpips(pictures: Tensor, reference: Tensor, chunk: int = 64) -> Tensor
     return torch.cat(parts)
 
 
-def _measure(pictures: Tensor, reference: Tensor | None, prompts: Sequence[str]) -> dict[str, list[float]]:
-    assert reference is not None
-    return {"reader-lpips": reader_lpips(pictures, reference).tolist()}
-
-
 def missing() -> str | None:
     """Why the reader cannot be used here, or None."""
     try:
@@ -46,7 +39,7 @@ METRIC = Metric(
     "reader-lpips",
     (Column("reader-lpips", "lower", 0.0, 2.0, role="fidelity", rank=2),),
     "reference",
-    _measure,
+    paired("reader-lpips", reader_lpips),
     source="the form of Zhang et al. 2018 (arXiv 1801.03924), unit weights, mean over layers",
     network="world reader (shipped), features at three depths",
     note="a stand-in trained on the captioned world alone; not comparable with published LPIPS",

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ddit_eval.errors import DditError
-from ddit_eval.metrics.metric import Column, Metric
+from ddit_eval.metrics.metric import Column, Metric, paired
 
 WINDOW = 11
 MARGIN = 0.05  # one twentieth of the upper half of its range
@@ -41,16 +39,11 @@ def ssim(pictures: Tensor, reference: Tensor) -> Tensor:
     return torch.tensor(found, dtype=torch.float64)
 
 
-def _measure(pictures: Tensor, reference: Tensor | None, prompts: Sequence[str]) -> dict[str, list[float]]:
-    assert reference is not None
-    return {"ssim": ssim(pictures, reference).tolist()}
-
-
 METRIC = Metric(
     "ssim",
     (Column("ssim", "higher", -1.0, 1.0, "SSIM to base", role="fidelity", rank=3, margin=MARGIN),),
     "reference",
-    _measure,
+    paired("ssim", ssim),
     source="scikit-image structural_similarity, Gaussian 11 x 11, sigma 1.5, data range 1, edges reflected; "
     "equal to torchmetrics' in float64",
 )
