@@ -21,8 +21,7 @@ import ddit_eval
 from ddit_eval import Adapter, DditError
 from ddit_eval.ddit import caches
 from ddit_eval.ddit.policies import Explicit, Fixed, Region
-from tests.ddit.families.test_wan import awake, scales
-from tests.ddit.test_ways_to_run import MAKE
+from tests.support.attached import MAKE, awake, scales
 
 STEPS = 4
 

@@ -14,7 +14,7 @@ from ddit_eval import Adapter, DditError, Handle
 from ddit_eval.ddit.policies import Base, CoarseFirst, Explicit, Fixed, Random, Threshold
 from ddit_eval.ddit.schedule import finite_difference, signals
 from experiments.recipes.train import image_ids
-from tests.ddit.adapter.test_adapter import mixed
+from tests.support.attached import mixed
 from tests.support.tiny import CALL, tiny_flux
 
 STEPS = 5

@@ -12,7 +12,7 @@ from torch import Tensor
 from ddit_eval import Adapter, DditError, attach
 from ddit_eval.ddit.batch_split import join, split, take
 from ddit_eval.ddit.policies import Fixed, Policy, Region, Threshold
-from tests.ddit.families.test_wan import awake
+from tests.support.attached import awake
 from tests.support.tiny import tiny_flux
 from tests.support.tiny_hunyuan import tiny_hunyuan, tiny_hunyuan_15
 from tests.support.tiny_wan import tiny_wan

@@ -18,8 +18,7 @@ from ddit_eval import Adapter, DditError
 from ddit_eval.ddit.adapter.fingerprint import fingerprint, is_quantised
 from ddit_eval.ddit.families import family_of
 from ddit_eval.ddit.policies import Fixed, Region
-from tests.ddit.families.test_wan import awake, scales
-from tests.ddit.test_ways_to_run import MAKE, STEPS
+from tests.support.attached import MAKE, STEPS, awake, scales
 
 
 def replace_linears(transformer: nn.Module, packed: Callable[[nn.Linear], nn.Module]) -> None:

@@ -17,7 +17,7 @@ from ddit_eval.ddit.regions import local_variance, scale_map, sizes, spend, tile
 from ddit_eval.errors import DditError
 from ddit_eval.figures.regions import parse_sizes, patches_of
 from ddit_eval.training.inputs import inputs_of
-from tests.ddit.families.test_wan import awake
+from tests.support.attached import awake
 from tests.support.tiny import tiny_flux
 from tests.support.tiny_wan import tiny_wan
 

@@ -8,49 +8,14 @@ from typing import Any
 import pytest
 import torch
 from accelerate import cpu_offload
-from torch import Tensor
 
 import ddit_eval
 from ddit_eval import Adapter
 from ddit_eval.ddit.policies import Explicit, Fixed, Region
-from tests.ddit.families.test_wan import awake, scales
-from tests.support.tiny import CALL, tiny_flux
-from tests.support.tiny_families import MAKERS
-from tests.support.tiny_wan import CALL as CLIP
-from tests.support.tiny_wan import tiny_wan
+from tests.support.attached import MAKE, STEPS, awake, scales
 
-STEPS = 4
 CPU: Any = {"onload_device": torch.device("cpu"), "offload_device": torch.device("cpu")}
 
-
-def flux() -> tuple[Any, Callable[[], Tensor]]:
-    pipe = tiny_flux()
-    return (
-        pipe,
-        lambda: (
-            pipe(
-                "a red star", generator=torch.Generator().manual_seed(0), num_inference_steps=STEPS, **CALL
-            ).images
-        ),
-    )
-
-
-def wan() -> tuple[Any, Callable[[], Tensor]]:
-    pipe = tiny_wan()
-    return pipe, lambda: (
-        pipe("a red star", generator=torch.Generator().manual_seed(0), num_inference_steps=STEPS,
-             guidance_scale=2.0, **CLIP).frames
-    )  # fmt: skip
-
-
-def of_family(name: str) -> tuple[Any, Callable[[], Tensor]]:
-    tiny = MAKERS[name]()
-    return tiny.pipe, lambda: tiny.run(steps=STEPS)
-
-
-MAKE = {"flux": flux, "wan": wan} | {
-    name: lambda name=name: of_family(name) for name in ("flux2", "qwen-image", "ltx")
-}
 
 # What is done to the pipeline; whether values may differ by rounding.
 WAYS: dict[str, tuple[Callable[[Any], object], bool]] = {

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanPipeline, WanTransformer3DModel
+from torch import Tensor
 from transformers import UMT5Config, UMT5EncoderModel  # type: ignore[attr-defined]
 
 from experiments.recipes.pipeline import build_t5_tokenizer
 
 LATENTS = 3
+STEPS = 5
+ONE = ("a red star",)
 CALL = {"height": 32, "width": 32, "num_frames": 9, "max_sequence_length": 8, "output_type": "latent"}
 
 
@@ -54,3 +60,11 @@ def tiny_wan(seed: int = 0) -> WanPipeline:
     )
     pipe.set_progress_bar_config(disable=True)
     return pipe
+
+
+def run_wan(
+    pipe: WanPipeline, prompts: Sequence[str] = ONE, steps: int = STEPS, guidance: float = 1.0, **extra: Any
+) -> Tensor:
+    noise = [torch.Generator().manual_seed(i) for i in range(len(prompts))]
+    call: dict[str, Any] = {**CALL, **extra, "num_inference_steps": steps, "guidance_scale": guidance}
+    return pipe(list(prompts), generator=noise, **call).frames

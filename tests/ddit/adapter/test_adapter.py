@@ -13,26 +13,17 @@ import ddit_eval
 from ddit_eval import Adapter, DditError
 from ddit_eval.ddit.adapter.adapter import add_loras
 from ddit_eval.ddit.adapter.detail import AnalyticDetail, ConvDetail, DetailConfig, Kind
-from ddit_eval.ddit.layout import Group, Layout, uniform
+from ddit_eval.ddit.layout import Layout, uniform
+from tests.support.attached import GRID, mixed
 from tests.support.tiny import tiny_transformer
 
 KINDS: tuple[Kind, ...] = ("none", "zero", "analytic", "conv")
-GRID = (1, 8, 8)
 
 
 @pytest.fixture(scope="module")
 def base() -> FluxTransformer2DModel:
     torch.manual_seed(0)
     return tiny_transformer().eval()
-
-
-def mixed() -> Layout:
-    """One 4p patch, two 2p patches, the rest fine."""
-    quarter = uniform(GRID, 4).groups[0].indices[:1]
-    twos = uniform(GRID, 2).groups[0].indices[[2, 3]]
-    taken = set(quarter.flatten().tolist()) | set(twos.flatten().tolist())
-    fine = torch.tensor([[i] for i in range(64) if i not in taken])
-    return Layout(GRID, (Group(1, fine), Group(2, twos), Group(4, quarter)))
 
 
 def velocity(adapter: Adapter, base: FluxTransformer2DModel, layout: Layout, z: torch.Tensor) -> torch.Tensor:

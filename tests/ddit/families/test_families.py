@@ -18,7 +18,7 @@ from ddit_eval.ddit.layout import Layout, uniform
 from ddit_eval.ddit.policies import Base, Explicit, Fixed, Region, Threshold
 from ddit_eval.ddit.regions import tile
 from ddit_eval.models import flops
-from tests.ddit.families.test_wan import awake, scales
+from tests.support.attached import awake, scales
 from tests.support.tiny_families import MAKERS, Tiny, sd3, text
 
 

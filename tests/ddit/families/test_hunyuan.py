@@ -17,7 +17,7 @@ from ddit_eval.ddit.layout import uniform
 from ddit_eval.ddit.policies import Base, Explicit, Fixed, Threshold
 from ddit_eval.ddit.schedule import finite_difference, signals
 from ddit_eval.models import flops
-from tests.ddit.families.test_wan import awake, scales
+from tests.support.attached import awake, scales
 from tests.support.tiny_hunyuan import (
     LATENTS,
     TEXT,
