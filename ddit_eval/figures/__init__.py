@@ -9,13 +9,13 @@ from ddit_eval.figures.regions import parse_sizes, region_film, region_maps
 from ddit_eval.figures.roofline import Bar, step_roofline
 from ddit_eval.figures.steptime import StepTimes, time_per_step
 from ddit_eval.figures.study import Confirmed, Trial, pareto_front
-from ddit_eval.figures.style import FAMILIES, save
+from ddit_eval.figures.style import MethodGroup, save
 from ddit_eval.figures.tradeoff import Point, speed_quality
 
 __all__ = [
-    "FAMILIES",
     "Bar",
     "Confirmed",
+    "MethodGroup",
     "Point",
     "StepTimes",
     "Trial",

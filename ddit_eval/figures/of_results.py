@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +13,26 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from ddit_eval import figures
+from ddit_eval.ddit.trace import StepTrace
 from ddit_eval.figures.oracle import oracle_figure
+from ddit_eval.figures.style import MARKERS, OWN_GROUPS, MethodGroup
 from ddit_eval.judging.controls import fewer_steps_at
-from ddit_eval.judging.frontier import schedule_of
-from ddit_eval.judging.results import Json, Results, coarse_share
-from ddit_eval.judging.wording import label, show
+from ddit_eval.judging.frontier import is_feasible, schedule_of
+from ddit_eval.judging.results import STEPS, Results
+from ddit_eval.judging.verdict import firing
+from ddit_eval.judging.wording import label, number
+from ddit_eval.schema import Oracle, Record, Study
+from ddit_eval.schema.quality import Column, Row
+from ddit_eval.schema.record import Trace
 from ddit_eval.stats import Interval
 from ddit_eval.system.films import write_film
 
 GRID_ROWS = 4
 REGION_STEPS = 5
 FILM_FPS = 2
-TRACED = ("DDiT", "budget", "calibrated", "region")
 
 
-def write_figures(results: Results, folder: Path, records: dict[str, list[Json]]) -> dict[str, str]:
+def write_figures(results: Results, folder: Path, records: Mapping[str, Sequence[Record]]) -> dict[str, str]:
     """Write every figure that results and records allow to `folder`/figures and films to `folder`/films,
     take away older ones; paths by caption, in order."""
     made: dict[str, Path] = {}
@@ -35,7 +41,7 @@ def write_figures(results: Results, folder: Path, records: dict[str, list[Json]]
         made[caption] = figures.save(figure, stills / name)
     films.mkdir(parents=True, exist_ok=True)
     for row in results.rows:
-        method = row["method"]
+        method = row.method
         if frames := region_film(records.get(method, ()), method):
             caption = f"Patch sizes of {method}, step by step"
             made[caption] = write_film(frames, films / f"regions-{method}.gif", FILM_FPS)
@@ -44,11 +50,15 @@ def write_figures(results: Results, folder: Path, records: dict[str, list[Json]]
     return {caption: path.relative_to(folder).as_posix() for caption, path in made.items()}
 
 
-def _all(results: Results, records: dict[str, list[Json]]) -> Iterator[tuple[str, str, Figure]]:
+def _all(results: Results, records: Mapping[str, Sequence[Record]]) -> Iterator[tuple[str, str, Figure]]:
     for metric in results.deciding():
         if figure := speed_quality(results, metric):
-            yield f"speed-quality-{metric}", f"Measured speed-up against {label(metric)}", figure
-    if results.oracle and results.oracle.get("rows") and "harm" in results.oracle:
+            yield (
+                f"speed-quality-{metric}",
+                f"Measured speed-up against {label(results.column(metric))}",
+                figure,
+            )
+    if results.oracle and results.oracle.rows:
         caption = "The harm of one coarse step, and every way of choosing the steps against the oracle"
         yield "oracle", caption, oracle_figure(results.oracle)
     if figure := _grid(results, records):
@@ -59,15 +69,15 @@ def _all(results: Results, records: dict[str, list[Json]]) -> Iterator[tuple[str
             "Distillation error by timestep",
             figures.distillation_error(results.distillation),
         )
-    if results.study and (figure := study(results.study, results.oracle)):
-        yield "study", f"Pareto front of the study {results.study['study']}", figure
+    if results.study and (figure := study(results.study, results.quality.metrics, results.oracle)):
+        yield "study", f"Pareto front of the study {results.study.study}", figure
     for row in results.rows:
-        if results.family(row) in TRACED and row["method"] in results.traces:
-            yield from trace_figures(row, results.traces[row["method"]])
-        if figure := region_figure(records.get(row["method"], ()), row["method"]):
-            yield f"regions-{row['method']}", f"Patch sizes of {row['method']}, by region", figure
-    if scales := (results.timing or {}).get("scales"):
-        bars = [figures.Bar(*(row[k] for k in ("scale", "p50", "p95", "bound", "limit"))) for row in scales]
+        if (trace := results.traces.get(row.method)) and trace.signals:
+            yield from trace_figures(row, trace)
+        if figure := region_figure(records.get(row.method, ()), row.method):
+            yield f"regions-{row.method}", f"Patch sizes of {row.method}, by region", figure
+    if results.timing and results.timing.scales:
+        bars = [figures.Bar(s.scale, s.p50, s.p95, s.bound, s.limit) for s in results.timing.scales]
         yield (
             "roofline",
             "Time of a step by scale, against what the machine allows",
@@ -79,32 +89,35 @@ def _all(results: Results, records: dict[str, list[Json]]) -> Iterator[tuple[str
 
 def speed_quality(results: Results, metric: str, width: float = 7.0) -> Figure | None:
     """All timed methods; None where nothing was timed."""
-    points = []
+    points, groups = [], method_groups(results)
     for row in results.rows:
-        speed, data = results.speed(row), row["quality"].get(metric)
-        quality = Interval.from_json(data) if data else None
+        speed, quality = results.speed(row), row.quality.get(metric)
         if speed is not None and quality is not None and not math.isnan(quality.value):
-            points.append(figures.Point(row["method"], results.family(row), _triple(speed), _triple(quality)))
+            group = groups[results.family(row)]
+            points.append(figures.Point(row.method, group, _triple(speed), _triple(quality)))
     if len(points) < 2 or results.timing is None:
         return None
-    null = results.timing.get("null")
+    column, null = results.column(metric), results.timing.null
     return figures.speed_quality(
         points,
-        quality_name=label(metric),
-        direction=results.direction(metric),
+        quality_name=label(column),
+        direction=column.direction,
         width=width,
-        null=_triple(Interval.from_json(null)) if null else None,
+        null=_triple(null) if null else None,
         frontier=_frontier(results, metric),
     )
 
 
+def method_groups(results: Results) -> dict[str, MethodGroup]:
+    """The families of the rows in their order, each with its policy's colour and a marker of its own."""
+    colours = {results.family(row): row.colour for row in results.rows}
+    free = iter(MARKERS)
+    return {f: OWN_GROUPS.get(f) or MethodGroup(f, colour, next(free)) for f, colour in colours.items()}
+
+
 def _frontier(results: Results, metric: str) -> list[tuple[float, float]]:
     """The interpolated fewer-steps curve that verdicts are read from, as (speed-up, mean quality)."""
-    speeds = sorted(
-        s.value
-        for r in results.rows
-        if results.family(r) == "fewer steps" and (s := results.speed(r)) is not None
-    )
+    speeds = sorted(s.value for r in results.of_family(STEPS) if (s := results.speed(r)) is not None)
     if len(speeds) < 2:
         return []
     curve = []
@@ -112,20 +125,19 @@ def _frontier(results: Results, metric: str) -> list[tuple[float, float]]:
         speed = math.exp(math.log(speeds[0]) + i / 40 * math.log(speeds[-1] / speeds[0]))
         control = fewer_steps_at(results, min(max(speed, speeds[0]), speeds[-1]), metric)
         if control is not None:
-            asked = control.values[~(control.values != control.values)]  # nan is unequal to itself
-            curve.append((control.speed, float(asked.mean())))
+            curve.append((control.speed, float(np.nanmean(control.values))))
     return [point for point in curve if math.isfinite(point[1])]
 
 
-def trace_figures(row: Json, trace: Json) -> Iterator[tuple[str, str, Figure]]:
+def trace_figures(row: Row, trace: Trace) -> Iterator[tuple[str, str, Figure]]:
     """(name, caption, figure) of the schedule of a method and of the signal it saw, its finest scale's."""
-    method, tau, order = row["method"], row["policy"].get("tau"), row["policy"].get("order")
-    timesteps = trace["timesteps"][0] if trace.get("timesteps") else None
-    schedule = figures.schedule_heatmap(trace["scales"], timesteps=timesteps, title=method)
+    method, tau, order = row.method, row.policy.get("tau"), row.policy.get("order")
+    timesteps = trace.timesteps[0] if trace.timesteps else None
+    schedule = figures.schedule_heatmap(trace.scales, timesteps=timesteps, title=method)
     yield f"schedule-{method}", f"Schedule of {method}: the scale of each step, prompt by prompt", schedule
-    for scale in sorted(trace.get("signals") or {}, key=int)[:1]:
+    for scale, values in sorted((trace.signals or {}).items())[:1]:
         signal = figures.signal_heatmap(
-            trace["signals"][scale],
+            values,
             tau=tau,
             timesteps=timesteps,
             title=f"{method}, candidate scale {scale}",
@@ -134,11 +146,11 @@ def trace_figures(row: Json, trace: Json) -> Iterator[tuple[str, str, Figure]]:
         yield f"signal-{method}", f"Signal of {method} at candidate scale {scale}", signal
 
 
-def region_figure(records: Sequence[Json], method: str) -> Figure | None:
+def region_figure(records: Sequence[Record], method: str) -> Figure | None:
     """The tilings of some steps of the first prompts over their pictures (of a clip: its middle frame);
     None where every step has one size."""
     shown = _with_regions(records)
-    mixed = [[s for s in r["trace"] if "sizes" in s] for r in shown]
+    mixed = [[s for s in r.trace if s.sizes] for r in shown]
     fewest = min(map(len, mixed), default=0)
     if not fewest:
         return None
@@ -146,37 +158,42 @@ def region_figure(records: Sequence[Json], method: str) -> Figure | None:
     for steps in mixed:
         picked = [steps[round(i)] for i in np.linspace(0, len(steps) - 1, min(fewest, REGION_STEPS))]
         maps.append(
-            [(f"step {s['index']}, {_share(s)}", _middle(figures.parse_sizes(s["sizes"]))) for s in picked]
+            [(f"step {s.index}, {_share(s)}", _middle(figures.parse_sizes(s.sizes or ""))) for s in picked]
         )
     pictures = [_picture_under_regions(record) for record in shown]
-    return figures.region_maps(pictures, maps, rows=[r["prompt"] for r in shown], title=method)
+    return figures.region_maps(pictures, maps, rows=[r.prompt for r in shown], title=method)
 
 
-def region_film(records: Sequence[Json], method: str) -> list[Image.Image] | None:
+def region_film(records: Sequence[Record], method: str) -> list[Image.Image] | None:
     """The same with a frame for every step; None where every step has one size, or runs differ in length."""
     shown = _with_regions(records)
-    if not shown or len({len(record["trace"]) for record in shown}) > 1:
+    if not shown or len({len(record.trace) for record in shown}) > 1:
         return None
     maps = []
     for record in shown:
-        shape = _middle(figures.parse_sizes(next(s["sizes"] for s in record["trace"] if "sizes" in s))).shape
+        shape = _middle(_first_sizes(record)).shape
         maps.append(
             [
-                _middle(figures.parse_sizes(s["sizes"])) if "sizes" in s else np.full(shape, s["scale"])
-                for s in record["trace"]
+                _middle(figures.parse_sizes(s.sizes)) if s.sizes else np.full(shape, s.scale)
+                for s in record.trace
             ]
         )
-    headings = [[_share(step) for step in record["trace"]] for record in shown]
+    headings = [[_share(step) for step in record.trace] for record in shown]
     pictures = [_picture_under_regions(record) for record in shown]
     return figures.region_film(pictures, maps, headings=headings, title=method)
 
 
-def _with_regions(records: Sequence[Json]) -> list[Json]:
-    return [r for r in records if r["image"].exists() and any("sizes" in s for s in r["trace"])][:GRID_ROWS]
+def _with_regions(records: Sequence[Record]) -> list[Record]:
+    return [r for r in records if Path(r.image).exists() and any(s.sizes for s in r.trace)][:GRID_ROWS]
 
 
-def _share(step: Json) -> str:
-    return f"{step['tokens'] / step['base_tokens']:.0%} of tokens"
+def _share(step: StepTrace) -> str:
+    return f"{step.tokens / step.base_tokens:.0%} of tokens"
+
+
+def _first_sizes(record: Record) -> np.ndarray[Any, Any]:
+    """(F, H, W) of the first step of several sizes."""
+    return figures.parse_sizes(next(s.sizes for s in record.trace if s.sizes))
 
 
 def _middle(sizes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -184,77 +201,66 @@ def _middle(sizes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return sizes[len(sizes) // 2]
 
 
-def _picture_under_regions(record: Json) -> np.ndarray[Any, Any]:
+def _picture_under_regions(record: Record) -> np.ndarray[Any, Any]:
     """The picture, or the frame of the clip that the middle latent frame became."""
-    latent = len(figures.parse_sizes(next(s["sizes"] for s in record["trace"] if "sizes" in s)))
-    with Image.open(record["image"]) as film:
+    latent = len(_first_sizes(record))
+    with Image.open(record.image) as film:
         frames = getattr(film, "n_frames", 1)
         film.seek(round(latent // 2 / max(1, latent - 1) * (frames - 1)))
         return np.asarray(film.convert("RGB"))
 
 
-def study(data: Json, oracle: Json | None = None) -> Figure | None:
+def study(data: Study, columns: Mapping[str, Column], oracle: Oracle | None = None) -> Figure | None:
     """The Pareto front, its points on held-out prompts, and the oracle's where both measure the same (FLOPs
     and PSNR); None where no trial finished."""
     trials = []
-    for trial in data["trials"]:
-        stopped = trial["state"] == "PRUNED"
-        values = [float(v) for v in trial["values"] or trial.get("partial") or () if v is not None]
-        if trial["state"] not in ("COMPLETE", "PRUNED") or len(values) < 2:
+    for trial in data.trials:
+        stopped, values = trial.state == "PRUNED", trial.values or trial.partial or ()
+        if (
+            trial.state not in ("COMPLETE", "PRUNED")
+            or len(values) < 2
+            or not all(map(math.isfinite, values))
+        ):
             continue
-        if not all(map(math.isfinite, values)):
-            continue
-        feasible = not any(c > 0 for c in trial.get("constraints") or ())
-        pareto, text = bool(trial["pareto"]), schedule_of(trial, brief=True)
-        trials.append(figures.Trial(values[0], values[1], pareto, text, feasible, stopped))
+        text = schedule_of(trial, brief=True)
+        shown = figures.Trial(values[0], values[1], trial.pareto, text, is_feasible(trial), stopped)
+        trials.append(shown)
     if not trials:
         return None
-    points = {trial["number"]: trial["values"] for trial in data["trials"]}
+    at = {trial.number: (trial.values[0], trial.values[1]) for trial in data.trials if trial.values}
     confirmed = [
-        figures.Confirmed(
-            tuple(points[c["number"]]), _interval(c["heldout"]["cost"]), _interval(c["heldout"]["quality"])
-        )
-        for c in data.get("confirmed", ())
-        if c["heldout"]["quality"]["value"] is not None
+        figures.Confirmed(at[c.number], _triple(c.heldout.cost), _triple(c.heldout.quality))
+        for c in data.confirmed
+        if not math.isnan(c.heldout.quality.value)
     ]
-    names = [o["name"] if isinstance(o, dict) else str(o) for o in data["objectives"]]
+    names = [objective.name for objective in data.objectives]
     bound = _oracle_curve(oracle) if oracle and names[:2] == ["relative_flops", "psnr"] else []
-    cost, quality = (label(n.replace("relative_", "relative ").replace("flops", "FLOPs")) for n in names[:2])
+    cost = names[0].replace("relative_", "relative ").replace("flops", "FLOPs")
+    quality = label(columns[names[1]]) if names[1] in columns else names[1].replace("-", " ")
     return figures.pareto_front(trials, names=(cost, quality), confirmed=confirmed, oracle=bound)
 
 
-def _oracle_curve(oracle: Json) -> list[tuple[float, tuple[float, float, float]]]:
+def _oracle_curve(oracle: Oracle) -> list[tuple[float, tuple[float, float, float]]]:
     """(cost, PSNR with its interval) of the oracle's schedules."""
-    rows = [r for r in oracle["rows"] if r["family"] == "oracle" and r["psnr"]["value"] is not None]
-    curve = [(float(r["cost"]), _interval(r["psnr"])) for r in rows]
+    curve = [(row.cost, _triple(row.psnr)) for row in oracle.rows if row.family == "oracle"]
     return sorted(point for point in curve if all(map(math.isfinite, point[1])))
-
-
-def _interval(data: Json) -> tuple[float, float, float]:
-    return _triple(Interval.from_json(data))
 
 
 def chosen(results: Results, most: int = 8) -> list[str]:
     """The methods worth a look side by side: the base, then of each family the rows that save most."""
-    families = ("fewer steps", "static coarse", "random", "budget", "calibrated", "region", "DDiT")
-    rows = [r for r in results.rows if coarse_share(r) > 0 or results.family(r) == "fewer steps"]
-    rows.sort(key=lambda row: -row["flop_ratio"])
-    by_family = {f: [r for r in rows if results.family(r) == f] for f in families}
-    picked: list[str] = []
-    for turn in range(most):
-        for same in by_family.values():
-            if turn < len(same) and len(picked) < most - 1:
-                picked.append(same[turn]["method"])
-    order = [r["method"] for r in results.rows]
-    return [results.quality["reference"], *sorted(picked, key=order.index)]
+    rows = sorted(results.accelerated(), key=lambda row: -row.flop_ratio)
+    by_family = {f: [r for r in rows if results.family(r) == f] for f in map(results.family, results.rows)}
+    turns = [row.method for turn in zip_longest(*by_family.values()) for row in turn if row]
+    picked = turns[: most - 1]
+    return [results.quality.reference, *(r.method for r in results.rows if r.method in picked)]
 
 
-def _grid(results: Results, records: dict[str, list[Json]]) -> Figure | None:
+def _grid(results: Results, records: Mapping[str, Sequence[Record]]) -> Figure | None:
     columns = [m for m in chosen(results) if m in records]
     if len(columns) < 2:
         return None
-    images = {m: {r["index"]: r["image"] for r in records[m] if r["image"].exists()} for m in columns}
-    prompts = {r["index"]: r["prompt"] for r in records[columns[0]]}
+    images = {m: {r.index: Path(r.image) for r in records[m] if Path(r.image).exists()} for m in columns}
+    prompts = {r.index: r.prompt for r in records[columns[0]]}
     indices = [i for i in sorted(prompts) if all(i in images[m] for m in columns)][:GRID_ROWS]
     if not indices:
         return None
@@ -271,21 +277,18 @@ def note(results: Results, method: str) -> str:
     """A method's speed-up and fidelity in one short line."""
     row = results.row(method)
     speed = results.speed(row)
-    psnr = row["quality"].get("psnr")
     parts = [] if speed is None else [f"{speed.value:.2f}×"]
-    if psnr and method != results.quality["reference"]:
-        parts.append(show(Interval.from_json(psnr), "psnr").split(" ")[0] + " dB")
+    for metric in results.of_role("fidelity")[:1]:
+        if (quality := row.quality.get(metric)) and method != results.quality.reference:
+            column = results.column(metric)
+            parts.append(f"{number(quality.value, column.digits)} {column.unit}".strip())
     return ", ".join(parts)
 
 
 def _step_times(results: Results) -> Figure | None:
-    ddit = [r["method"] for r in results.rows if results.family(r) == "DDiT" and coarse_share(r) > 0]
-    rows = [results.timed(m) for m in (results.quality["reference"], *ddit[:3])]
-    times = [
-        figures.StepTimes(row["method"], [{int(s): t for s, t in step.items()} for step in row["by_step"]])
-        for row in rows
-        if row and row.get("by_step")
-    ]
+    ddit = [row.method for row in firing(results)]
+    rows = [results.timed(m) for m in (results.quality.reference, *ddit[:3])]
+    times = [figures.StepTimes(row.method, row.by_step) for row in rows if row and row.by_step]
     return figures.time_per_step(times) if times else None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ from ddit_eval.figures.style import (
     scale_colour,
     styled,
 )
-from ddit_eval.stats import Interval
+from ddit_eval.schema.oracle import Harm, Oracle, Row
 
 # Colour, marker and line of each way, the best first: grey print still tells them apart.
 WAYS = {
@@ -48,29 +48,29 @@ NAMES = {
 
 
 @styled
-def oracle_figure(content: Mapping[str, Any], *, width: float = PAGE, height: float | None = None) -> Figure:
-    """Two panels of `harm.compare`'s content (oracle.json).
+def oracle_figure(content: Oracle, *, width: float = PAGE, height: float | None = None) -> Figure:
+    """Two panels of oracle.json.
 
     Left: mean squared error of the final picture after one coarse step, by step and scale, on a logarithmic
     axis; the band holds the middle half of the prompts. Right: PSNR to the base's picture against cost (a
     share of the base's FLOPs, cheaper to the right), with 95 % intervals.
     Raises `DditError` where there is no row to draw.
     """
-    if not content["rows"]:
+    if not content.rows:
         raise DditError("the oracle's figure needs at least one row; run `ddit-eval oracle` again")
     figure = new_figure(width, height or 0.46 * width)
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.35))
-    _harm(left, content["harm"])
-    _tradeoff(right, content["rows"])
-    right.set_title(f"{content['n']} held-out prompts, {content['steps']} steps", loc="left")
+    _harm(left, content.harm)
+    _tradeoff(right, content.rows)
+    right.set_title(f"{content.n} held-out prompts, {content.steps} steps", loc="left")
     figure.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols=4, columnspacing=1.4)
     return figure
 
 
-def _harm(axes: Axes, harm: Mapping[str, Any]) -> None:
-    low, high = harm["quartiles"]
-    worst = max(mean[0] for mean in harm["mean"])
-    for scale, mean, below, above in zip(harm["scales"], harm["mean"], low, high, strict=True):
+def _harm(axes: Axes, harm: Harm) -> None:
+    low, high = harm.quartiles
+    worst = max(mean[0] for mean in harm.mean)
+    for scale, mean, below, above in zip(harm.scales, harm.mean, low, high, strict=True):
         at = np.arange(1, len(mean) + 1)
         colour = scale_colour(scale)
         axes.fill_between(at, below, above, color=colour, alpha=0.2, linewidth=0)
@@ -102,11 +102,10 @@ def _mse(decibels: Any) -> Any:
     return 10 ** (-np.asarray(decibels, float) / 10)
 
 
-def _tradeoff(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
+def _tradeoff(axes: Axes, rows: Sequence[Row]) -> None:
     for order, (family, (colour, marker, line)) in enumerate(WAYS.items()):
-        own = sorted((row for row in rows if row["family"] == family), key=lambda row: float(row["cost"]))
-        points = [(row["cost"], Interval.from_json(row["psnr"])) for row in own]
-        points = [(cost, psnr) for cost, psnr in points if math.isfinite(psnr.value)]
+        own = sorted((row for row in rows if row.family == family), key=lambda row: row.cost)
+        points = [(row.cost, row.psnr) for row in own if math.isfinite(row.psnr.value)]
         if not points:
             continue
         x = [cost for cost, _ in points]

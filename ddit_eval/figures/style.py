@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -22,19 +23,25 @@ BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILION, PURPLE = (
     "#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7",
 )  # fmt: skip
 
-# Families of methods: colour and marker together, so that grey print still tells them apart.
-FAMILIES: dict[str, tuple[str, str]] = {
-    "base": (BLACK, "*"),
-    "base again (null)": (FAINT, "*"),
-    "fewer steps": (VERMILION, "s"),
-    "static coarse": (SKY, "^"),
-    "random": (PURPLE, "X"),
-    "DDiT": (BLUE, "o"),
-    "budget": (GREEN, "D"),
-    "calibrated": (YELLOW, "v"),
-    "region": (ORANGE, "h"),
-    "other": (FAINT, "P"),
+
+@dataclass(frozen=True)
+class MethodGroup:
+    """A family of methods in figures: colour and marker together, so that grey print still tells them
+    apart. `joined`: it is one knob turned, so its points are joined by a line."""
+
+    name: str
+    colour: str
+    marker: str
+    joined: bool = False
+
+
+# Of those that run the base; the others have their policy's colour and the markers in turn.
+OWN_GROUPS = {
+    "base": MethodGroup("base", BLACK, "*"),
+    "base again (null)": MethodGroup("base again (null)", FAINT, "*"),
+    "fewer steps": MethodGroup("fewer steps", VERMILION, "s", joined=True),
 }
+MARKERS = "^XoDvhPdp<>" * 3
 
 # Scales are ordered, so is their lightness: the coarser, the darker.
 SCALES = {1: "#E9EEF3", 2: SKY, 4: BLUE, 8: "#00304F"}

@@ -14,18 +14,17 @@ from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
 from ddit_eval.errors import DditError
 from ddit_eval.figures.labels import label_points
-from ddit_eval.figures.style import FAINT, FAMILIES, PAGE, darker, new_figure, styled
+from ddit_eval.figures.style import FAINT, PAGE, MethodGroup, darker, new_figure, styled
 
 Interval = tuple[float, float, float]  # value, low, high
-JOINED = ("fewer steps",)  # families that are one knob turned: their points are joined
 
 
 @dataclass(frozen=True)
 class Point:
-    """One method: its label, family (a key of `style.FAMILIES`), and two intervals (value, low, high)."""
+    """One method: its label, its group, and two intervals (value, low, high)."""
 
     label: str
-    family: str
+    group: MethodGroup
     speed: Interval
     quality: Interval
 
@@ -57,36 +56,23 @@ def speed_quality(
     top = _infinity_line(axes, points)
     bars: list[list[tuple[float, float]]] = []
     for point in points:
-        colour, marker = FAMILIES.get(point.family, FAMILIES["other"])
+        colour, marker = point.group.colour, point.group.marker
         x, (y, y0, y1) = point.speed[0], (top if math.isinf(v) else v for v in point.quality)
         size = 9.0 if marker == "*" else 4.5
         axes.plot([point.speed[1], point.speed[2]], [y, y], color=colour, linewidth=0.9, zorder=2)
         axes.plot([x, x], [y0, y1], color=colour, linewidth=0.9, zorder=2)
         axes.plot(
-            [x],
-            [y],
-            marker,
-            color=colour,
-            markersize=size,
-            markeredgecolor="white",
-            markeredgewidth=0.4,
-            zorder=5 if point.family == "base" else 3,
-            gid=point.label,
-        )
+            [x], [y], marker, color=colour, markersize=size, markeredgecolor="white", markeredgewidth=0.4,
+            zorder=5 if point.group.name == "base" else 3, gid=point.label,
+        )  # fmt: skip
         bars += [[(point.speed[1], y), (point.speed[2], y)], [(x, y0), (x, y1)]]
-    for family in JOINED:
-        curve = sorted((p.speed[0], p.quality[0]) for p in points if p.family == family)
-        curve = [(x, y) for x, y in curve if math.isfinite(y)]
-        if not frontier and len(curve) > 1:
-            axes.plot(
-                *zip(*curve, strict=True), color=FAMILIES[family][0], linewidth=0.8, alpha=0.5, zorder=1
-            )
-            bars.append(curve)
-    if frontier:
-        axes.plot(
-            *zip(*frontier, strict=True), color=FAMILIES["fewer steps"][0], linewidth=0.8, alpha=0.5, zorder=1
-        )
-        bars.append(list(frontier)[:: max(1, len(frontier) // 20)])
+    groups = list(dict.fromkeys(p.group for p in points))
+    for group in (g for g in groups if g.joined):
+        curve = sorted((p.speed[0], p.quality[0]) for p in points if p.group == group)
+        curve = list(frontier) or [(x, y) for x, y in curve if math.isfinite(y)]
+        if len(curve) > 1:
+            axes.plot(*zip(*curve, strict=True), color=group.colour, linewidth=0.8, alpha=0.5, zorder=1)
+            bars.append(curve[:: max(1, len(curve) // 20)])
     if null is not None:
         axes.axvspan(null[1], null[2], color="#eeeeee", zorder=0, linewidth=0)
     _reference(axes, points)
@@ -96,10 +82,10 @@ def speed_quality(
     axes.margins(y=0.08)
     if direction == "lower":
         axes.invert_yaxis()
-    _legend(figure, points, null)
+    _legend(figure, groups, null)
     if labelled:
         positions = [(p.speed[0], top if math.isinf(p.quality[0]) else p.quality[0]) for p in points]
-        colours = [darker(FAMILIES.get(p.family, FAMILIES["other"])[0]) for p in points]
+        colours = [darker(p.group.colour) for p in points]
         label_points(axes, positions, [p.label for p in points], colours, bars)
     return figure
 
@@ -128,7 +114,7 @@ def _infinity_line(axes: Axes, points: Sequence[Point]) -> float:
 
 
 def _reference(axes: Axes, points: Sequence[Point]) -> None:
-    base = next((p for p in points if p.family == "base"), None)
+    base = next((p for p in points if p.group.name == "base"), None)
     if base and math.isfinite(base.quality[0]):
         axes.axhspan(base.quality[1], base.quality[2], color="#f4f4f4", zorder=-1, linewidth=0)
         axes.axhline(base.quality[0], color=FAINT, linewidth=0.6, dashes=(4, 2), zorder=0)
@@ -148,20 +134,18 @@ def _speed_axis(axes: Axes, points: Sequence[Point]) -> None:
     axes.grid(True, axis="y", zorder=-2)
 
 
-def _legend(figure: Figure, points: Sequence[Point], null: Interval | None) -> None:
-    present = {p.family for p in points}
+def _legend(figure: Figure, groups: Sequence[MethodGroup], null: Interval | None) -> None:
     handles: list[Line2D | Patch] = [
         Line2D(
             [],
             [],
-            color=colour,
-            marker=marker,
+            color=g.colour,
+            marker=g.marker,
             linestyle="",
-            markersize=7 if marker == "*" else 4.5,
-            label=name,
+            markersize=7 if g.marker == "*" else 4.5,
+            label=g.name,
         )
-        for name, (colour, marker) in FAMILIES.items()
-        if name in present
+        for g in groups
     ]
     if null is not None:
         handles.append(Patch(facecolor="#e4e4e4", label="no effect (base again)"))

@@ -8,22 +8,25 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+from scipy.interpolate import PchipInterpolator
 
 from ddit_eval import stats
-from ddit_eval.judging.results import Floats, Json, Results
+from ddit_eval.judging.results import BASE, STEPS, Floats, Results
+from ddit_eval.schema.quality import Row
+from ddit_eval.stats import ALPHA, CAP
 
 Outcome = Literal["better", "worse", "undecided", "not comparable"]
 
 EQUAL_TIME = 1.1  # speed-ups within this factor count as equal time
-CAP = 100.0  # dB, for an infinite PSNR where a number is needed; 8-bit pictures that differ stay below 90
-STEPS, COMBINED = "fewer steps", "fewer steps with coarse-first"
-CONTROLS = (STEPS, "coarse-first", "random", COMBINED)
+FIRST, COMBINED = "coarse-first", "fewer steps with coarse-first"
+CONTROLS = (STEPS, FIRST, "random", COMBINED)
 
 
 @dataclass(frozen=True)
 class Comparison:
     """A method against a control on one metric. `gain` > 0: the method is better, whatever the metric's
-    direction. Speeds are measured speed-ups over the base. `p`: two-sided, of no gain, not adjusted."""
+    direction. Speeds are measured speed-ups over the base. `p`: two-sided, of no gain; `outcome` by the
+    interval alone until `decide` has adjusted both."""
 
     method: str
     control: str
@@ -35,10 +38,14 @@ class Comparison:
     outcome: Outcome
     p: float = math.nan
 
+    @property
+    def decides(self) -> bool:
+        return self.outcome in ("better", "worse")
 
-def compare(results: Results, row: Json, kind: str, metric: str) -> Comparison | None:
+
+def compare(results: Results, row: Row, kind: str, metric: str) -> Comparison | None:
     """`row` against the nearest control of a kind; None without a time of either, or without a control."""
-    speed, ours = results.speed(row), results.samples.get(row["method"], {}).get(metric)
+    speed, ours = results.speed(row), results.samples.get(row.method, {}).get(metric)
     if speed is None or ours is None:
         return None
     if kind == STEPS:
@@ -48,12 +55,13 @@ def compare(results: Results, row: Json, kind: str, metric: str) -> Comparison |
     return None if control is None else against(results, row, speed.value, ours, kind, control, metric)
 
 
-def _controls(results: Results, row: Json, kind: str) -> list[Json]:
-    """The rows of a kind, at the same number of steps; for COMBINED coarse-first at fewer than the base's."""
+def _controls(results: Results, row: Row, kind: str) -> list[Row]:
+    """The rows of a kind (of control, or a family), at the same number of steps; for COMBINED coarse-first
+    at fewer than the base's."""
     if kind == COMBINED:
-        fewer = [r for r in results.rows if r["steps"] < results.reference["steps"]]
-        return [r for r in fewer if r["policy"]["kind"] == "coarse-first"]
-    return [r for r in results.rows if r["policy"]["kind"] == kind and r["steps"] == row["steps"]]
+        fewer = [r for r in results.rows if r.steps < results.reference.steps]
+        return [r for r in fewer if r.control == FIRST]
+    return [r for r in results.rows if kind in (r.control, results.family(r)) and r.steps == row.steps]
 
 
 @dataclass(frozen=True)
@@ -65,12 +73,12 @@ class Control:
     values: Floats
 
 
-def nearest(results: Results, rows: Sequence[Json], speed: float, metric: str) -> Control | None:
+def nearest(results: Results, rows: Sequence[Row], speed: float, metric: str) -> Control | None:
     """The row whose measured speed-up is nearest to `speed`, as a ratio."""
     controls = [
-        Control(row["method"], timed.value, results.samples[row["method"]][metric])
+        Control(row.method, timed.value, results.samples[row.method][metric])
         for row in rows
-        if (timed := results.speed(row)) is not None and metric in results.samples.get(row["method"], {})
+        if (timed := results.speed(row)) is not None and metric in results.samples.get(row.method, {})
     ]
     return min(controls, key=lambda c: (abs(math.log(c.speed / speed)), c.name), default=None)
 
@@ -79,7 +87,7 @@ def fewer_steps_at(results: Results, speed: float, metric: str) -> Control | Non
     """Fewer steps at a speed-up: each prompt's value interpolated over log speed-up (PCHIP, which keeps
     monotone data monotone: Fritsch and Butland 1984). Outside the measured range the nearest row as it is,
     at its own speed. The base itself is the end at 1x where its value is finite."""
-    rows = [r for r in results.rows if results.family(r) in (STEPS, "base")]
+    rows = [r for r in results.rows if results.family(r) in (STEPS, BASE)]
     points: dict[float, Control] = {}
     for row in rows:
         control = nearest(results, [row], speed, metric)
@@ -87,14 +95,12 @@ def fewer_steps_at(results: Results, speed: float, metric: str) -> Control | Non
         if control is not None and (finite or results.family(row) == STEPS):
             points.setdefault(round(control.speed, 6), control)
     controls = [points[key] for key in sorted(points)]
-    if not any(c.name != results.quality["reference"] for c in controls):
+    if not any(c.name != results.quality.reference for c in controls):
         return None
     if not controls[0].speed <= speed <= controls[-1].speed:
         return min(controls, key=lambda c: abs(math.log(c.speed / speed)))
     if len(controls) == 1:
         return controls[0]
-    from scipy.interpolate import PchipInterpolator
-
     values = np.clip(np.stack([c.values for c in controls]), -CAP, CAP)
     asked = ~np.isnan(values).any(axis=0)
     at = np.full(values.shape[1], math.nan)
@@ -105,11 +111,11 @@ def fewer_steps_at(results: Results, speed: float, metric: str) -> Control | Non
 
 
 def against(
-    results: Results, row: Json, speed: float, ours: Floats, kind: str, control: Control, metric: str
+    results: Results, row: Row, speed: float, ours: Floats, kind: str, control: Control, metric: str
 ) -> Comparison | None:
     if len(ours) != len(control.values):
         return None  # other prompts: nothing is paired
-    sign = -1.0 if results.direction(metric) == "lower" else 1.0
+    sign = -1.0 if results.column(metric).direction == "lower" else 1.0
     gain = stats.paired_difference(sign * ours, sign * control.values)
     if not gain.n:
         return None
@@ -124,7 +130,7 @@ def against(
         elif _outcome(capped, control.speed / speed) != outcome:
             outcome = "undecided"
     p = _p_value(sign * ours, sign * control.values, gain.infinite > 0)
-    return Comparison(row["method"], control.name, kind, metric, speed, control.speed, gain, outcome, p)
+    return Comparison(row.method, control.name, kind, metric, speed, control.speed, gain, outcome, p)
 
 
 def _p_value(ours: Floats, theirs: Floats, infinite: bool) -> float:
@@ -139,10 +145,14 @@ def _p_value(ours: Floats, theirs: Floats, infinite: bool) -> float:
     return max(stats.p_value(capped), stats.p_value(finite))
 
 
-def holm(comparisons: Sequence[Comparison]) -> dict[Comparison, float]:
-    """The p-values of all comparisons that could decide something, adjusted for their number."""
-    same = [c for c in comparisons if c.outcome != "not comparable"]
-    return dict(zip(same, stats.holm([c.p for c in same]), strict=True))
+def decide(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """With `p` adjusted by Holm for the number of those that could decide something; where it is not below
+    `ALPHA` nothing is decided."""
+    adjusted = stats.holm([math.nan if c.outcome == "not comparable" else c.p for c in comparisons])
+    return [
+        replace(c, p=p, outcome="undecided" if c.decides and not p < ALPHA else c.outcome)
+        for c, p in zip(comparisons, adjusted, strict=True)
+    ]
 
 
 def _outcome(gain: stats.Interval, control_faster: float) -> Outcome:
@@ -158,10 +168,3 @@ def _outcome(gain: stats.Interval, control_faster: float) -> Outcome:
     if quality == "worse" and control_faster > 1:
         return "worse"
     return "not comparable"
-
-
-def signed(gain: stats.Interval, metric: str) -> str:
-    """ "+2.3 dB psnr [1.9, 2.7]": positive where the method is better."""
-    unit = "dB " if metric == "psnr" else ""
-    digits = 2 if metric == "psnr" else 3
-    return f"{gain.value:+.{digits}f} {unit}{metric} [{gain.low:+.{digits}f}, {gain.high:+.{digits}f}]"

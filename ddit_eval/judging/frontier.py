@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
-from ddit_eval.stats import Interval
+from ddit_eval.schema.study import Confirmed, Study, Trial
 
-Json = dict[str, Any]
 # Parameters in words, in the order in which they are written.
 _WORDS = {
     "tau": "tau {:.2g}", "order": "order {}", "scales": "scales {}", "region_scales": "scales {}",
@@ -18,60 +17,52 @@ _SILENT = {"dwell": 1, "hysteresis": 1, "warmup": 1}  # values that mean: not us
 _BRIEF = ("tau", "share", "scale", "budget")
 
 
-def study_rows(study: Json) -> list[Json]:
-    """One row a confirmed point of study.json, cheapest first; empty for a study that confirmed nothing.
+@dataclass(frozen=True)
+class Point:
+    """A confirmed point of the front. `within`: whether the tuned quality lies in the held-out
+    interval."""
 
-    Keys: `number`, `rule`, `schedule` (text), `steps`; `cost` and `quality`, each with `tuned` and `heldout`
-    (`stats.Interval`); `within`: whether the tuned quality lies in the held-out interval; `stands`: whether
-    no other confirmed point dominates it on the held-out prompts.
-    """
-    trials = {trial["number"]: trial for trial in study["trials"]}
-    rows = []
-    for point in study.get("confirmed", ()):
-        trial = trials[point["number"]]
-        values = {
-            name: {part: Interval.from_json(point[part][name]) for part in ("tuned", "heldout")}
-            for name in ("cost", "quality")
-        }
-        tuned, heldout = values["quality"]["tuned"], values["quality"]["heldout"]
-        rows.append(
-            {
-                "number": point["number"],
-                "rule": rule_of(trial),
-                "schedule": schedule_of(trial),
-                "steps": trial["params"].get("steps"),
-                **values,
-                "within": heldout.low <= tuned.value <= heldout.high,
-                "stands": point["stands"],
-            }
-        )
-    return rows
+    trial: Trial
+    confirmed: Confirmed
+
+    @property
+    def within(self) -> bool:
+        heldout = self.confirmed.heldout.quality
+        return heldout.low <= self.confirmed.tuned.quality.value <= heldout.high
 
 
-def study_counts(study: Json) -> dict[str, int]:
+def confirmed_points(study: Study) -> list[Point]:
+    """The confirmed points, cheapest first; none for a study that confirmed nothing."""
+    trials = {trial.number: trial for trial in study.trials}
+    return [Point(trials[confirmed.number], confirmed) for confirmed in study.confirmed]
+
+
+def is_feasible(trial: Trial) -> bool:
+    return not any(c > 0 for c in trial.constraints)
+
+
+def study_counts(study: Study) -> dict[str, int]:
     """How the trials ended: `trials`, `complete`, `stopped` early, `infeasible`, on the `front`; and
     `prompt_runs` of `prompt_runs_full`, which is what stopping early has saved."""
-    trials = study["trials"]
-    full = study.get("prompts", 0)
+    trials = study.trials
     return {
         "trials": len(trials),
-        "complete": sum(t["state"] == "COMPLETE" for t in trials),
-        "stopped": sum(t["state"] == "PRUNED" for t in trials),
-        "infeasible": sum(any(c > 0 for c in t.get("constraints") or ()) for t in trials),
-        "front": sum(bool(t["pareto"]) for t in trials),
-        "prompt_runs": sum(t.get("prompts", full) for t in trials),
-        "prompt_runs_full": full * len(trials),
+        "complete": sum(t.state == "COMPLETE" for t in trials),
+        "stopped": sum(t.state == "PRUNED" for t in trials),
+        "infeasible": sum(not is_feasible(t) for t in trials),
+        "front": sum(t.pareto for t in trials),
+        "prompt_runs": sum(t.prompts for t in trials),
+        "prompt_runs_full": study.prompts * len(trials),
     }
 
 
-def rule_of(trial: Json) -> str:
-    """The rule of a trial of study.json."""
-    return str(trial["params"].get("rule", "threshold"))
+def rule_of(trial: Trial) -> str:
+    return str(trial.params.get("rule", "threshold"))
 
 
-def schedule_of(trial: Json, brief: bool = False) -> str:
+def schedule_of(trial: Trial, brief: bool = False) -> str:
     """What a trial runs, in words, e.g. "coarse-first, 40% coarse, at 2p, 18 steps"."""
-    params = trial["params"] | ({"tau": trial["tau"]} if "tau" in trial else {})
+    params = trial.params | ({} if trial.tau is None else {"tau": trial.tau})
     words = [] if brief and rule_of(trial) == "threshold" else [rule_of(trial)]
     segments = [str(params[name]) for name in sorted(params) if name.startswith("segment_")]
     if segments:

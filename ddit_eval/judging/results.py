@@ -1,4 +1,4 @@
-"""What a profile's result files say, as plain data that report, figures and tracking share."""
+"""What a profile's result files say, as typed data that report, figures and tracking share."""
 
 from __future__ import annotations
 
@@ -7,120 +7,114 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 
 from ddit_eval import stats
 from ddit_eval.errors import DditError
-from ddit_eval.system.files import read_json
+from ddit_eval.schema import Index, Oracle, Quality, Record, Study, Timing, Traces, read
+from ddit_eval.schema.model import Json, ResultFile
+from ddit_eval.schema.quality import Column, Row
+from ddit_eval.schema.record import Trace
+from ddit_eval.schema.timing import Row as Timed
 
-Json = dict[str, Any]
 Floats = stats.Floats
+F = TypeVar("F", bound=ResultFile)
 
-# Family of a method by the kind of its policy; "base" is told apart by its steps.
-_FAMILY = {
-    "fixed": "static coarse",
-    "coarse-first": "static coarse",
-    "fine-first": "static coarse",
-    "explicit": "static coarse",
-    "random": "random",
-    "threshold": "DDiT",
-    "budget": "budget",
-    "calibrated": "calibrated",
-    "region": "region",
-}
-# Which quality decides, in order of preference: one of fidelity to the base, one of prompt adherence.
-_FIDELITY = ("psnr", "lpips", "reader-lpips", "ssim")
-_ADHERENCE = ("object-accuracy", "adherence", "object-frames")
+METHOD, STEPS, BASE, NULL = "DDiT", "fewer steps", "base", "base again (null)"  # families of methods
 
 
 @dataclass(frozen=True)
 class Results:
-    """A profile: `quality` as in quality.json; the others are None or empty where their file is missing.
+    """A profile; what has no file is None or empty.
 
     `samples[method][metric]`: one value a prompt, in the order of the prompts' numbers; `prompts`: their
-    texts.
+    texts. `distillation`: the adapter's errors.json.
     """
 
-    quality: Json
-    timing: Json | None = None
-    traces: Json = field(default_factory=dict)
-    study: Json | None = None
+    quality: Quality
+    timing: Timing | None = None
+    traces: Mapping[str, Trace] = field(default_factory=dict)
+    study: Study | None = None
     distillation: Json | None = None
-    oracle: Json | None = None
+    oracle: Oracle | None = None
     samples: Mapping[str, Mapping[str, Floats]] = field(default_factory=dict)
     prompts: tuple[str, ...] = ()
 
     @property
-    def rows(self) -> list[Json]:
-        return list(self.quality["rows"])
+    def rows(self) -> tuple[Row, ...]:
+        return self.quality.rows
 
     @property
-    def reference(self) -> Json:
-        return self.row(self.quality["reference"])
+    def reference(self) -> Row:
+        return self.row(self.quality.reference)
 
-    def row(self, method: str) -> Json:
-        for row in self.rows:
-            if row["method"] == method:
-                return dict(row)
-        raise DditError(f"quality.json has no method {method!r}; evaluate the experiment again")
+    def row(self, method: str) -> Row:
+        return self.quality.row(method)
 
-    def family(self, row: Json) -> str:
-        """The family of a row, a key of `figures.FAMILIES`."""
-        kind = row["policy"]["kind"]
-        if kind != "base":
-            return _FAMILY.get(kind, "other")
-        if row["method"] == self.quality["reference"]:
-            return "base"
-        return "base again (null)" if row["steps"] == self.reference["steps"] else "fewer steps"
+    def family(self, row: Row) -> str:
+        """The family of a row: its policy's, and of those that run the base the three kinds."""
+        if row.family != BASE:
+            return row.family
+        if row.method == self.quality.reference:
+            return BASE
+        return NULL if row.steps == self.reference.steps else STEPS
 
-    def timed(self, method: str) -> Json | None:
-        rows = self.timing["rows"] if self.timing else []
-        return next((dict(row) for row in rows if row["method"] == method), None)
+    def of_family(self, family: str) -> list[Row]:
+        return [row for row in self.rows if self.family(row) == family]
 
-    def speed(self, row: Json) -> stats.Interval | None:
+    def accelerated(self) -> list[Row]:
+        """The rows that cost less than the base."""
+        return [r for r in self.rows if self.family(r) == STEPS or r.coarse_share > 0]
+
+    def timed(self, method: str) -> Timed | None:
+        return self.timing.row(method) if self.timing else None
+
+    def speed(self, row: Row) -> stats.Interval | None:
         """Measured speed-up over the base. None where the method was not timed: FLOPs do not stand in for
         it."""
-        if row["method"] == self.quality["reference"]:
+        if row.method == self.quality.reference:
             return stats.Interval(1.0, 1.0, 1.0)
-        timed = self.timed(row["method"])
-        return stats.Interval.from_json(timed["speedup"]) if timed else None
+        timed = self.timed(row.method)
+        return timed.speedup if timed else None
 
-    def direction(self, metric: str) -> str:
-        return str(self.quality["metrics"].get(metric, {}).get("direction", "none"))
+    def column(self, metric: str) -> Column:
+        return self.quality.metrics[metric]
+
+    def of_role(self, role: str) -> list[str]:
+        """The metrics of a role, the first one decides."""
+        metrics = self.quality.metrics
+        return sorted((m for m in metrics if metrics[m].role == role), key=lambda m: metrics[m].rank)
 
     def deciding(self) -> list[str]:
         """The metrics that decide a verdict: fidelity first, then adherence, as far as they were
         measured."""
-        known = [m for m in self.quality["metrics"] if self.direction(m) in ("higher", "lower")]
-        chosen = [next((m for m in names if m in known), None) for names in (_FIDELITY, _ADHERENCE)]
-        return [m for m in chosen if m] or known[:1]
-
-
-def coarse_share(row: Json) -> float:
-    """Share of a method's steps that ran coarser than the base."""
-    return float(sum(share for scale, share in row["scale_share"].items() if int(scale) > 1))
+        chosen = [m for role in ("fidelity", "adherence") for m in self.of_role(role)[:1]]
+        return chosen or list(self.quality.metrics)[:1]
 
 
 def load(folder: Path) -> Results:
-    """Read results/<profile>; quality.json must be there, the other files may be missing."""
+    """Read results/<profile>; quality.json must be there, the other files may be missing.
 
-    def optional(name: str) -> Json | None:
-        return read_json(folder / name) if (folder / name).exists() else None
+    Raises `DditError` that names the command which makes a file anew, where an older version made it.
+    """
 
-    quality = read_json(folder / "quality.json")
-    distillation = optional("distillation.json") or _shipped_errors(quality.get("adapter"))
+    def optional(name: str, model: type[F]) -> F | None:
+        return read(folder / name, model) if (folder / name).exists() else None
+
+    quality = read(folder / "quality.json", Quality)
+    traces = optional("traces.json", Traces)
     samples = folder / "samples.csv"
     return Results(
         quality=quality,
-        timing=optional("timing.json"),
-        traces=(optional("traces.json") or {}).get("methods", {}),
-        study=optional("study.json"),
-        distillation=distillation,
-        oracle=optional("oracle.json"),
-        samples=read_samples(samples, list(quality["metrics"])) if samples.exists() else {},
-        prompts=read_texts(samples, quality["reference"]) if samples.exists() else (),
+        timing=optional("timing.json", Timing),
+        traces=traces.methods if traces else {},
+        study=optional("study.json", Study),
+        distillation=_errors(folder, quality.adapter),
+        oracle=optional("oracle.json", Oracle),
+        samples=read_samples(samples, list(quality.metrics)) if samples.exists() else {},
+        prompts=read_texts(samples, quality.reference) if samples.exists() else (),
     )
 
 
@@ -149,38 +143,36 @@ def read_samples(path: Path, metrics: list[str]) -> dict[str, dict[str, Floats]]
     return samples
 
 
-def read_records(folder: Path | None) -> dict[str, list[Json]]:
-    """The records of a run by method, prompts in order; empty where there are none.
-
-    `folder`: runs/<profile>, whose index.json names the records in force, or a bare folder of records.
-    """
-    if folder is None or not folder.is_dir():
+def read_records(folder: Path | None) -> dict[str, list[Record]]:
+    """The records in force of runs/<profile> by method, prompts in order, `image` with its folder; empty
+    where there are none. Pictures are a bonus: one that does not read is left out."""
+    if folder is None or not (folder / "index.json").exists():
         return {}
-    index = folder / "index.json" if (folder / "index.json").exists() else folder.parent / "index.json"
-    store = folder / "records" if (folder / "records").is_dir() else folder
-    found: dict[str, list[Json]] = {}
-    if index.exists():
-        wanted = read_json(index)["methods"]
-        pairs = [(method, store / f"{key}.json") for method, keys in wanted.items() for key in keys]
-    else:
-        pairs = [("", path) for path in sorted(store.glob("*.json"))]
-    for method, path in pairs:
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-            record["image"] = store / record["image"]
-            found.setdefault(method or record["method"], []).append(record)
-        except (OSError, ValueError, KeyError, TypeError):
-            continue  # the runner names corrupt records and makes them again; pictures are a bonus here
-    for same in found.values():
-        same.sort(key=lambda record: record["index"])
-    return found
+    records: dict[str, list[Record]] = {}
+    store = folder / "records"
+    try:
+        index = read(folder / "index.json", Index)
+    except DditError:
+        return {}
+    for method, keys in index.methods.items():
+        for key in keys:
+            try:
+                record = read(store / f"{key}.json", Record)
+            except DditError:
+                continue
+            image = str(store / record.image)
+            records.setdefault(method, []).append(record.model_copy(update={"image": image}))
+        records.get(method, []).sort(key=lambda record: record.index)
+    return records
 
 
-def _shipped_errors(adapter: str | None) -> Json | None:
-    """The distillation error that travels with a shipped adapter."""
-    if not adapter or "/" in adapter:
-        return None
+def _errors(folder: Path, adapter: str | None) -> Json | None:
+    """The distillation error beside the results, or that travels with a shipped adapter."""
     from importlib import resources
 
-    file = resources.files("ddit_eval") / "weights" / "adapters" / adapter / "errors.json"
+    file = folder / "distillation.json"
+    if not file.exists():
+        if not adapter or "/" in adapter:
+            return None
+        file = Path(str(resources.files("ddit_eval"))) / "weights" / "adapters" / adapter / "errors.json"
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None

@@ -84,7 +84,6 @@ def build_all(
 
 def _write(root: Path, part: Part, results: Results, verdict: Verdict, others: Sequence[str]) -> None:
     from ddit_eval.figures.of_results import note, write_figures
-    from ddit_eval.judging.equivalence import accelerated
     from ddit_eval.report.blocks import Link, to_markdown
     from ddit_eval.report.document import document
     from ddit_eval.report.page import gallery, to_html
@@ -95,7 +94,7 @@ def _write(root: Path, part: Part, results: Results, verdict: Verdict, others: S
     beside = root.resolve().parent / "runs" / part.profile
     records = read_records(beside if part.runs is None else part.runs)
     figures = write_figures(results, folder, records)
-    methods = [results.quality["reference"], *(row["method"] for row in accelerated(results))]
+    methods = [results.quality.reference, *(row.method for row in results.accelerated())]
     pictures = gallery(records, methods, {m: note(results, m) for m in methods})
     made = collect(records, part.experiment)
     blocks = document(results, verdict, figures, pictures, made)

@@ -62,7 +62,7 @@ class Code:
 
 @dataclass(frozen=True)
 class Folded:
-    """Blocks that the page shows on demand and Markdown shows in full."""
+    """Blocks that the page shows on demand and Markdown leaves out."""
 
     summary: str
     blocks: Sequence[Block]
@@ -99,8 +99,8 @@ def _markdown(block: Block) -> str:
             return "\n".join(f"- **{c.found}**: {c.claim} {c.evidence}" for c in items)
         case Code(text):
             return f"```yaml\n{text.rstrip()}\n```"
-        case Folded(blocks=inner):
-            return to_markdown(inner).rstrip()
+        case Folded():
+            return ""
         case Viewer(_, still):
             return _markdown(still) if still else ""
         case Table(head, rows):

@@ -1,23 +1,41 @@
-"""What the report says, block by block."""
+"""What the report says, block by block: first what is decided, the rest for the page alone."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ddit_eval import stats
-from ddit_eval.judging.frontier import study_counts, study_rows
-from ddit_eval.judging.results import Json, Results, coarse_share
-from ddit_eval.judging.verdict import Verdict, compare_orders
-from ddit_eval.judging.wording import label, number, read, show
-from ddit_eval.report.blocks import Block, Bullets, Code, Folded, Heading, Picture, Table, Text, Viewer
-from ddit_eval.report.evidence import claims, controls, kept_blocks, orders_blocks
-from ddit_eval.report.oracle_blocks import oracle_blocks
+from ddit_eval.judging.controls import EQUAL_TIME, Comparison
+from ddit_eval.judging.equivalence import Kept
+from ddit_eval.judging.frontier import confirmed_points, schedule_of, study_counts
+from ddit_eval.judging.gap import gap_line
+from ddit_eval.judging.paper_claims import judge_claims
+from ddit_eval.judging.regions import REGION, compare_regions
+from ddit_eval.judging.results import Results
+from ddit_eval.judging.verdict import Verdict, compare_orders, compare_others
+from ddit_eval.judging.wording import counted, gained, label, number, probability, show, times, written
+from ddit_eval.report.blocks import (
+    Block,
+    Bullets,
+    Claims,
+    Code,
+    Folded,
+    Heading,
+    Picture,
+    Table,
+    Text,
+    Viewer,
+)
 from ddit_eval.report.provenance import Provenance
-from ddit_eval.report.region_blocks import region_blocks
+from ddit_eval.schema import Oracle, Quality
+from ddit_eval.schema.quality import Column
+from ddit_eval.stats import ALPHA
 
 if TYPE_CHECKING:
     from ddit_eval.report.page.gallery import Gallery
+
+ARROWS = {"higher": "↑", "lower": "↓"}
 
 
 def document(
@@ -34,250 +52,301 @@ def document(
     blocks: list[Block] = [
         Text(verdict.line, strong=True),
         Text(
-            f"Profile {quality['profile']}: {quality['model']}, {quality['n']} prompts "
-            f"(hash {quality['prompts_hash']}), reference {quality['reference']}. Square brackets are 95 % "
-            "bootstrap intervals over prompts, not corrected for the number of comparisons; the p-values of "
-            "a table are, after Holm. "
+            f"Profile {quality.profile}: {quality.model}, {quality.n} prompts (hash {quality.prompts_hash}), "
+            f"reference {quality.reference}. Square brackets are 95 % bootstrap intervals over prompts. "
+            f"Better, worse, kept and lost are said where p, after Holm's adjustment, is below {ALPHA:g}. "
             "Speed-up is measured time; token and FLOP ratios are counts and are no speed-up."
         ),
     ]
     if results.timing is None:
         blocks.append(Text("There is no timing.json: no speed-up is shown. Run `ddit-eval time`."))
-    elif note := (results.timing.get("null") or {}).get("note"):
-        blocks.append(Text(f"Take the times with care: {note}."))
-    pictures = [Picture(path, caption) for caption, path in figures.items()]
-    tradeoff, still, traces, others = (
-        [p for p in pictures if _kind(p) == kind] for kind in ("tradeoff", "pictures", "traces", "other")
-    )
-    blocks += [Heading("Speed against quality"), *tradeoff] if tradeoff else []
-    if results.study:
-        blocks += _study(results.study)
-    if results.oracle and results.oracle.get("rows"):
-        blocks += oracle_blocks(results.oracle)
-    blocks += [Heading("Methods"), methods_table(results)]
-    if remarks := [f"{r['method']}: {r['verdict']}" for r in results.rows if r.get("verdict")]:
-        blocks += [Text("Policies that never or always fired:"), Bullets(remarks)]
-    blocks += [Heading("Pictures"), Viewer(gallery, next(iter(still), None))]
-    blocks += [Heading("The paper's claims"), *claims(results, verdict, orders)]
-    blocks += [Heading("DDiT against its controls at equal time"), *controls(results, verdict)]
-    blocks += [Heading("Orders 1, 2 and 3"), *orders_blocks(orders)]
-    if regions := region_blocks(results):
-        blocks += [Heading("Regions"), *regions]
-    blocks += [Heading("Is the quality kept?"), *kept_blocks(verdict.kept)]
-    blocks += [Folded("Difference to the reference on every metric, paired", [_differences(results)])]
-    if quality.get("sets"):
-        blocks += [Folded("Distances of the sets of pictures to reference pictures", _sets(quality))]
-    blocks += [Heading("Schedules and signals"), *_trace_blocks(traces)] if traces else []
-    blocks += [Heading("Where the time goes"), *_realised(results)]
-    blocks += [Folded("Figures of time and training", others)] if others else []
-    if results.quality.get("damage"):
-        blocks += [Heading("Which metric sees which damage"), *_damage(results)]
+    elif results.timing.null and results.timing.null.note:
+        blocks.append(Text(f"Take the times with care: {results.timing.null.note}."))
+    shown: dict[str, list[Picture]] = {"tradeoff": [], "pictures": [], "traces": [], "films": [], "other": []}
+    for caption, path in figures.items():
+        shown[_kind(path)].append(Picture(path, caption))
+    if shown["tradeoff"]:
+        blocks += [Heading("Speed against quality"), *shown["tradeoff"]]
+    blocks += [Heading("Is the quality kept?"), *_kept(results, verdict.kept)]
+    blocks += [Heading("What is decided at equal time"), *_compared(results, verdict, orders)]
+    blocks += [Heading("Methods"), methods_table(results, results.deciding()), *_more_of_methods(results)]
+    blocks += _study(results) + _oracle(results.oracle)
+    still = next(iter(shown["pictures"]), None)
+    blocks += [Heading("Pictures"), Viewer(gallery, still), *_films(shown["films"])]
+    blocks += [Heading("The paper's claims"), *_claims(results, verdict, orders)]
+    blocks += [Heading("Time and training"), *shown["other"], *_realised(results), *_traces(shown["traces"])]
     blocks += [Heading("How it was measured"), *_conditions(results)]
     if provenance is not None:
         blocks += [Heading("Provenance"), *_provenance(provenance, quality)]
     return blocks
 
 
-def _sets(quality: Json) -> list[Block]:
-    """Set metrics, each with its paired difference to the reference method."""
-    rows = quality["sets"]
-    names = list(dict.fromkeys(row["metric"] for row in rows))
-    cells: dict[str, dict[str, str]] = {}
-    for row in rows:
-        text = show(read(row["interval"]), row["metric"])
-        if row.get("difference"):
-            text += f"; difference {show(read(row['difference']), row['metric'], plus=True)}"
-        cells.setdefault(row["method"], {})[row["metric"]] = text
-    first = rows[0]
-    networks = " and ".join(dict.fromkeys(row["network"] for row in rows))
-    better = {
-        way: ", ".join(dict.fromkeys(row["metric"] for row in rows if row["direction"] == way))
-        for way in ("lower", "higher")
-    }
-    ways = "; ".join(f"{way} is better for {which}" for way, which in better.items() if which)
-    note = (
-        f"{first['n']} pictures a method against {first['n_reference']} of {first['reference']} (hash "
-        f"{first['reference_hash']}), network {networks}; {ways}. Differences are paired with "
-        f"{quality['reference']}."
-    )
-    warnings = list(dict.fromkeys(w for row in rows for w in row["warnings"]))
-    table = [[method, *(by.get(name, "–") for name in names)] for method, by in cells.items()]
-    return [Text(note), *([Bullets(warnings)] if warnings else []), Table(["method", *names], table)]
-
-
-def _study(study: Json) -> list[Block]:
-    """How the study ended, and its front on prompts that it was not tuned on."""
-    n = study_counts(study)
-    text = (
-        f"The study: {n['trials']} trials, {n['complete']} complete, {n['stopped']} stopped early, "
-        f"{n['infeasible']} infeasible; {n['front']} on the front."
-    )
-    last = study["objectives"][-1]
-    metric = last["name"] if isinstance(last, dict) else str(last)
-    rows = [
-        [
-            str(row["schedule"]),
-            f"{100 * row['cost']['heldout'].value:.0f} %",
-            show(row["quality"]["tuned"], metric),
-            show(row["quality"]["heldout"], metric),
-            "yes" if row["within"] else "no",
-            "yes" if row["stands"] else "no",
-        ]
-        for row in study_rows(study)
-    ]
-    if not rows:
-        return [Text(text)]
-    head = [
-        "schedule",
-        "cost",
-        f"{label(metric)}, tuned",
-        "held out",
-        "tuned value inside",
-        "still on the front",
-    ]
-    return [Text(text), Folded("The study's front on held-out prompts", [Table(head, rows)])]
-
-
-def _kind(picture: Picture) -> str:
+def _kind(path: str) -> str:
     """Where in the report a figure stands, by its file's name."""
-    name = picture.path.rsplit("/", 1)[-1]
+    folder, _, name = path.rpartition("/")
+    if folder == "films" or name.startswith("pictures"):
+        return "films" if folder == "films" else "pictures"
     if name.startswith(("speed-quality", "study", "oracle")):
         return "tradeoff"
-    if name.startswith(("schedule-", "signal-")):
-        return "traces"
-    return "pictures" if name.startswith("pictures") else "other"
+    return "traces" if name.startswith(("schedule-", "signal-")) else "other"
 
 
-def _trace_blocks(pictures: list[Picture]) -> list[Block]:
-    """Two figures a method, the first method's in sight and the others' on demand."""
-    names = [p.path.rsplit("/", 1)[-1].partition("-")[2].removesuffix(".png") for p in pictures]
-    methods = list(dict.fromkeys(names))
+def _kept(results: Results, kept: Sequence[Kept]) -> list[Block]:
+    """A row an accelerated method, a column a metric with a margin: kept, lost or open."""
+    if not kept:
+        return [Text("No metric with a margin has a value for each prompt.")]
+    metrics = list(dict.fromkeys(k.metric for k in kept))
+    columns = [results.column(m) for m in metrics]
+    note = (
+        "Kept: shown to lose less than the margin, which stands in the head and is the same for all methods "
+        "(two one-sided tests); lost: a loss is shown; open: neither, which is no proof that there is none. "
+        f"Beside it the loss to the base with its 90 % interval. {counted(len(kept), 'test')}."
+    )
+    cells = {
+        (k.method, k.metric): f"{k.verdict} {show(k.test.loss, results.column(k.metric), plus=True)}"
+        for k in kept
+    }
+    methods = dict.fromkeys(k.method for k in kept)
+    rows = [[method, *(cells.get((method, m), "–") for m in metrics)] for method in methods]
+    head = ["method", *(f"{label(c)}, margin {c.margin:g}" for c in columns)]
+    return [Text(note), Table(head, rows)]
+
+
+def _compared(results: Results, verdict: Verdict, orders: Sequence[Comparison]) -> list[Block]:
+    """How many comparisons of each kind are decided, and those that are."""
+    others = {f: same for f, same in compare_others(results).items() if f != REGION}
+    regions = {f"region, {name} prompts": same for name, same in compare_regions(results).items()}
+    groups = {"DDiT": verdict.comparisons, "order 3": orders, **others, **regions}
+    everything = [c for same in groups.values() for c in same]
+    if not everything:
+        return [Text("No comparison could be made.")]
+    note = (
+        "Paired by prompt; each control is the row of its kind with the nearest measured speed-up, fewer "
+        f"steps is interpolated. Speed-ups within a factor of {EQUAL_TIME:g} count as equal time; otherwise "
+        "only a better one that is not slower decides. DDiT alone makes the verdict. Standing of the "
+        f"controls: {', '.join(f'{kind}: {standing}' for kind, standing in verdict.standings.items())}."
+    )
+    tally = [
+        [
+            group,
+            kind,
+            *(str(outcomes.count(way)) for way in ("better", "worse", "undecided", "not comparable")),
+        ]
+        for group, same in groups.items()
+        for kind in dict.fromkeys(c.kind for c in same)
+        for outcomes in [[c.outcome for c in same if c.kind == kind]]
+    ]
+    blocks: list[Block] = [
+        Text(note),
+        Table(["method", "against", "better", "worse", "undecided", "not at equal time"], tally),
+    ]
+    decided = [
+        [
+            c.method if not group.startswith(REGION) else f"{c.method}{group.removeprefix(REGION)}",
+            f"{c.speed:.2f}x",
+            f"{c.control} at {c.control_speed:.2f}x",
+            gained(c.gain, results.column(c.metric)),
+            probability(c.p),
+            c.outcome,
+        ]
+        for group, same in groups.items()
+        for c in same
+        if c.decides
+    ]
+    if decided:
+        head = ["method", "speed-up", "against", "gain", "p (Holm)", "outcome"]
+        return [*blocks, Text("Those that are decided:"), Table(head, decided)]
+    return [*blocks, Text("Nothing is decided.")]
+
+
+def methods_table(results: Results, metrics: Sequence[str], methods: Sequence[str] | None = None) -> Table:
+    """All methods, or those named: steps, cost, measured speed-up and quality with intervals."""
+    columns = {m: results.column(m) for m in metrics}
+    head = ["method", "family", "steps", "coarse steps", "tokens ÷", "FLOPs ÷", "speed-up"]
+    rows = [
+        [
+            row.method,
+            results.family(row),
+            str(row.steps),
+            f"{100 * row.coarse_share:.0f} %",
+            f"{row.token_ratio:.2f}",
+            f"{row.flop_ratio:.2f}",
+            times(speed) if (speed := results.speed(row)) else "not timed",
+            *(show(row.quality.get(name), column) for name, column in columns.items()),
+        ]
+        for row in results.rows
+        if methods is None or row.method in methods
+    ]
+    return Table([*head, *(f"{label(c)} {ARROWS[c.direction]}" for c in columns.values())], rows)
+
+
+def _more_of_methods(results: Results) -> list[Block]:
+    blocks: list[Block] = []
+    if remarks := [f"{row.method}: {row.verdict}" for row in results.rows if row.verdict]:
+        blocks += [Text("Policies that never or always fired:"), Bullets(remarks)]
+    quality = results.quality
+    every = {m: c for m, c in quality.metrics.items() if m not in results.deciding()}
+    if every:
+        rows = [
+            [row.method, *(show(row.quality.get(m), c) for m, c in every.items())] for row in results.rows
+        ]
+        heads = [f"{label(c)} {ARROWS[c.direction]}" for c in every.values()]
+        blocks.append(Folded("The other metrics", [Table(["method", *heads], rows)]))
+    if quality.sets:
+        blocks.append(Folded("Distances of the sets of pictures to reference pictures", _sets(quality)))
+    if quality.damage:
+        blocks.append(Folded("Which metric sees which damage", _damage(quality)))
+    return blocks
+
+
+def _sets(quality: Quality) -> list[Block]:
+    """Set metrics, each with its paired difference to the reference method."""
+    names = list(dict.fromkeys(row.metric for row in quality.sets))
+    cells: dict[str, dict[str, str]] = {}
+    for row in quality.sets:
+        text = written(row.interval, 3)
+        if row.difference:
+            text += f"; difference {written(row.difference, 3, '+')}"
+        cells.setdefault(row.method, {})[row.metric] = text
+    first = quality.sets[0]
+    networks = " and ".join(dict.fromkeys(row.network for row in quality.sets))
+    note = (
+        f"{first.n} pictures a method against {first.n_reference} of {first.reference} (hash "
+        f"{first.reference_hash}), network {networks}. Differences are paired with {quality.reference}."
+    )
+    ways = {row.metric: ARROWS[row.direction] for row in quality.sets}
+    warnings = list(dict.fromkeys(w for row in quality.sets for w in row.warnings))
+    table = [[method, *(by.get(name, "–") for name in names)] for method, by in cells.items()]
+    return [Text(note), Bullets(warnings), Table(["method", *(f"{n} {ways[n]}" for n in names)], table)]
+
+
+def _damage(quality: Quality) -> list[Block]:
+    damages = list(dict.fromkeys(row.damage for row in quality.damage))
+    cells: dict[str, dict[str, str]] = {}
+    for row in quality.damage:
+        digits = quality.metrics[row.metric].digits if row.metric in quality.metrics else 3
+        change = " → ".join(number(value, digits) for value in (row.before, row.after))
+        said = row.sight if row.sight == "not asked" else f"{row.sight}: {change}"
+        cells.setdefault(row.metric, {})[row.damage] = said
+    note = (
+        f"Known damage to the {quality.n} pictures of {quality.reference}. Seen: the 95 % interval of the "
+        "paired loss lies above zero; blind: it holds zero; fooled: the damage looks like a gain. A metric "
+        "can be blind because too few pictures ask for what it reads. Metrics of videos are tried on moving "
+        f"scenes of the captioned world. {stats.note_of_many(len(quality.damage)) or ''}"
+    )
+    titles = {m: label(quality.metrics[m]) if m in quality.metrics else m for m in cells}
+    table = [[titles[m], *(by.get(d, "–") for d in damages)] for m, by in cells.items()]
+    return [Text(note), Table(["metric", *damages], table)]
+
+
+def _study(results: Results) -> list[Block]:
+    """How the study ended, and its front on prompts that it was not tuned on."""
+    study = results.study
+    if study is None:
+        return []
+    n = study_counts(study)
+    text = (
+        f"{counted(n['trials'], 'trial')}, {n['complete']} complete, {n['stopped']} stopped early, "
+        f"{n['infeasible']} infeasible; {n['front']} on the front."
+    )
+    metric = study.objectives[-1].name
+    column = results.quality.metrics.get(metric)
+    digits, title = (column.digits, label(column)) if column else (3, metric.replace("-", " "))
+    rows = [
+        [
+            schedule_of(point.trial),
+            f"{100 * point.confirmed.heldout.cost.value:.0f} %",
+            written(point.confirmed.tuned.quality, digits),
+            written(point.confirmed.heldout.quality, digits),
+            "yes" if point.within else "no",
+            "yes" if point.confirmed.stands else "no",
+        ]
+        for point in confirmed_points(study)
+    ]
+    head = ["schedule", "cost", f"{title}, tuned", "held out", "tuned value inside", "still on the front"]
+    return [Heading("The study"), Text(text), *([Table(head, rows)] if rows else [])]
+
+
+def _oracle(oracle: Oracle | None) -> list[Block]:
+    """What the rules close of its lead, and on the page every row of oracle.json."""
+    if oracle is None or not oracle.rows:
+        return []
+    note = (
+        f"Of the first {oracle.n} prompts, {oracle.steps} steps. The oracle has seen what each coarse step "
+        "does to the picture before it chooses: a bound for rules, not a rule. A share is 0 % for a way as "
+        "good as the fixed schedules at its cost and 100 % for one as good as the oracle; one whose interval "
+        "leaves these bounds is not determined."
+    )
+    rows = [[row.name, f"{100 * row.cost:.0f} %", written(row.psnr, 1)] for row in oracle.rows]
+    table = Table(["schedule", "cost, of the base's FLOPs", "PSNR to base (dB)"], rows)
+    return [Heading("The oracle"), Text(gap_line(oracle)), Text(note), Folded("Every schedule", [table])]
+
+
+def _claims(results: Results, verdict: Verdict, orders: Sequence[Comparison]) -> list[Block]:
+    note = (
+        "Judged by code from the results of this profile alone: another model at another size, so a claim "
+        "that is not reproduced here is not refuted there."
+    )
+    return [Text(note), Claims(judge_claims(results, verdict, orders))]
+
+
+def _films(pictures: Sequence[Picture]) -> list[Block]:
+    return [Folded("Patch sizes, step by step", pictures)] if pictures else []
+
+
+def _traces(pictures: Sequence[Picture]) -> list[Block]:
     note = (
         "Each row is a prompt, each column a step. A step is coarse where the signal of its scale lies below "
         "tau, whose border is drawn."
     )
-    by_method = {m: [p for p, n in zip(pictures, names, strict=True) if n == m] for m in methods}
-    return [Text(note), *(Folded(m, same) for m, same in by_method.items())]
-
-
-def _provenance(made: Provenance, quality: Json) -> list[Block]:
-    dirty = ", with changes that are not committed" if made.dirty else ""
-    items = [
-        f"code: ddit-eval {made.version}, "
-        + (f"commit {made.commit[:12]}{dirty}" if made.commit else "not in a git checkout"),
-        f"prompts: hash {quality['prompts_hash']}, {quality['n']} of them",
-        *(
-            made.weights
-            or ["weights: no records are beside these results, so their hashes are not known here"]
-        ),
-        "libraries where the report was made: " + ", ".join(f"{k} {v}" for k, v in made.libraries.items()),
-    ]
-    yaml = [Folded("The experiment's parameters", [Code(made.experiment)])] if made.experiment else []
-    return [Bullets(items), *yaml]
-
-
-def methods_table(
-    results: Results, metrics: list[str] | None = None, methods: list[str] | None = None
-) -> Table:
-    """All methods, or those named: steps, cost, measured speed-up and quality with intervals."""
-    names = metrics or list(results.quality["metrics"])
-    head = ["method", "family", "steps", "coarse steps", "tokens ÷", "FLOPs ÷", "speed-up"]
-    rows = []
-    for row in results.rows:
-        if methods is not None and row["method"] not in methods:
-            continue
-        speed = results.speed(row)
-        rows.append(
-            [
-                row["method"],
-                results.family(row),
-                str(row["steps"]),
-                f"{100 * coarse_share(row):.0f} %",
-                f"{row['token_ratio']:.2f}",
-                f"{row['flop_ratio']:.2f}",
-                "not timed" if speed is None else show(speed, "x"),
-                *(show(read(row["quality"].get(name)), name) for name in names),
-            ]
-        )
-    arrows = {"higher": " ↑", "lower": " ↓"}
-    return Table([*head, *(label(n) + arrows.get(results.direction(n), "") for n in names)], rows)
+    return [Folded("Schedules and signals", [Text(note), *pictures])] if pictures else []
 
 
 def _realised(results: Results) -> list[Block]:
+    """What of the saved FLOPs becomes time."""
     rows = []
     for row in results.rows:
-        speed = results.speed(row)
-        if speed is None or row["flop_ratio"] <= 1.01:
+        timed = results.timed(row.method)
+        if timed is None or row.flop_ratio <= 1.01:
             continue
-        seconds = (results.timed(row["method"]) or {}).get("seconds", {})
         rows.append(
             [
-                row["method"],
-                f"{row['flop_ratio']:.2f}",
-                show(speed, "x"),
-                " / ".join(f"{seconds[k]:.3f}" for k in ("p50", "p95") if k in seconds),
-                f"{100 * speed.value / row['flop_ratio']:.0f} %",
-                show(
-                    read(((results.timed(row["method"]) or {}).get("speedups") or {}).get("end_to_end")), "x"
-                ),
+                row.method,
+                f"{row.flop_ratio:.2f}",
+                times(timed.speedup),
+                f"{timed.seconds.p50:.3f} / {timed.seconds.p95:.3f}",
+                f"{100 * timed.speedup.value / row.flop_ratio:.0f} %",
+                times(timed.speedups.get("end_to_end")),
             ]
         )
-    if not rows:
-        return [Text("No timed method saves FLOPs.")]
-    return [
-        Table(["method", "FLOPs ÷", "speed-up", "p50 / p95 s", "share reached", "end-to-end speed-up"], rows)
-    ]
-
-
-def _differences(results: Results) -> Table:
-    names = [m for m in results.quality["metrics"] if any(m in r["difference"] for r in results.rows)]
-    names = [m for m in names if m != "psnr"]  # a difference to an infinite PSNR says nothing
-    rows = [
-        [row["method"], *(show(read(row["difference"].get(name)), name, plus=True) for name in names)]
-        for row in results.rows
-        if row["method"] != results.quality["reference"]
-    ]
-    return Table(["method", *(label(n) for n in names)], rows)
-
-
-def _damage(results: Results) -> list[Block]:
-    rows = results.quality["damage"]
-    damages = list(dict.fromkeys(row["damage"] for row in rows))
-    cells: dict[str, dict[str, str]] = {}
-    for row in rows:
-        before, after = (stats.number_from_json(row[k]) for k in ("before", "after"))
-        change = " → ".join(number(v, row["metric"]) for v in (before, after))
-        seen = row["sight"]
-        cells.setdefault(row["metric"], {})[row["damage"]] = (
-            seen if seen == "not asked" else f"{seen}: {change}"
-        )
-    note = (
-        f"Known damage to the {results.reference['n']} pictures of {results.reference['method']}. Seen: the "
-        "95 % interval of the paired loss lies above zero; blind: it holds zero; fooled: the damage looks "
-        "like a gain. A metric can be blind because too few pictures ask for what it reads. Metrics of "
-        f"videos are tried on moving scenes of the captioned world. {stats.note_of_many(len(rows)) or ''}"
-    )
-    table = [[label(m), *(by.get(d, "–") for d in damages)] for m, by in cells.items()]
-    return [Text(note), Table(["metric", *damages], table)]
+    head = ["method", "FLOPs ÷", "speed-up", "p50 / p95 s", "share reached", "end-to-end speed-up"]
+    return [Folded("Where the time goes", [Table(head, rows)])] if rows else []
 
 
 def _conditions(results: Results) -> list[Block]:
     items = []
-    if results.timing:
-        machine = ", ".join(f"{k} {v}" for k, v in sorted(results.timing["machine"].items()))
+    if timing := results.timing:
+        machine = ", ".join(f"{k} {v}" for k, v in sorted(timing.machine.plain().items()))
         items.append(f"machine: {machine}")
-        null = read(results.timing.get("null"))
-        stage = results.timing.get("stage", "denoise").replace("_", " ")
-        items.append(f"speed-up: of the stage '{stage}', batch {results.timing.get('batch')}")
-        remark = f"; {null.note}" if null and null.note else ""
-        items.append(f"the base against itself: {show(null, 'x')}{remark}")
-    for name, about in results.quality["metrics"].items():
-        rest = [
-            f"{k} {about[v]}"
-            for k, v in (("network:", "network"), ("N:", "n_note"), ("source:", "source"))
-            if about.get(v)
-        ]
-        better = {"higher": "higher is better", "lower": "lower is better"}
-        direction = better.get(about["direction"], "no direction")
-        items.append(f"{label(name)}: {direction}; {'; '.join(rest)}")
-    return [Bullets(items)]
+        items.append(f"speed-up: of the stage '{timing.stage.replace('_', ' ')}', batch {timing.batch}")
+        items.append(f"the base against itself: {times(timing.null)}")
+    metrics = [f"{label(column)}: {_about(column)}" for column in results.quality.metrics.values()]
+    return [*([Bullets(items)] if items else []), Folded("The metrics", [Bullets(metrics)])]
+
+
+def _about(column: Column) -> str:
+    parts = {"network": column.network, "N": column.n_note, "source": column.source}
+    return "; ".join([f"{column.direction} is better", *(f"{k}: {v}" for k, v in parts.items() if v)])
+
+
+def _provenance(made: Provenance, quality: Quality) -> list[Block]:
+    dirty = ", with changes that are not committed" if made.dirty else ""
+    code = f"commit {made.commit[:12]}{dirty}" if made.commit else "not in a checkout"
+    items = [
+        f"code: ddit-eval {made.version}, {code}",
+        f"prompts: hash {quality.prompts_hash}, {quality.n} of them",
+        *(made.weights or ["weights: not known here, there are no records beside these results"]),
+        "libraries where the report was made: " + ", ".join(f"{k} {v}" for k, v in made.libraries.items()),
+    ]
+    yaml = [Folded("The experiment's parameters", [Code(made.experiment)])] if made.experiment else []
+    return [Bullets(items), *yaml]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from importlib import metadata, resources
 from pathlib import Path
 
-from ddit_eval.judging.results import Json
+from ddit_eval.schema import Record
 
 LIBRARIES = (
     "torch", "diffusers", "transformers", "safetensors", "numpy", "scipy", "torchmetrics", "open_clip_torch",
@@ -31,7 +31,7 @@ class Provenance:
     experiment: str | None = None
 
 
-def collect(records: Mapping[str, Sequence[Json]], experiment: Path | None = None) -> Provenance:
+def collect(records: Mapping[str, Sequence[Record]], experiment: Path | None = None) -> Provenance:
     """Of this installation, these records and this experiment's file."""
     root = Path(str(resources.files("ddit_eval"))).parent
     commit = _git(root, "log", "-1", "--format=%H", "--", *_CODE)
@@ -45,18 +45,17 @@ def collect(records: Mapping[str, Sequence[Json]], experiment: Path | None = Non
     )
 
 
-def weights_of(records: Mapping[str, Sequence[Json]]) -> list[str]:
+def weights_of(records: Mapping[str, Sequence[Record]]) -> list[str]:
     """Each model, adapter and code hash that made a picture; more than one of a kind means a mixed run."""
-    found: dict[str, None] = {}
-    for same in records.values():
-        for r in same:
-            for kind in ("model", "adapter"):
-                if r.get(f"{kind}_hash"):
-                    found.setdefault(f"{kind} {r[kind]}: {r[f'{kind}_hash']}")
-            if r.get("dtype"):
-                found.setdefault(f"dtype {r['dtype']}")
-            if r.get("code"):
-                found.setdefault(f"code that decides pictures: {r['code']}")
+    found = set()
+    for r in (record for same in records.values() for record in same):
+        found |= {
+            f"model {r.model}: {r.model_hash}",
+            f"dtype {r.dtype}",
+            f"code that decides pictures: {r.code}",
+        }
+        if r.adapter_hash:
+            found.add(f"adapter {r.adapter}: {r.adapter_hash}")
     return sorted(found)
 
 

@@ -40,16 +40,16 @@ def readme_table(readme: Path, profiles: Sequence[tuple[Results, Verdict]]) -> b
 
 
 def _blocks(results: Results, verdict: Verdict, brief: bool) -> list[Block]:
-    profile = results.quality["profile"]
-    machine = (results.timing or {}).get("machine") or {}
-    where = ", ".join(str(machine[k]) for k in ("device", "cpu") if machine.get(k))
-    cores = f", {machine['cores']} cores" if machine.get("cores") else ""
+    quality = results.quality
+    where = ""
+    if results.timing:
+        machine = results.timing.machine
+        where = f"; {machine.device}, {machine.cpu}, {machine.cores} cores"
     return [
         Text(verdict.line, strong=True),
         methods_table(results, results.deciding(), chosen(results) if brief else None),
         Text(
-            f"{results.quality['model']}, profile {profile}, {results.quality['n']} prompts; "
-            f"{where}{cores}. 95 % intervals over prompts. "
-            f"[The whole report](results/{profile}/report.md)."
+            f"{quality.model}, profile {quality.profile}, {quality.n} prompts{where}. 95 % intervals over "
+            f"prompts. [The whole report](results/{quality.profile}/report.md)."
         ),
     ]

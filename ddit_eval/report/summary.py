@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from ddit_eval import stats
-from ddit_eval.judging.results import Json, Results
+from ddit_eval.judging.results import Results
 from ddit_eval.schema.summary import Interval, Row, Summary
 
 
@@ -12,22 +11,18 @@ def summarise(*profiles: Results) -> Summary:
     that of the first profile that was timed."""
     rows = [
         Row(
-            model=results.quality["model"],
-            method=row["method"],
-            params=row["policy"],
-            n=row["n"],
-            steps=row["steps"],
-            token_ratio=row["token_ratio"],
-            flop_ratio=row["flop_ratio"],
-            speedup=_interval((results.timed(row["method"]) or {}).get("speedup")),
-            quality={name: _interval(value) for name, value in row["quality"].items()},
+            model=results.quality.model,
+            method=row.method,
+            params=row.policy,
+            n=row.n,
+            steps=row.steps,
+            token_ratio=row.token_ratio,
+            flop_ratio=row.flop_ratio,
+            speedup=Interval.of(timed.speedup if (timed := results.timed(row.method)) else None),
+            quality={name: Interval.of(value) for name, value in row.quality.items()},
         )
         for results in profiles
         for row in results.rows
     ]
-    timed = [results.timing for results in profiles if results.timing]
-    return Summary(machine=timed[0]["machine"] if timed else None, rows=rows)
-
-
-def _interval(data: Json | None) -> Interval:
-    return Interval.of(stats.Interval.from_json(data) if data else None)
+    machines = [results.timing.machine for results in profiles if results.timing]
+    return Summary(machine=machines[0].plain() if machines else None, rows=rows)

@@ -24,7 +24,8 @@ from ddit_eval import figures
 from ddit_eval.errors import DditError
 from ddit_eval.experiment.records import frames_of
 from ddit_eval.figures.of_results import FILM_FPS, region_figure, region_film, trace_figures
-from ddit_eval.judging.results import Json, Results, coarse_share, load, read_records
+from ddit_eval.judging.results import Results, load, read_records
+from ddit_eval.schema import Record
 from ddit_eval.system.films import write_sample
 from ddit_eval.tracking.plan import Planned, bounds, methods, training, trials
 
@@ -55,7 +56,7 @@ def track(
     results = load(profile_dir)
     records = read_records(records_dir)
     plan = [*methods(results, records), *trials(results), *bounds(results)]
-    client, experiment = _open(uri, f"ddit-{results.quality['profile']}")
+    client, experiment = _open(uri, f"ddit-{results.quality.profile}")
     logged = _logged(client, experiment)
     new = [planned for planned in plan if planned.hash not in logged]
     extra = _origin()
@@ -156,7 +157,7 @@ def _origin() -> dict[str, str]:
 
 def _log(
     client: MlflowClient, experiment: str, planned: Planned, extra: Mapping[str, str],
-    results: Results | None, records: Mapping[str, list[Json]], config: Mapping[str, Any] | None,
+    results: Results | None, records: Mapping[str, Sequence[Record]], config: Mapping[str, Any] | None,
 ) -> None:  # fmt: skip
     """Log one run; the tag that says it is complete is written last."""
     import yaml
@@ -194,20 +195,20 @@ def _dataset(digest: str, count: int) -> Any:
 
 
 def _log_artifacts(
-    client: MlflowClient, run: str, method: str, results: Results, records: Sequence[Json]
+    client: MlflowClient, run: str, method: str, results: Results, records: Sequence[Record]
 ) -> None:
-    row = results.row(method)
-    if method in results.traces and coarse_share(row) + bool(results.traces[method].get("signals")) > 0:
-        for name, _, figure in trace_figures(row, results.traces[method]):
+    row, trace = results.row(method), results.traces.get(method)
+    if trace and (trace.signals or row.coarse_share > 0):
+        for name, _, figure in trace_figures(row, trace):
             _log_figure(client, run, figure, name.split("-", 1)[0])
     if regions := region_figure(records, method):
         _log_figure(client, run, regions, "regions")
     if film := region_film(records, method):
         _log_clip(client, run, film, "regions", FILM_FPS)
-    for step, record in enumerate([r for r in records if r["image"].exists()][:PICTURES]):
-        shown = frames_of(record["image"], int(record.get("frames", 1)))
+    for step, record in enumerate([r for r in records if Path(r.image).exists()][:PICTURES]):
+        shown = frames_of(Path(record.image), record.frames)
         if len(shown) > 1:
-            _log_clip(client, run, shown, f"{step}-{record['prompt'][:60]}", record["fps"])
+            _log_clip(client, run, shown, f"{step}-{record.prompt[:60]}", record.fps)
         client.log_image(run, shown[len(shown) // 2], key="picture", step=step, synchronous=True)
 
 

@@ -16,9 +16,14 @@ from typing import Any
 
 import numpy as np
 
+from ddit_eval import stats
 from ddit_eval.errors import DditError
-from ddit_eval.judging.frontier import rule_of
-from ddit_eval.judging.results import Json, Results, coarse_share
+from ddit_eval.judging.frontier import is_feasible, rule_of
+from ddit_eval.judging.results import Results
+from ddit_eval.schema import Record
+from ddit_eval.schema.record import Trace
+from ddit_eval.schema.study import Scored
+from ddit_eval.schema.timing import Row as Timed
 from ddit_eval.system.files import canonical, digest
 
 FORMAT = 4  # raised when runs are logged differently, so that they are logged anew
@@ -46,55 +51,49 @@ class Planned:
         return digest(shown, 20)
 
 
-def methods(results: Results, records: Mapping[str, list[Json]]) -> Iterator[Planned]:
+def methods(results: Results, records: Mapping[str, Sequence[Record]]) -> Iterator[Planned]:
     quality = results.quality
     for row in results.rows:
-        name, timed = row["method"], results.timed(row["method"])
-        metrics: dict[str, float] = {"token_ratio": row["token_ratio"], "flop_ratio": row["flop_ratio"]}
-        metrics |= {"coarse_share": coarse_share(row), "relative_flops": 1 / row["flop_ratio"]}
-        for metric, value in row["quality"].items():
+        name, timed = row.method, results.timed(row.method)
+        metrics: dict[str, float] = {"token_ratio": row.token_ratio, "flop_ratio": row.flop_ratio}
+        metrics |= {"coarse_share": row.coarse_share, "relative_flops": 1 / row.flop_ratio}
+        for metric, value in row.quality.items():
             metrics |= _interval(metric, value)
         if timed:
-            metrics |= _interval("speedup", timed["speedup"])
-            metrics |= {f"seconds_{k}": float(v) for k, v in timed["seconds"].items() if v is not None}
+            metrics |= _interval("speedup", timed.speedup)
+            metrics |= {f"seconds_{k}": v for k, v in timed.seconds}
         same = records.get(name, [])
-        params = {
-            "model": quality["model"],
-            "steps": row["steps"],
-            "n": row["n"],
-            "policy": row["policy"]["kind"],
-        }
-        params |= {k: v for k, v in row["policy"].items() if k != "kind"}
+        params = {"model": quality.model, "steps": row.steps, "n": row.n, "policy": row.policy["kind"]}
+        params |= {k: v for k, v in row.policy.items() if k != "kind"}
         yield Planned(
             name=name,
             tags={
-                "kind": "method", "model": quality["model"], "method": name, "profile": quality["profile"],
-                "study": quality["profile"],
-                "family": results.family(row), "verdict": row.get("verdict") or "",
+                "kind": "method", "model": quality.model, "method": name, "profile": quality.profile,
+                "study": quality.profile, "family": results.family(row), "verdict": row.verdict or "",
             },
             params=_plain(params),
             metrics=metrics,
             series=_series(results.traces.get(name), same, timed),
             method=name,
-            identity=[results.traces.get(name), [r["key"] for r in same]],
-            prompts=(quality["prompts_hash"], quality["n"]),
+            identity=[trace.plain() if (trace := results.traces.get(name)) else None, [r.key for r in same]],
+            prompts=(quality.prompts_hash, quality.n),
         )  # fmt: skip
 
 
 def _series(
-    trace: Json | None, records: Sequence[Json], timed: Json | None
+    trace: Trace | None, records: Sequence[Record], timed: Timed | None
 ) -> dict[str, Sequence[float | None]]:
     """Means by step: over prompts scale, signal per candidate scale and tokens, over timed runs seconds."""
     series: dict[str, Sequence[float | None]] = {}
     if trace:
-        series["step_scale"] = _mean(trace["scales"])
-        for scale, rows in sorted((trace.get("signals") or {}).items()):
+        series["step_scale"] = _mean(trace.scales)
+        for scale, rows in sorted((trace.signals or {}).items()):
             series[f"step_signal_{scale}"] = _mean(rows)
     if records:
-        series["step_tokens"] = _mean([[step["tokens"] for step in record["trace"]] for record in records])
+        series["step_tokens"] = _mean([[step.tokens for step in record.trace] for record in records])
     # Not the records' seconds: a batch may stand there beside single samples.
-    if timed and timed.get("by_step"):
-        series["step_seconds"] = [sum(parts.values()) for parts in timed["by_step"]]
+    if timed and timed.by_step:
+        series["step_seconds"] = [sum(parts.values()) for parts in timed.by_step]
     return series
 
 
@@ -111,26 +110,27 @@ def trials(results: Results) -> Iterator[Planned]:
     study = results.study
     if not study:
         return
-    names = [o["name"] if isinstance(o, dict) else str(o) for o in study["objectives"]]
-    for trial in study["trials"]:
-        metrics = dict(zip(names, (float(v) for v in trial["values"] or ()), strict=False))
-        for name, key in zip(names, ("cost", "quality"), strict=False):
-            if trial.get("intervals"):
-                metrics |= _interval(name, trial["intervals"][key])
-        params = trial["params"] | {k: trial[k] for k in ("tau", "prompts") if k in trial}
-        digest = study.get("prompts_hash")
+    names = [objective.name for objective in study.objectives]
+    confirmed = {point.number: point.heldout for point in study.confirmed}
+    for trial in study.trials:
+        metrics = dict(zip(names, trial.values or (), strict=False))
+        if trial.intervals:
+            metrics |= _scored(names, trial.intervals)
+        if trial.number in confirmed:
+            metrics |= _scored([f"{name}_heldout" for name in names], confirmed[trial.number])
+        tau = {} if trial.tau is None else {"tau": trial.tau}
         yield Planned(
-            name=f"trial-{trial['number']:03d}",
+            name=f"trial-{trial.number:03d}",
             tags={
-                "kind": "trial", "study": study["study"], "model": results.quality["model"],
-                "method": rule_of(trial), "profile": results.quality["profile"],
-                "pareto": str(bool(trial["pareto"])).lower(), "state": trial["state"],
-                "feasible": str(not any(c > 0 for c in trial.get("constraints") or ())).lower(),
+                "kind": "trial", "study": study.study, "model": results.quality.model,
+                "method": rule_of(trial), "profile": results.quality.profile,
+                "pareto": str(trial.pareto).lower(), "state": trial.state,
+                "feasible": str(is_feasible(trial)).lower(),
             },
-            params=_plain(params),
-            metrics=metrics | _held_out(study, trial["number"], names),
-            scales=[[int(s) for s in row.split()] for row in trial.get("schedules", ())],
-            prompts=(digest, study["prompts"]) if digest else None,
+            params=_plain(trial.params | tau | {"prompts": trial.prompts}),
+            metrics=metrics,
+            scales=[[int(s) for s in row.split()] for row in trial.schedules],
+            prompts=(study.prompts_hash, study.prompts),
         )  # fmt: skip
 
 
@@ -139,24 +139,22 @@ def bounds(results: Results) -> Iterator[Planned]:
     oracle = results.oracle
     if not oracle:
         return
-    for row in oracle["rows"]:
-        metrics = {"relative_flops": float(row["cost"])} | _interval("psnr", row["psnr"])
-        for item in oracle.get("gap", ()):
-            if item["name"] == row["name"] and item["share"] is not None:
-                metrics |= _interval(f"gap_closed_{item['fixed'].replace(' ', '-')}", item["share"])
-        scales = row.get("schedule")
+    for row in oracle.rows:
+        metrics = {"relative_flops": row.cost} | _interval("psnr", row.psnr)
+        for item in oracle.gap:
+            if item.name == row.name and item.share is not None:
+                metrics |= _interval(f"gap_closed_{item.fixed.replace(' ', '-')}", item.share)
         yield Planned(
-            name=f"{row['name']} at equal cost",
+            name=f"{row.name} at equal cost",
             tags={
-                "kind": "oracle", "study": f"{results.quality['profile']}-oracle",
-                "model": results.quality["model"], "method": row["family"],
-                "profile": results.quality["profile"],
+                "kind": "oracle", "study": f"{results.quality.profile}-oracle",
+                "model": results.quality.model, "method": row.family, "profile": results.quality.profile,
             },
-            params=_plain({"policy": row["family"], "steps": row["steps"], "n": oracle["n"]}),
+            params=_plain({"policy": row.family, "steps": row.steps, "n": oracle.n}),
             metrics=metrics,
-            series={"step_scale": [float(s) for s in scales]} if scales else {},
-            scales=[scales] if scales else (),
-            identity=oracle.get("calibration"),
+            series={"step_scale": [float(s) for s in row.schedule]} if row.schedule else {},
+            scales=[row.schedule] if row.schedule else (),
+            identity=oracle.calibration,
         )  # fmt: skip
 
 
@@ -165,21 +163,19 @@ def _plain(params: Mapping[str, Any]) -> dict[str, str]:
     return {k: v if isinstance(v, str) else canonical(v) for k, v in params.items()}
 
 
-def _held_out(study: Json, number: int, names: Sequence[str]) -> dict[str, float]:
-    """What a trial is worth on the held-out prompts, if it was measured there."""
-    found: dict[str, float] = {}
-    for point in study.get("confirmed", ()):
-        if point["number"] == number:
-            for name, key in zip(names, ("cost", "quality"), strict=False):
-                found |= _interval(f"{name}_heldout", point["heldout"][key])
-    return found
+def _scored(names: Sequence[str], scored: Scored) -> dict[str, float]:
+    """Cost and quality under the names of the study's objectives."""
+    metrics: dict[str, float] = {}
+    for name, interval in zip(names, (scored.cost, scored.quality), strict=False):
+        metrics |= _interval(name, interval)
+    return metrics
 
 
-def _interval(name: str, data: Json) -> dict[str, float]:
+def _interval(name: str, interval: stats.Interval) -> dict[str, float]:
     """A value and its two ends as three metrics; infinities stay (MLflow holds them), absent ones are left
     out."""
-    parts = {name: data["value"], f"{name}_low": data["low"], f"{name}_high": data["high"]}
-    return {k: float(v) for k, v in parts.items() if v is not None}
+    parts = {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
+    return {k: v for k, v in parts.items() if not math.isnan(v)}
 
 
 def training(folder: Path) -> Planned:

@@ -14,9 +14,11 @@ from matplotlib.figure import Figure
 from ddit_eval import figures
 from ddit_eval.errors import DditError
 from ddit_eval.figures.labels import label_points
-from ddit_eval.figures.style import new_figure, scale_colour, shorten
+from ddit_eval.figures.style import OWN_GROUPS, MethodGroup, new_figure, scale_colour, shorten
 from tests.support import fake_results
 
+BASE, STEPS = OWN_GROUPS["base"], OWN_GROUPS["fewer steps"]
+RULE = MethodGroup("DDiT", "#0072B2", "o")
 SCALES = [[1, 1, 2, 4], [1, 2, 2, 1]]
 
 
@@ -77,10 +79,10 @@ def test_a_signal_that_is_nowhere_positive_still_draws() -> None:
 def points() -> list[figures.Point]:
     inf = (float("inf"),) * 3
     return [
-        figures.Point("base", "base", (1, 1, 1), inf),
-        figures.Point("steps-12", "fewer steps", (1.9, 1.85, 1.95), (40, 39, 41)),
-        figures.Point("steps-18", "fewer steps", (1.3, 1.28, 1.33), (46, 45, 47)),
-        figures.Point("ddit-o3", "DDiT", (1.6, 1.5, 1.7), (26, 25, 27)),
+        figures.Point("base", BASE, (1, 1, 1), inf),
+        figures.Point("steps-12", STEPS, (1.9, 1.85, 1.95), (40, 39, 41)),
+        figures.Point("steps-18", STEPS, (1.3, 1.28, 1.33), (46, 45, 47)),
+        figures.Point("ddit-o3", RULE, (1.6, 1.5, 1.7), (26, 25, 27)),
     ]
 
 
@@ -97,8 +99,8 @@ def test_speed_quality_places_points_and_lifts_infinity_above_all_else() -> None
 
 def test_speed_quality_turns_round_where_lower_is_better() -> None:
     rows = [
-        figures.Point("a", "DDiT", (1, 1, 1), (0.1, 0.1, 0.1)),
-        figures.Point("b", "DDiT", (2, 2, 2), (0.2, 0.2, 0.2)),
+        figures.Point("a", RULE, (1, 1, 1), (0.1, 0.1, 0.1)),
+        figures.Point("b", RULE, (2, 2, 2), (0.2, 0.2, 0.2)),
     ]
     low, high = figures.speed_quality(rows, direction="lower").axes[0].get_ylim()
     assert low > high

@@ -9,27 +9,27 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ddit_eval.judging.controls import compare, holm
-from ddit_eval.judging.equivalence import fastest_kept, keep, margin
+from ddit_eval.judging.controls import compare, decide
+from ddit_eval.judging.equivalence import fastest_kept, judged_metrics, keep
 from ddit_eval.judging.paper_claims import judge_claims
 from ddit_eval.judging.results import Results
 from ddit_eval.judging.verdict import compare_orders, judge
 from ddit_eval.report.provenance import collect, weights_of
-from tests.report.test_report import BASE, DDIT, FIRST, N, make
+from tests.support.made_results import BASE, DDIT, FIRST, N, column, made_record, make
 
 SPREAD = np.random.default_rng(1).normal(0, 0.2, N)  # of the prompts, alike for all methods
 
 
 def with_metric(results: Results, metric: str, losses: dict[str, float], noise: float = 0.02) -> Results:
     """`results` with one more metric: the base's value, less each method's loss, less noise."""
-    about = {"direction": "higher", "range": None, "network": None, "n_note": None, "source": "test"}
     swing = noise * np.tile([1.0, -1.0], N // 2)  # its mean is zero, so the mean loss is the one asked for
     samples = {
         method: {**values, metric: 0.6 + SPREAD - loss - swing * bool(loss)}
         for method, values in results.samples.items()
         for loss in (losses.get(method, 0.0),)
     }
-    quality = results.quality | {"metrics": results.quality["metrics"] | {metric: about}}
+    metrics = results.quality.metrics | {metric: column(metric)}
+    quality = results.quality.model_copy(update={"metrics": metrics})
     return replace(results, quality=quality, samples=samples)
 
 
@@ -44,7 +44,7 @@ def rows(ddit: float = 1.6, quality: float = 35.0) -> list[Any]:
 
 def found(results: Results) -> dict[str, tuple[str, str]]:
     verdict = judge(results)
-    claims = judge_claims(results, verdict, compare_orders(results), verdict.kept)
+    claims = judge_claims(results, verdict, compare_orders(results))
     return {c.claim: (c.found, c.evidence) for c in claims}
 
 
@@ -63,18 +63,18 @@ def test_a_small_sure_loss_within_the_margin_is_kept_a_large_one_lost_a_vague_on
     assert {k.method: k.verdict for k in keep(vague)}["ddit"] == "open"
 
 
-def test_margins_are_those_of_a_metrics_own_scale() -> None:
-    assert [margin(m) for m in ("psnr", "reader-lpips", "clip-world", "shape-accuracy", "ssim")] == [
-        None, None, 1.0, 0.05, 0.05,
-    ]  # fmt: skip
-    clips = ("object-frames", "subject_consistency-reader", "overall_consistency", "dynamic_degree-classical")
-    assert [margin(m) for m in clips] == [0.05, 0.01, 0.01, None]
+def test_adherence_and_scores_are_judged_and_fidelity_only_shown() -> None:
+    results = make(rows())
+    for metric in ("clip-world", "shape", "ssim", "object-accuracy"):
+        results = with_metric(results, metric, {})
+    assert judged_metrics(results) == ["object-accuracy", "clip-world"]
+    assert list(dict.fromkeys(k.metric for k in keep(results))) == ["object-accuracy", "clip-world", "ssim"]
 
 
 def test_the_first_line_says_how_much_faster_at_no_loss_and_what_beats_it() -> None:
     results = with_metric(make(rows(1.6)), "object-accuracy", {"ddit": 0.001}, 0.01)
     assert judge(results).line.startswith(
-        "DDiT is 1.60x [1.60, 1.60] faster at no measurable loss (ddit, within 0.05 object-accuracy); fewer "
+        "DDiT is 1.60x [1.60, 1.60] faster at no measurable loss (ddit, within 0.05 object accuracy); fewer "
         "steps reaches 2.00x [2.00, 2.00] (steps-12). "
     )
     results = with_metric(make(rows(1.6)), "object-accuracy", {"ddit": 0.3}, 0.01)
@@ -118,7 +118,7 @@ def test_no_loss_at_twice_the_speed_needs_a_row_that_is_as_fast() -> None:
 def test_a_stand_in_for_clip_is_called_one() -> None:
     outcome, evidence = of(with_metric(make(rows()), "clip-world", {"ddit": 0.001}), "CLIP")
     assert outcome == "reproduced"
-    assert evidence.endswith("clip-world stands in for the published score.")
+    assert evidence.endswith("clip world stands in for the published score.")
     assert "stands in" not in of(with_metric(make(rows()), "clip", {"ddit": 0.001}), "CLIP")[1]
     assert of(make(rows()), "CLIP")[0] == "not testable here"
 
@@ -142,20 +142,14 @@ def test_holm_counts_only_what_could_decide() -> None:
     pairs = [compare(results, results.row(m), "coarse-first", "psnr") for m in ("ddit", "ddit-slow")]
     comparisons = [c for c in pairs if c is not None]
     assert [c.outcome for c in comparisons] == ["better", "not comparable"]
-    assert holm(comparisons) == {comparisons[0]: comparisons[0].p}
+    assert decide(comparisons)[0].p == comparisons[0].p
 
 
 def test_provenance_has_no_time_and_lists_what_made_the_pictures(tmp_path: Path) -> None:
     experiment = tmp_path / "e.yaml"
     experiment.write_text("model: mini-flux\n")
-    record = {
-        "model": "m",
-        "model_hash": "ab",
-        "adapter": None,
-        "adapter_hash": None,
-        "dtype": "float32",
-        "code": "cd",
-    }
+    names = {"model": "m", "model_hash": "ab", "adapter": None, "adapter_hash": None, "code": "cd"}
+    record = made_record(**names)
     made = collect({"base": [record, record]}, experiment)
     assert made.weights == ["code that decides pictures: cd", "dtype float32", "model m: ab"]
     assert made.experiment == "model: mini-flux\n"

@@ -28,6 +28,8 @@ from ddit_eval.report.blocks import (
     to_markdown,
 )
 from ddit_eval.report.page import gallery, to_html
+from ddit_eval.schema import Record
+from tests.support.made_results import made_record
 
 METHODS = ("base", "steps-12", "ddit-o3")
 FLAGS = (
@@ -37,14 +39,15 @@ FLAGS = (
 CLAIM = Claim("Third differences make a better rule.", "not testable here", "No row <of order 1>.")
 
 
-def records(folder: Path, side: int = 64) -> dict[str, list[dict[str, Any]]]:
+def records(folder: Path, side: int = 64) -> dict[str, list[Record]]:
     """Two prompts by three methods, each a picture of its own colour."""
-    found: dict[str, list[dict[str, Any]]] = {}
+    found: dict[str, list[Record]] = {}
     for m, method in enumerate(METHODS):
         for index, prompt in enumerate(("a red star", "a blue square")):
             path = folder / f"{method}-{index}.png"
             Image.fromarray(np.full((side, side, 3), (80 * m, 120 * index, 90), np.uint8)).save(path)
-            found.setdefault(method, []).append({"index": index, "prompt": prompt, "image": path})
+            made = made_record(index=index, prompt=prompt, image=str(path))
+            found.setdefault(method, []).append(made)
     return found
 
 
@@ -76,7 +79,7 @@ def test_markdown_and_page_are_made_of_the_same_blocks(tmp_path: Path) -> None:
     assert "No row &lt;of order 1&gt;." in page
     blocks = [Viewer(None, Picture("still.png", "stills")), Folded("More", [Text("t")]), Claims([CLAIM])]
     assert to_markdown(blocks) == (
-        "![stills](still.png)\n\nt\n\n- **not testable here**: Third differences make a better rule. "
+        "![stills](still.png)\n\n- **not testable here**: Third differences make a better rule. "
         "No row <of order 1>.\n"
     )
     assert to_markdown([Viewer(None), Text("t")]) == "t\n"
@@ -124,16 +127,16 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     driven.quit()
 
 
-def clips(folder: Path) -> dict[str, list[dict[str, Any]]]:
+def clips(folder: Path) -> dict[str, list[Record]]:
     """Like `records`, but each a clip of three frames that get brighter."""
     found = records(folder)
     for same in found.values():
         for record in same:
-            with Image.open(record["image"]) as first:
+            with Image.open(record.image) as first:
                 frames = [first.convert("RGB").point(lambda v, n=n: v + 40 * n) for n in range(3)]
-            frames[0].save(record["image"], save_all=True, append_images=frames[1:], duration=100)
-            record |= {"frames": 3, "fps": 10}
-    return found
+            frames[0].save(record.image, save_all=True, append_images=frames[1:], duration=100)
+    clip = {"frames": 3, "fps": 10}
+    return {method: [r.model_copy(update=clip) for r in same] for method, same in found.items()}
 
 
 def test_clips_are_strips_of_their_frames(tmp_path: Path) -> None:

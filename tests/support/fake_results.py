@@ -14,6 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from ddit_eval.schema import Oracle, Quality, Study, Timing, Traces
+from ddit_eval.schema import write as write_file
+from tests.support.made_results import MACHINE, column, facts, made_record, measured
+
 STEPS = 24
 BASE_TOKENS = 256
 SECONDS = {1: 0.034, 2: 0.015, 4: 0.010}
@@ -194,8 +198,7 @@ def write(
         rows.append(
             {
                 "method": method.name,
-                "policy": method.policy,
-                "steps": method.steps,
+                **facts(method.policy, method.steps),
                 "n": prompts,
                 "token_ratio": BASE_TOKENS * STEPS * prompts / float(tokens.sum()),
                 "flop_ratio": 0.93 * BASE_TOKENS * STEPS * prompts / float(tokens.sum()) + 0.07,
@@ -210,6 +213,9 @@ def write(
         timing.append(
             {
                 "method": method.name,
+                "of": measured(method.policy, method.steps),
+                "prompts": prompts,
+                "runs": prompts,
                 "speedup": _spread(speedup),
                 "speedups": {"denoise": _spread(speedup), "end_to_end": _spread(1 + 0.9 * (speedup - 1))},
                 "stages": stages,
@@ -246,62 +252,31 @@ def write(
                     "tokens": int(tokens[i][k]),
                     "base_tokens": BASE_TOKENS,
                     "seconds": SECONDS[s] * float(rng.lognormal(0, 0.05)),
-                    "signals": {n: v[i][k] for n, v in signals.items()} if signals else None,
+                    "signals": {n: v[i][k] for n, v in (signals or {}).items() if v[i][k]} or None,
                 }
                 for k, s in enumerate(scales[i])
             ]
-            record = {
-                "key": key,
-                "model": "mini-flux",
-                "adapter": "mini-flux",
-                "method": method.name,
-                "policy": method.policy,
-                "prompt": SCENES[i % 4],
-                "index": i,
-                "seed": 100 + i,
-                "height": 64,
-                "width": 64,
-                "steps": method.steps,
-                "image": f"{key}.png",
-                "trace": steps,
-                "format": 1,
-            }
-            _json(records / f"{key}.json", record)
-    described = {
-        "psnr": ("higher", [0.0, "inf"], None),
-        "reader-lpips": ("lower", [0.0, "inf"], "world reader"),
-        "object-accuracy": ("higher", [0.0, 1.0], "world reader"),
-    }
-    metrics = {
-        name: {"direction": d, "range": r, "network": n, "n_note": "mean over prompts", "source": "made up"}
-        for name, (d, r, n) in described.items()
-    }
-    _json(
-        out / "quality.json",
-        {
-            "profile": profile,
-            "model": "mini-flux",
-            "adapter": "mini-flux",
-            "n": prompts,
-            "prompts_hash": "0" * 12,
-            "reference": "base",
-            "rows": rows,
-            "metrics": metrics,
-        },
-    )
-    _json(
-        out / "timing.json",
-        {
-            "machine": {"cpu": "made-up CPU", "cores": 2, "torch": "2.14.1", "device": "cpu"},
-            "batch": 1,
-            "stage": "denoise",
-            "rows": timing,
-            "null": {"value": 1.004, "low": 0.991, "high": 1.017},
-        },
-    )
+            record = made_record(
+                measured(method.policy, method.steps), key=key, image=f"{key}.png", method=method.name,
+                prompt=SCENES[i % 4], index=i, seed=100 + i, trace=steps,
+            )  # fmt: skip
+            write_file(records / f"{key}.json", record)
+    metrics = {name: column(name) for name in ("psnr", "reader-lpips", "object-accuracy")}
+    quality = {
+        "profile": profile, "model": "mini-flux", "adapter": "mini-flux", "n": prompts,
+        "prompts_hash": "0" * 12, "reference": "base", "reference_hash": "r", "rows": rows,
+        "metrics": metrics,
+    }  # fmt: skip
+    write_file(out / "quality.json", Quality.model_validate(quality))
+    timed = {
+        "profile": profile, "model": "mini-flux", "reference": "base", "machine": MACHINE, "batch": 1,
+        "prompts": prompts, "rounds": 1, "stage": "denoise", "rows": timing, "scales": [],
+        "null": {"value": 1.004, "low": 0.991, "high": 1.017},
+    }  # fmt: skip
+    write_file(out / "timing.json", Timing.model_validate(timed))
     _json(records.parent / "index.json", {"methods": index, "flops": {"1": 100, "2": 30, "4": 12}})
-    _json(out / "traces.json", {"methods": traces})
-    _json(out / "study.json", _study(trials, rng))
+    write_file(out / "traces.json", Traces.model_validate({"methods": traces}))
+    write_file(out / "study.json", study(trials, rng))
     _json(out / "distillation.json", distillation())
     with (out / "samples.csv").open("w", newline="") as file:
         writer = csv.writer(file)
@@ -310,7 +285,7 @@ def write(
     return out
 
 
-def _study(trials: int, rng: np.random.Generator) -> dict[str, Any]:
+def study(trials: int, rng: np.random.Generator) -> Study:
     points = []
     for _ in range(trials):
         tau = float(10 ** rng.uniform(-2, 0.6))
@@ -327,10 +302,13 @@ def _study(trials: int, rng: np.random.Generator) -> dict[str, Any]:
         ],
         "prompts": 8,
         "prompts_hash": "1" * 12,
+        "sampler": "tpe",
+        "seeds": 1,
         "confirmed": [],
         "trials": [
             {
                 "number": n,
+                "of": measured({"kind": "threshold", "tau": t}, 24, "1" * 12),
                 "params": {"rule": "threshold", "steps": 24, "tau_relative": t, "rho": 0.4, "scales": "2,4"},
                 "prompts": 8,
                 "tau": t,
@@ -354,23 +332,28 @@ def _study(trials: int, rng: np.random.Generator) -> dict[str, Any]:
         stopped = next(row for row in reversed(content["trials"]) if not row["pareto"])
         del stopped["intervals"]
         stopped |= {"state": "PRUNED", "values": None, "partial": stopped["values"], "prompts": 2}
-    return content
+    return Study.model_validate(content)
 
 
-def oracle() -> dict[str, Any]:
-    """Two ways and the oracle at one cost, in the form of oracle.json."""
+def oracle() -> Oracle:
+    """Two ways and the oracle at one cost."""
 
     def row(name: str, family: str, psnr: float, **more: Any) -> dict[str, Any]:
         values = {"psnr": _spread(psnr), "mse": _spread(10 ** (-psnr / 10))}
-        return {"name": name, "family": family, "steps": 4, "cost": 0.7, **values, **more}
+        of = measured({"kind": "base"}, 4)
+        return {"name": name, "family": family, "of": of, "steps": 4, "cost": 0.7, **values, **more}
 
     def gap(name: str, fixed: str, share: float | None) -> dict[str, Any]:
         apart = {k: _spread(2.0) for k in ("over_fixed", "below_oracle", "gap")}
         return {"name": name, "fixed": fixed, "cost": 0.7, "share": share and _spread(share), **apart}
 
-    return {
+    content = {
+        "profile": "quick",
         "n": 4,
         "steps": 4,
+        "costs": [0.7],
+        "every": 1,
+        "additivity": [],
         "calibration": "2" * 12,
         "rows": [
             row("oracle-70", "oracle", 34.0),
@@ -389,6 +372,7 @@ def oracle() -> dict[str, Any]:
             "quartiles": [[[5e-4, 4e-4, 2e-4, 1e-4]], [[2e-3, 1e-3, 8e-4, 4e-4]]],
         },
     }
+    return Oracle.model_validate(content)
 
 
 def distillation() -> dict[str, Any]:

@@ -16,8 +16,11 @@ import pytest
 from PIL import Image
 
 from ddit_eval import tracking
+from ddit_eval.ddit.trace import StepTrace
 from ddit_eval.errors import DditError
+from ddit_eval.schema import Index, write
 from tests.support import fake_results
+from tests.support.made_results import made_record
 
 mlflow = pytest.importorskip("mlflow")
 
@@ -30,7 +33,7 @@ WAYS = ("oracle-70", "ddit-70", "calibrated-70", "fine-first-70")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("project")
     folder = fake_results.write(root, prompts=4, trials=3, only=METHODS)
-    (folder / "oracle.json").write_text(json.dumps(fake_results.oracle()))
+    write(folder / "oracle.json", fake_results.oracle())
     return root
 
 
@@ -197,7 +200,7 @@ def test_the_database_is_at_the_root_that_dvc_names(monkeypatch: pytest.MonkeyPa
 
 
 def test_missing_results_are_an_error_before_anything_is_created(tmp_path: Path) -> None:
-    with pytest.raises(DditError, match=r"quality\.json is missing"):
+    with pytest.raises(DditError, match=r"quality\.json cannot be read"):
         tracking.track(tmp_path / "results" / "none", None, f"sqlite:///{tmp_path / 'mlflow.db'}")
     assert not (tmp_path / "mlflow.db").exists()
 
@@ -256,10 +259,12 @@ def test_clips_are_logged_as_films(project: Path, tmp_path: Path) -> None:
     folder.mkdir()
     frames = [Image.new("RGB", (16, 16), (60 * n, 0, 90)) for n in range(3)]
     frames[0].save(folder / "a.png", save_all=True, append_images=frames[1:], duration=125)
-    trace = [{"index": 0, "scale": 1, "tokens": 4, "seconds": 0.1}]
-    record = {"index": 0, "key": "a", "prompt": "a red star / moves", "image": "a.png", "trace": trace}
-    (folder / "a.json").write_text(json.dumps(record | {"frames": 3, "fps": 8, "method": "base"}))
-    (tmp_path / "index.json").write_text(json.dumps({"methods": {"base": ["a"]}}))
+    trace = (StepTrace(0, 1000.0, 1, None, 4, 4, 0.1),)
+    record = made_record(
+        key="a", image="a.png", prompt="a red star / moves", frames=3, fps=8, height=16, width=16, trace=trace
+    )
+    write(folder / "a.json", record)
+    write(tmp_path / "index.json", Index(methods={"base": ("a",)}, flops={1: 1}))
     uri = f"sqlite:///{tmp_path / 'clips.db'}"
     tracking.track(project / "results" / "quick", tmp_path, uri)
     client = mlflow.MlflowClient(uri)

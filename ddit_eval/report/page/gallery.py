@@ -9,7 +9,7 @@ from io import BytesIO
 from pathlib import Path
 
 from ddit_eval.experiment.records import frames_of
-from ddit_eval.judging.results import Json
+from ddit_eval.schema import Record
 
 SIDE = 384  # px, the longer side of an embedded picture
 BYTES = 2_200_000  # of all embedded pictures together, as base64
@@ -33,16 +33,16 @@ class Gallery:
 
 
 def gallery(
-    records: Mapping[str, Sequence[Json]], methods: Sequence[str], notes: Mapping[str, str]
+    records: Mapping[str, Sequence[Record]], methods: Sequence[str], notes: Mapping[str, str]
 ) -> Gallery | None:
     """The first prompts of which every method has a picture, as many as fit; None where there are none."""
     methods = [m for m in methods if m in records]
     if len(methods) < 2:
         return None
-    images = {m: {r["index"]: r["image"] for r in records[m] if r["image"].is_file()} for m in methods}
-    texts = {r["index"]: r["prompt"] for r in records[methods[0]]}
+    images = {m: {r.index: Path(r.image) for r in records[m] if Path(r.image).is_file()} for m in methods}
+    texts = {r.index: r.prompt for r in records[methods[0]]}
     first = records[methods[0]][0]
-    frames, fps = int(first.get("frames", 1)), float(first.get("fps", 1))
+    frames, fps = first.frames, float(first.fps)
     prompts: list[str] = []
     pictures: dict[str, list[str]] = {m: [] for m in methods}
     size, scaled = 0, False

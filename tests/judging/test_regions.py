@@ -1,4 +1,4 @@
-"""Regions in the report: which rivals they meet, on which prompts."""
+"""Regions: which rivals they meet, on which prompts."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from ddit_eval.report.region_blocks import compare_regions, region_blocks, strata, summary
-from tests.report.test_report import N, make
+from ddit_eval.judging.regions import compare_regions, strata
+from tests.support.made_results import FIRST, N, make
 
 REGION = {"kind": "region", "budget": 0.5}
-FIRST = {"kind": "coarse-first", "steps": 8, "scale": 2}
 RULE = {"kind": "threshold", "tau": 0.1, "order": 3}
 TEXTS = tuple(f"a red star over {'plain white' if i < N // 2 else 'noisy gray and white'}" for i in range(N))
 
@@ -33,17 +32,14 @@ def test_a_gain_on_busy_prompts_alone_is_found_there_alone() -> None:
         ]
     )
     results = replace(results, prompts=TEXTS)
-    found = {(name, c.kind): c for name, c in compare_regions(results)}
+    found = {(name, c.kind): c for name, same in compare_regions(results).items() for c in same}
     assert found["plain", "coarse-first"].outcome == "worse"
     assert found["busy", "coarse-first"].outcome == "better"
     assert found["plain", "coarse-first"].gain.n == N // 2
     assert {found[name, "fewer steps"].outcome for name in ("all", "plain", "busy")} == {"worse"}
-    assert found["all", "threshold"].outcome == "not comparable"
-    text = summary(list(compare_regions(results)))
-    assert "busy prompts, by comparisons: against fewer steps worse in 1; against coarse-first better" in text
-    assert region_blocks(results)
+    assert found["all", "DDiT"].outcome == "not comparable"
 
 
-def test_without_regions_the_report_says_nothing_of_them() -> None:
+def test_without_regions_nothing_is_compared() -> None:
     results = make([("base", {"kind": "base"}, 24, 1.0, 60.0), ("first", FIRST, 24, 1.5, 25.0)])
-    assert region_blocks(replace(results, prompts=TEXTS)) == []
+    assert compare_regions(replace(results, prompts=TEXTS)) == {}
