@@ -6,6 +6,7 @@ import csv
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib import resources
 from pathlib import Path
 from typing import TypeVar
 
@@ -168,8 +169,6 @@ def read_records(folder: Path | None) -> dict[str, list[Record]]:
 
 def _errors(folder: Path, adapter: str | None) -> Json | None:
     """The distillation error beside the results, or that travels with a shipped adapter."""
-    from importlib import resources
-
     file = folder / "distillation.json"
     if not file.exists():
         if not adapter or "/" in adapter:

@@ -9,8 +9,14 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
+from ddit_eval.figures.of_results import note, write_figures
 from ddit_eval.judging.results import Results, load, read_records
 from ddit_eval.judging.verdict import Verdict, judge
+from ddit_eval.report.blocks import Link, to_markdown
+from ddit_eval.report.document import document
+from ddit_eval.report.gallery import gallery
+from ddit_eval.report.page import to_html
+from ddit_eval.report.provenance import collect
 from ddit_eval.report.readme import readme_table
 from ddit_eval.report.summary import Summary, summarise
 from ddit_eval.system.files import check_writable, write_json, write_text
@@ -83,12 +89,6 @@ def build_all(
 
 
 def _write(root: Path, part: Part, results: Results, verdict: Verdict, others: Sequence[str]) -> None:
-    from ddit_eval.figures.of_results import note, write_figures
-    from ddit_eval.report.blocks import Link, to_markdown
-    from ddit_eval.report.document import document
-    from ddit_eval.report.page import gallery, to_html
-    from ddit_eval.report.provenance import collect
-
     folder = root / part.profile
     check_writable(folder)
     beside = root.resolve().parent / "runs" / part.profile

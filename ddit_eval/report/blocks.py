@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from ddit_eval.judging.paper_claims import Claim
-    from ddit_eval.report.page.gallery import Gallery
+from ddit_eval.judging.paper_claims import Claim
+from ddit_eval.report.gallery import Gallery
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from ddit_eval import stats
 from ddit_eval.judging.controls import EQUAL_TIME, Comparison
@@ -27,13 +26,11 @@ from ddit_eval.report.blocks import (
     Text,
     Viewer,
 )
+from ddit_eval.report.gallery import Gallery
 from ddit_eval.report.provenance import Provenance
 from ddit_eval.schema import Oracle, Quality
 from ddit_eval.schema.quality import Column
 from ddit_eval.stats import ALPHA
-
-if TYPE_CHECKING:
-    from ddit_eval.report.page.gallery import Gallery
 
 ARROWS = {"higher": "↑", "lower": "↓"}
 

@@ -15,10 +15,13 @@ import math
 import os
 import re
 import subprocess
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import yaml
 
 from ddit_eval import figures
 from ddit_eval.errors import DditError
@@ -160,7 +163,6 @@ def _log(
     results: Results | None, records: Mapping[str, Sequence[Record]], config: Mapping[str, Any] | None,
 ) -> None:  # fmt: skip
     """Log one run; the tag that says it is complete is written last."""
-    import yaml
     from mlflow.entities import Metric, Param, RunTag
 
     now = int(time.time() * 1000)
@@ -214,16 +216,12 @@ def _log_artifacts(
 
 def _log_clip(client: MlflowClient, run: str, frames: Sequence[Image], name: str, fps: int) -> None:
     """As a film that the artifacts view plays."""
-    import tempfile
-
     name = re.sub(r"[^\w .-]", "_", name)
     with tempfile.TemporaryDirectory() as folder:
         client.log_artifact(run, str(write_sample(frames, Path(folder) / name, fps)), "clips")
 
 
 def _log_figure(client: MlflowClient, run: str, figure: Figure, name: str) -> None:
-    import tempfile
-
     with tempfile.TemporaryDirectory() as folder:
         path = figures.save(figure, Path(folder) / name, dpi=130)
         client.log_artifact(run, str(path))

@@ -27,7 +27,8 @@ from ddit_eval.report.blocks import (
     Viewer,
     to_markdown,
 )
-from ddit_eval.report.page import gallery, to_html
+from ddit_eval.report.gallery import gallery
+from ddit_eval.report.page import to_html
 from ddit_eval.schema import Record
 from tests.support.made_results import made_record
 

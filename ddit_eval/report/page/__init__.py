@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from ddit_eval.report.page.gallery import Gallery, gallery
 from ddit_eval.report.page.html import to_html
 
-__all__ = ["Gallery", "gallery", "to_html"]
+__all__ = ["to_html"]

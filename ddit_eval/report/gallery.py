@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
+from PIL import Image
+
 from ddit_eval.experiment.records import frames_of
 from ddit_eval.schema import Record
 
@@ -63,8 +65,6 @@ def gallery(
 def embed(path: Path, frames: int = 1) -> tuple[str, bool]:
     """A picture, or a clip's strip, as a data: URI of WebP, and whether it lost anything; small pictures are
     lossless."""
-    from PIL import Image
-
     shown = frames_of(path, frames)
     small = max(shown[0].size) <= 128 and frames == 1
     for frame in shown:
