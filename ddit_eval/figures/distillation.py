@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from ddit_eval.errors import DditError
 from ddit_eval.figures.style import COLUMN, FAINT, INK, new_figure, scale_colour, styled
+from ddit_eval.schema.distillation import Distillation, ErrorRow
 
 MARKERS = "osD^v"  # per scale, finest first
 # What a scale should reach, as (t from, t to, error); drawn as light lines.
@@ -21,29 +20,16 @@ TARGETS: Targets = {2: ((0.0, 0.5, 0.15), (0.5, 1.0, 0.05)), 4: ((0.0, 0.5, 0.30
 
 @styled
 def distillation_error(
-    data: Mapping[str, Any], *, targets: Targets = TARGETS, width: float = COLUMN, height: float | None = None
+    data: Distillation, *, targets: Targets = TARGETS, width: float = COLUMN, height: float | None = None
 ) -> Figure:
-    """MSE of the velocity over its variance against t (1 = noise), on a logarithmic axis; a panel a side.
-
-    `data`: {"timesteps": [...] in 0..1 or 0..1000, "rows": [{"scale", "stage": "start"|"trained", "error":
-    [...]}]}, in each row perhaps "side" (px).
-    """
-    times = [float(t) for t in data["timesteps"]]
-    if max(times, default=0.0) > 1.5:
-        times = [t / 1000.0 for t in times]
-    for row in data["rows"]:
-        if len(row["error"]) != len(times):
-            raise DditError(
-                f"distillation error of scale {row['scale']} ({row['stage']}) has {len(row['error'])} values "
-                f"for {len(times)} timesteps; write one error per timestep"
-            )
-    sides = sorted({row.get("side", 0) for row in data["rows"]})
-    scales = sorted({int(row["scale"]) for row in data["rows"]})
+    """MSE of the velocity over its variance against t (1 = noise), on a logarithmic axis; a panel a side."""
+    sides = sorted({row.side for row in data.rows})
+    scales = sorted({row.scale for row in data.rows})
     figure = new_figure(width * min(len(sides), 2), height or 0.75 * width)
     panels = figure.subplots(1, len(sides), squeeze=False, sharey=True)[0]
     for axes, side in zip(panels, sides, strict=True):
-        rows = [row for row in data["rows"] if row.get("side", 0) == side]
-        _panel(axes, times, rows, scales, targets)
+        rows = [row for row in data.rows if row.side == side]
+        _panel(axes, data.timesteps, rows, scales, targets)
         axes.set_title(f"{side} px" if len(sides) > 1 else "")
     panels[0].set_ylabel("error / variance of velocity")
     colours = {scale: scale_colour(scale) for scale in scales}
@@ -52,7 +38,7 @@ def distillation_error(
         Line2D([], [], color=colours[s], linewidth=1.4, marker=markers[s], markersize=3, label=f"{s}p")
         for s in scales
     ]
-    stages = {row["stage"] for row in data["rows"]}
+    stages = {row.stage for row in data.rows}
     if "start" in stages:
         handles.append(Line2D([], [], color=INK, linestyle=(0, (3, 2)), linewidth=0.9, label="start values"))
     if "trained" in stages:
@@ -66,37 +52,23 @@ def distillation_error(
 
 
 def _panel(
-    axes: Axes, times: list[float], rows: Sequence[Mapping[str, Any]], scales: list[int], targets: Targets
+    axes: Axes, times: Sequence[float], rows: Sequence[ErrorRow], scales: list[int], targets: Targets
 ) -> None:
     for place, scale in enumerate(scales):
         colour = scale_colour(scale)  # as in the schedule heatmap
         for start, stop, error in targets.get(scale, ()):
             axes.plot(
-                [start, stop],
-                [error, error],
-                color=colour,
-                linewidth=2.6,
-                alpha=0.25,
+                [start, stop], [error, error], color=colour, linewidth=2.6, alpha=0.25, zorder=1,
                 solid_capstyle="butt",
-                zorder=1,
-            )
-        for row in rows:
-            if int(row["scale"]) != scale:
-                continue
-            trained = row["stage"] == "trained"
+            )  # fmt: skip
+        for row in (row for row in rows if row.scale == scale):
+            trained = row.stage == "trained"
             axes.plot(
-                times,
-                row["error"],
-                color=colour,
-                marker=MARKERS[place % len(MARKERS)],
-                markersize=3,
-                markerfacecolor=None if trained else "white",
-                markeredgewidth=0.8,
-                linestyle="-" if trained else (0, (3, 2)),
-                linewidth=1.2 if trained else 0.9,
-                label=f"{scale}/{row['stage']}",
-                zorder=3,
-            )
+                times, row.error, color=colour, marker=MARKERS[place % len(MARKERS)], markersize=3,
+                markerfacecolor=None if trained else "white", markeredgewidth=0.8,
+                linestyle="-" if trained else (0, (3, 2)), linewidth=1.2 if trained else 0.9, zorder=3,
+                label=f"{scale}/{row.stage}",
+            )  # fmt: skip
     axes.set_yscale("log")
     low, high = axes.get_ylim()
     axes.set_yticks([v for v in (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5) if low <= v <= high])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
@@ -15,7 +14,8 @@ import numpy as np
 from ddit_eval import stats
 from ddit_eval.errors import DditError
 from ddit_eval.schema import Index, Oracle, Quality, Record, Study, Timing, Traces, read
-from ddit_eval.schema.model import Json, ResultFile
+from ddit_eval.schema.distillation import Distillation
+from ddit_eval.schema.model import ResultFile
 from ddit_eval.schema.quality import Column, Row
 from ddit_eval.schema.record import Trace
 from ddit_eval.schema.timing import Row as Timed
@@ -38,7 +38,7 @@ class Results:
     timing: Timing | None = None
     traces: Mapping[str, Trace] = field(default_factory=dict)
     study: Study | None = None
-    distillation: Json | None = None
+    distillation: Distillation | None = None
     oracle: Oracle | None = None
     samples: Mapping[str, Mapping[str, Floats]] = field(default_factory=dict)
     prompts: tuple[str, ...] = ()
@@ -167,11 +167,11 @@ def read_records(folder: Path | None) -> dict[str, list[Record]]:
     return records
 
 
-def _errors(folder: Path, adapter: str | None) -> Json | None:
+def _errors(folder: Path, adapter: str | None) -> Distillation | None:
     """The distillation error beside the results, or that travels with a shipped adapter."""
     file = folder / "distillation.json"
     if not file.exists():
         if not adapter or "/" in adapter:
             return None
         file = Path(str(resources.files("ddit_eval"))) / "weights" / "adapters" / adapter / "errors.json"
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+    return read(file, Distillation) if file.is_file() else None

@@ -6,6 +6,7 @@
 | measured.py | `Measured`: what decides a row; what differs between two |
 | record.py | runs/: a record a sample, index.json; traces.json |
 | quality.py, timing.py, study.py, oracle.py | results/<profile>/*.json |
+| distillation.py | errors.json beside an adapter |
 | summary.py | results/summary.json, the table that others read |
 """
 

@@ -7,7 +7,6 @@ step. Of the tags `study` and `method` say what belongs together.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from ddit_eval import stats
-from ddit_eval.errors import DditError
 from ddit_eval.judging.frontier import is_feasible, rule_of
 from ddit_eval.judging.results import Results
-from ddit_eval.schema import Record
+from ddit_eval.schema import Record, read
+from ddit_eval.schema.distillation import Distillation
 from ddit_eval.schema.record import Trace
 from ddit_eval.schema.study import Scored
 from ddit_eval.schema.timing import Row as Timed
@@ -180,26 +179,18 @@ def _interval(name: str, interval: stats.Interval) -> dict[str, float]:
 
 def training(folder: Path) -> Planned:
     """The run of a distillation whose errors.json is in `folder`."""
-    path = folder / "errors.json"
-    try:
-        record = json.loads(path.read_text())
-        config = record["config"]
-        first = record["rows"][0].get("side")
-        metrics = {
-            f"error_{row['scale']}p_{row['stage']}_t{time:g}"
-            + ("" if row.get("side") == first else f"_{row['side']}px"): value
-            for row in record["rows"]
-            for time, value in zip(record["timesteps"], row["error"], strict=True)
-        }
-        series: dict[str, Sequence[float | None]] = {
-            f"error_{s}p": [row[f"error_{s}p"] for row in record["log"]] for s in config["scales"]
-        }
-    except (OSError, ValueError, KeyError) as error:
-        raise DditError(f"{path} is missing or broken ({error!r}); run `ddit-eval train` again") from error
+    record = read(folder / "errors.json", Distillation)
+    first = record.rows[0].side
+    metrics = {
+        f"error_{row.scale}p_{row.stage}_t{time:g}{'' if row.side == first else f'_{row.side}px'}": value
+        for row in record.rows
+        for time, value in zip(record.timesteps, row.error, strict=True)
+    }
+    names = [f"error_{scale}p" for scale in record.config["scales"]]
     return Planned(
         name=f"distil-{folder.name}",
-        tags={"kind": "training", "model": config["model"]},
-        params=_plain(config),
-        metrics=metrics | {"seconds": record["seconds"]},
-        series=series,
+        tags={"kind": "training", "model": record.config["model"]},
+        params=_plain(record.config),
+        metrics=metrics | {"seconds": record.seconds},
+        series={name: [entry[name] for entry in record.log] for name in names},
     )

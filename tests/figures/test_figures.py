@@ -10,6 +10,7 @@ import pytest
 from matplotlib.collections import LineCollection, QuadMesh
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
+from pydantic import ValidationError
 
 from ddit_eval import figures
 from ddit_eval.errors import DditError
@@ -125,32 +126,27 @@ def test_distillation_error_draws_each_row_and_the_targets() -> None:
     data = fake_results.distillation()
     axes = figures.distillation_error(data).axes[0]
     drawn = [list(line.get_ydata()) for line in axes.lines]
-    assert all(row["error"] in drawn for row in data["rows"])
+    assert all(list(row.error) in drawn for row in data.rows)
     assert [0.05, 0.05] in drawn
     assert axes.get_yscale() == "log"
 
 
 def test_distillation_error_draws_a_panel_a_side() -> None:
     data = fake_results.distillation()
-    rows = [row | {"side": side} for side in (128, 64) for row in data["rows"]]
+    rows = [row.plain() | {"side": side} for side in (128, 64) for row in data.rows]
     rows[0]["error"] = [0.9] * 8
-    small, large = figures.distillation_error({**data, "rows": rows}).axes
+    small, large = figures.distillation_error(fake_results.distillation(rows=rows)).axes
     assert (small.get_title(), large.get_title()) == ("64 px", "128 px")
     drawn = [[list(line.get_ydata()) for line in axes.lines] for axes in (small, large)]
     assert [0.9] * 8 not in drawn[0]
     assert [0.9] * 8 in drawn[1]
 
 
-def test_distillation_error_names_the_row_that_is_short() -> None:
-    data = fake_results.distillation()
-    data["rows"][1]["error"].pop()
-    with pytest.raises(DditError, match=r"scale 2 \(trained\) has 7 values for 8"):
-        figures.distillation_error(data)
-
-
-def test_thousand_step_timesteps_become_fractions() -> None:
-    data = {"timesteps": [500, 1000], "rows": [{"scale": 2, "stage": "trained", "error": [0.1, 0.05]}]}
-    assert list(figures.distillation_error(data, targets={}).axes[0].lines[0].get_xdata()) == [0.5, 1.0]
+def test_a_row_that_is_short_is_named() -> None:
+    row = fake_results.distillation().rows[1]
+    short = row.model_copy(update={"error": row.error[:-1]})
+    with pytest.raises(ValidationError, match=r"scale 2 \(trained\) has 7 errors for 8"):
+        fake_results.distillation(rows=[short.plain()])
 
 
 def test_pareto_front_joins_the_front_in_order() -> None:

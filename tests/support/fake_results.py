@@ -16,6 +16,7 @@ import numpy as np
 
 from ddit_eval.schema import Oracle, Quality, Study, Timing, Traces
 from ddit_eval.schema import write as write_file
+from ddit_eval.schema.distillation import Distillation
 from tests.support.made_results import MACHINE, column, facts, made_record, measured
 
 STEPS = 24
@@ -277,7 +278,7 @@ def write(
     _json(records.parent / "index.json", {"methods": index, "flops": {"1": 100, "2": 30, "4": 12}})
     write_file(out / "traces.json", Traces.model_validate({"methods": traces}))
     write_file(out / "study.json", study(trials, rng))
-    _json(out / "distillation.json", distillation())
+    write_file(out / "distillation.json", distillation())
     with (out / "samples.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["method", "index", "prompt", "seed", *metrics, "tokens", "flops"])
@@ -375,14 +376,18 @@ def oracle() -> Oracle:
     return Oracle.model_validate(content)
 
 
-def distillation() -> dict[str, Any]:
-    """Distillation error by t, start values against trained, in the form that the figure reads."""
-    return {
-        "timesteps": [0.05, 0.15, 0.3, 0.5, 0.7, 0.85, 0.95, 1.0],
-        "rows": [
-            {"scale": 2, "stage": "start", "error": [0.81, 0.80, 0.78, 0.75, 0.70, 0.63, 0.58, 0.58]},
-            {"scale": 2, "stage": "trained", "error": [0.14, 0.13, 0.11, 0.06, 0.04, 0.03, 0.02, 0.02]},
-            {"scale": 4, "stage": "start", "error": [0.94, 0.91, 0.95, 0.96, 0.90, 0.85, 0.84, 0.82]},
-            {"scale": 4, "stage": "trained", "error": [0.29, 0.31, 0.28, 0.15, 0.10, 0.08, 0.05, 0.05]},
-        ],
+def distillation(**changes: Any) -> Distillation:
+    """Distillation error by t, start values against trained."""
+    curves = {
+        (2, "start"): [0.81, 0.80, 0.78, 0.75, 0.70, 0.63, 0.58, 0.58],
+        (2, "trained"): [0.14, 0.13, 0.11, 0.06, 0.04, 0.03, 0.02, 0.02],
+        (4, "start"): [0.94, 0.91, 0.95, 0.96, 0.90, 0.85, 0.84, 0.82],
+        (4, "trained"): [0.29, 0.31, 0.28, 0.15, 0.10, 0.08, 0.05, 0.05],
     }
+    errors = {
+        "timesteps": [0.05, 0.15, 0.3, 0.5, 0.7, 0.85, 0.95, 1.0], "n": 8, "seconds": 60.0, "log": [],
+        "config": {"model": "mini-flux", "scales": [2, 4]},
+        "rows": [{"scale": scale, "side": 64, "n": 8, "stage": stage, "error": error}
+                 for (scale, stage), error in curves.items()],
+    }  # fmt: skip
+    return Distillation.model_validate(errors | changes)
