@@ -162,9 +162,8 @@ def track(
     from ddit_eval.tracking import track as log
 
     for config in configs:
-        plain = config.model_dump(mode="json")
-        new = log(results / config.profile, runs / config.profile, config=plain)
-        say(f"logged {new} new runs of {config.profile} in MLflow; `make ui` shows them")
+        new = log(results / config.profile, runs / config.profile, experiment=config)
+        say(f"logged {new} new run{'' if new == 1 else 's'} of {config.profile} in MLflow: `make ui`")
 
 
 def export(

@@ -13,6 +13,8 @@ import numpy as np
 
 from ddit_eval import stats
 from ddit_eval.errors import DditError
+from ddit_eval.experiment.belongs import belongs
+from ddit_eval.experiment.config import Experiment
 from ddit_eval.schema import Index, Oracle, Quality, Record, Study, Timing, Traces, read
 from ddit_eval.schema.distillation import Distillation
 from ddit_eval.schema.model import ResultFile
@@ -95,25 +97,30 @@ class Results:
         return chosen or list(self.quality.metrics)[:1]
 
 
-def load(folder: Path) -> Results:
+def load(folder: Path, experiment: Experiment | None = None) -> Results:
     """Read results/<profile>; quality.json must be there, the other files may be missing.
 
-    Raises `DditError` that names the command which makes a file anew, where an older version made it.
+    Raises `DditError` that names the command which makes a file anew, where an older version made it, or
+    where files do not belong together or to the `experiment`.
     """
 
     def optional(name: str, model: type[F]) -> F | None:
         return read(folder / name, model) if (folder / name).exists() else None
 
     quality = read(folder / "quality.json", Quality)
+    timing, study, oracle = (
+        optional("timing.json", Timing), optional("study.json", Study), optional("oracle.json", Oracle),
+    )  # fmt: skip
+    belongs(quality, experiment=experiment, timing=timing, study=study, oracle=oracle)
     traces = optional("traces.json", Traces)
     samples = folder / "samples.csv"
     return Results(
         quality=quality,
-        timing=optional("timing.json", Timing),
+        timing=timing,
         traces=traces.methods if traces else {},
-        study=optional("study.json", Study),
+        study=study,
         distillation=_errors(folder, quality.adapter),
-        oracle=optional("oracle.json", Oracle),
+        oracle=oracle,
         samples=read_samples(samples, list(quality.metrics)) if samples.exists() else {},
         prompts=read_texts(samples, quality.reference) if samples.exists() else (),
     )

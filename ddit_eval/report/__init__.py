@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
+from ddit_eval.experiment.config import load_experiment
 from ddit_eval.figures.of_results import note, write_figures
 from ddit_eval.judging.results import Results, load, read_records
 from ddit_eval.judging.verdict import Verdict, judge
@@ -39,7 +40,8 @@ __all__ = [
 @dataclass(frozen=True)
 class Part:
     """One profile of a report. `runs`: the runs/<profile> folder that pictures and step times come from;
-    beside the results where not given. `experiment`: its YAML, shown in the page."""
+    beside the results where not given. `experiment`: its YAML, which the results must be of, shown in the
+    page."""
 
     profile: str
     runs: Path | None = None
@@ -66,10 +68,12 @@ def build_all(
     distillation.json and oracle.json. Writes <profile>/report.md, report.html (one page that needs nothing
     beside it) and figures/*.png, films/*.gif, and `results_root`/summary.json (the contract; the rows of all
     profiles). `readme`: also rewrite its results block. `workers`: processes, which share the parts. Raises
-    `DditError` where a quality.json is missing or a folder cannot be written to.
+    `DditError` where a quality.json is missing, files do not belong together or to the experiment, or a
+    folder cannot be written to.
     """
     check_workers(workers)
-    loaded = [load(results_root / part.profile) for part in parts]
+    said = [load_experiment(part.experiment) if part.experiment else None for part in parts]
+    loaded = [load(results_root / p.profile, experiment) for p, experiment in zip(parts, said, strict=True)]
     verdicts = [judge(results) for results in loaded]
     calls = [
         (results_root, part, results, verdict, [other.profile for other in parts if other is not part])

@@ -25,6 +25,7 @@ import yaml
 
 from ddit_eval import figures
 from ddit_eval.errors import DditError
+from ddit_eval.experiment.config import Experiment
 from ddit_eval.experiment.records import frames_of
 from ddit_eval.figures.of_results import FILM_FPS, region_figure, region_film, trace_figures
 from ddit_eval.judging.results import Results, load, read_records
@@ -46,25 +47,27 @@ def track(
     profile_dir: Path,
     records_dir: Path | None = None,
     uri: str | None = None,
-    config: Mapping[str, Any] | None = None,
+    experiment: Experiment | None = None,
 ) -> int:
     """Log what `profile_dir` (results/<profile>) holds and is not logged yet; returns how many runs are
     new.
 
     `records_dir`: runs/<profile>, for seconds a step and pictures; left out where there is none. `uri`: an
     MLflow tracking URI; then the environment's MLFLOW_TRACKING_URI; then mlflow.db at the root of the
-    repository. `config`: the experiment, kept beside each run as config.yaml. One process at a time: it
-    takes an unfinished run for one that was killed. Raises `DditError` where quality.json is missing.
+    repository. `experiment`: what the results must be of, kept beside each run as config.yaml. One process
+    at a time: it takes an unfinished run for one that was killed. Raises `DditError` where quality.json is
+    missing or files do not belong together.
     """
-    results = load(profile_dir)
+    results = load(profile_dir, experiment)
+    config = experiment.model_dump(mode="json") if experiment else None
     records = read_records(records_dir)
     plan = [*methods(results, records), *trials(results), *bounds(results)]
-    client, experiment = _open(uri, f"ddit-{results.quality.profile}")
-    logged = _logged(client, experiment)
+    client, identity = _open(uri, f"ddit-{results.quality.profile}")
+    logged = _logged(client, identity)
     new = [planned for planned in plan if planned.hash not in logged]
     extra = _origin()
     for planned in new:
-        _log(client, experiment, planned, extra, results, records, config)
+        _log(client, identity, planned, extra, results, records, config)
     return len(new)
 
 

@@ -293,5 +293,4 @@ def test_regions_are_run_measured_timed_and_drawn(tiny: Any, tmp_path: Path) -> 
     assert (results / "tiny" / "figures" / "regions-region.png").stat().st_size > 10_000
     with Image.open(results / "tiny" / "films" / "regions-region.gif") as film:
         assert film.n_frames == len(trace)
-    text = (results / "tiny" / "report.md").read_text()
-    assert "regions-region.gif" in text
+    assert "Patch sizes of region, step by step" in (results / "tiny" / "report.html").read_text()

@@ -159,3 +159,16 @@ def test_reports_of_the_shipped_results_are_short(tmp_path: Path) -> None:
     assert [path.stat().st_size < 20_000 for path in written] == [True, True]
     theirs = (shipped / "results" / "summary.json").read_bytes()
     assert (tmp_path / "summary.json").read_bytes() == theirs
+
+
+def test_files_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
+    folder = fake_results.write(tmp_path, prompts=4, trials=2)
+    timing = json.loads((folder / "timing.json").read_text())
+    row = next(row for row in timing["rows"] if row["method"] == "ddit-o3")
+    row["of"]["policy"]["tau"] = 0.75
+    (folder / "timing.json").write_text(json.dumps(timing))
+    with pytest.raises(
+        DditError, match=r"ddit-o3.*policy.tau is 0.75 in timing.json and 0.5 in quality.json"
+    ):
+        report.build(tmp_path / "results", "quick")
+    assert not (folder / "report.md").exists()

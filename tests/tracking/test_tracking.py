@@ -18,11 +18,15 @@ from PIL import Image
 from ddit_eval import tracking
 from ddit_eval.ddit.trace import StepTrace
 from ddit_eval.errors import DditError
+from ddit_eval.experiment.config import load_experiment
+from ddit_eval.judging.results import load
 from ddit_eval.schema import Index, write
 from tests.support import fake_results
 from tests.support.made_results import made_record
 
 mlflow = pytest.importorskip("mlflow")
+
+EXPERIMENT = load_experiment(Path(__file__).parents[2] / "experiments" / "quick.yaml")
 
 
 METHODS = ("base", "steps-12", "always-2p", "ddit-o3", "random")
@@ -50,9 +54,18 @@ def first(project: Path, uri: str) -> int:
 
 
 def track(project: Path, uri: str) -> int:
-    return tracking.track(
-        project / "results" / "quick", project / "runs" / "quick", uri, {"model": "mini-flux"}
-    )
+    """With an experiment that made-up results are not of: that they belong to it is not looked at here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tracking, "load", lambda folder, _: load(folder))
+        return tracking.track(project / "results" / "quick", project / "runs" / "quick", uri, EXPERIMENT)
+
+
+def test_results_of_another_experiment_are_refused_before_anything_is_created(
+    project: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(DditError, match="does not belong"):
+        tracking.track(project / "results" / "quick", None, f"sqlite:///{tmp_path / 'mlflow.db'}", EXPERIMENT)
+    assert not (tmp_path / "mlflow.db").exists()
 
 
 def runs(uri: str) -> dict[str, list]:
