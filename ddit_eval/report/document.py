@@ -13,7 +13,17 @@ from ddit_eval.judging.paper_claims import judge_claims
 from ddit_eval.judging.regions import REGION, compare_regions
 from ddit_eval.judging.results import Results
 from ddit_eval.judging.verdict import Verdict, compare_orders, compare_others
-from ddit_eval.judging.wording import counted, gained, label, number, probability, show, times, written
+from ddit_eval.judging.wording import (
+    counted,
+    gained,
+    label,
+    listed,
+    number,
+    probability,
+    show,
+    times,
+    written,
+)
 from ddit_eval.report.blocks import (
     Block,
     Bullets,
@@ -188,6 +198,9 @@ def _more_of_methods(results: Results) -> list[Block]:
             [row.method, *(show(row.quality.get(m), c) for m, c in every.items())] for row in results.rows
         ]
         heads = [f"{label(c)} {ARROWS[c.direction]}" for c in every.values()]
+        blocks.append(
+            Text(f"Measured too, shown in report.html: {listed([c.title for c in every.values()])}.")
+        )
         blocks.append(Folded("The other metrics", [Table(["method", *heads], rows)]))
     if quality.sets:
         blocks.append(Folded("Distances of the sets of pictures to reference pictures", _sets(quality)))
