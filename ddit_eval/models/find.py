@@ -8,9 +8,14 @@ import re
 from importlib import resources
 from pathlib import Path
 
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
 from ddit_eval.errors import DditError
 from ddit_eval.models.names import MODELS, known
 
+SHIPPED = Path(str(resources.files("ddit_eval"))) / "weights"
+INDEX = "model_index.json"  # what makes a folder a diffusers pipeline
 _WHOLE_FILE = 64 * 2**20  # bytes; of a larger file only both ends are hashed
 
 
@@ -20,19 +25,14 @@ def find(name_or_path: str | Path) -> Path | None:
     if path.is_dir() and model is None:
         return path
     if model and model.hub is None:
-        folder = Path(str(resources.files("ddit_eval"))) / "weights" / model.name
+        folder: Path | None = SHIPPED / model.name
     else:
-        cached = _cached(model.hub if model and model.hub else str(name_or_path))
-        if cached is None:
-            return None
-        folder = cached
-    return folder if (folder / "model_index.json").is_file() else None
+        folder = _cached(model.hub if model and model.hub else str(name_or_path))
+    return folder if folder and (folder / INDEX).is_file() else None
 
 
 def _cached(repo: str) -> Path | None:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
+    """The folder of a repository in the local Hugging Face cache."""
     try:
         return Path(snapshot_download(repo, local_files_only=True))
     except (LocalEntryNotFoundError, HFValidationError, OSError):
@@ -42,13 +42,12 @@ def _cached(repo: str) -> Path | None:
 def locate(name_or_path: str | Path) -> Path:
     """The folder that holds a model's weights; raises `DditError` saying how to get what is missing."""
     folder = find(name_or_path)
-    if folder is not None and (folder / "model_index.json").is_file():
-        return folder
     name = str(name_or_path)
-    model = known(name)
-    if folder is not None:
-        raise DditError(f"{name} is no diffusers pipeline: it has no model_index.json")
-    if model:
+    if folder and (folder / INDEX).is_file():
+        return folder
+    if folder:
+        raise DditError(f"{name} is no diffusers pipeline: it has no {INDEX}")
+    if model := known(name):
         raise DditError(f"the weights of {model.name} are not on this machine. To get them: {model.get}")
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         raise DditError(
