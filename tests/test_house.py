@@ -25,7 +25,6 @@ def test_tests_mirror_the_folders() -> None:
     assert lost == []
 
 
-@pytest.mark.xfail(reason="being split", strict=False)
 def test_no_test_imports_another_and_none_is_long() -> None:
     borrowed = {str(p.relative_to(ROOT)): m for p in TESTS for m in imported(p) if ".test_" in m}
     assert borrowed == {}

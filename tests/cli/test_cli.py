@@ -1,13 +1,11 @@
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from typer.testing import CliRunner
 
 from ddit_eval import cli
@@ -30,13 +28,6 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: Any, *words: str) -> tuple[
         code = int(end.code or 0)
     out = capsys.readouterr()
     return code, out.out, out.err
-
-
-@pytest.fixture
-def experiment(tiny: Any, tmp_path: Path) -> Path:
-    path = tmp_path / "tiny.yaml"
-    path.write_text(yaml.safe_dump({k: v for k, v in tiny.data().items() if k != "profile"}))
-    return path
 
 
 def test_help_teaches_and_imports_nothing_heavy() -> None:
@@ -67,25 +58,6 @@ def test_models_says_what_is_missing_and_how_to_get_it() -> None:
     assert result.exit_code == 0
     assert "mini-flux" in result.output
     assert "hf download black-forest-labs/FLUX.1-dev" in result.output
-
-
-def test_run_evaluate_and_study_in_turn(experiment: Path, tmp_path: Path) -> None:
-    places = ["--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
-    first = call("run", str(experiment), *places[:2])
-    assert first.exit_code == 0, first.exception
-    assert "15 made, 0 kept" in first.output
-    assert "0 made, 15 kept" in call("run", str(experiment), *places[:2]).output
-    measured = call("evaluate", str(experiment), *places)
-    assert measured.exit_code == 0, measured.exception
-    assert "psnr: higher is better; network: none" in measured.output
-    assert "minus base" in measured.output
-    quality = json.loads((tmp_path / "results" / "tiny" / "quality.json").read_text())
-    assert f"hash {quality['reference_hash'][:12]}" in measured.output
-    assert {"temporal_flickering", "psnr"} <= {row["metric"] for row in quality["damage"]}
-    state = ["--state", str(tmp_path / "state")]
-    assert call("study", str(experiment), *places[2:], *state).exit_code == 0
-    written = {p.name for p in (tmp_path / "results" / "tiny").iterdir()}
-    assert written >= {"quality.json", "samples.csv", "traces.json", "study.json", "metrics.json"}
 
 
 def test_generate_draws_both_pictures_and_the_schedule(tiny: Any, tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
     python -m tests.support.reads quick FOLDER run evaluate    # commands in turn, on a small quick.yaml
 
-writes FOLDER/COMMAND.json for each: `files`, and `fields` of the experiment's YAML. Each runs in a fork,
+writes FOLDER/COMMAND.json for each: `files`, and `fields` of the experiment's YAML; and COMMAND.txt, what it
+printed (a second time: COMMAND-again). Each runs in a fork,
 so that nothing is kept from one to the next and the libraries are imported once. A process of its own,
 because an audit hook stays and torch must not have computed before a fork.
 """
@@ -141,16 +142,18 @@ def small(name: str, root: Path) -> Path:
 
 
 def run(root: Path, command: str, *options: str) -> None:
-    """The command, and what it read as COMMAND.json."""
+    """The command; what it read as COMMAND.json and what it printed as COMMAND.txt."""
     from ddit_eval.cli import app
 
+    name = command if not (root / f"{command}.json").exists() else f"{command}-again"
+    os.dup2(os.open(root / f"{name}.txt", os.O_WRONLY | os.O_CREAT), 1)
     files, fields = set[str](), set[str]()
     watch_files(files)
     watch_fields(fields)
     app([command, *options], standalone_mode=False)
     places = {path: _place(Path(path), root) for path in files}
     read = {"files": sorted({p for p in places.values() if p}), "fields": sorted(fields)}
-    (root / f"{command}.json").write_text(json.dumps(read))
+    (root / f"{name}.json").write_text(json.dumps(read))
 
 
 def _place(path: Path, root: Path) -> str | None:
@@ -166,6 +169,7 @@ def _place(path: Path, root: Path) -> str | None:
 def main(name: str, folder: str, *commands: str) -> None:
     root = Path(folder)
     os.chdir(root)
+    os.environ["COLUMNS"] = "300"
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{root / 'mlflow.db'}"
     for library in LIBRARIES:
         import_module(library)
