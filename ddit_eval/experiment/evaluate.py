@@ -97,7 +97,7 @@ def damage(experiment: Experiment, pictures: Tensor, prompts: Sequence[str]) -> 
         against = picture_set(asked.reference)
         for network in asked.networks:
             found += set_sightings(pictures, against, network, families=asked.families)
-    return (*(Sighting.model_validate(one.to_json()) for one in found), *film_damage())
+    return (*found, *film_damage())
 
 
 @lru_cache(maxsize=1)
@@ -108,8 +108,7 @@ def film_damage() -> tuple[Sighting, ...]:
     here = [metrics.get(name) for name, why in metrics.missing("films").items() if why is None]
     # The captions of these scenes promise no motion, so adherence to it is not asked.
     asked = [metric for metric in here if metric.columns[0].role != "adherence"]
-    found = sightings(asked, *moving_scenes(FILMS))
-    return tuple(Sighting.model_validate(one.to_json()) for one in found)
+    return tuple(sightings(asked, *moving_scenes(FILMS)))
 
 
 def set_distances(experiment: Experiment, pictures: Mapping[str, Tensor]) -> tuple[SetRow, ...]:

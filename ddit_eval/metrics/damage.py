@@ -7,8 +7,6 @@ swapped for another prompt's. Where it does not, it is blind to that damage, and
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -16,9 +14,9 @@ from torch import Tensor
 from ddit_eval import stats
 from ddit_eval.errors import DditError
 from ddit_eval.metrics.metric import AnyMetric
+from ddit_eval.schema.quality import Sight, Sighting
 
 Damage = Callable[[Tensor], Tensor]
-Sight = Literal["seen", "blind", "fooled", "not asked"]
 
 ROUNDING = 1e-9
 GRAIN = 0.01  # noise on the undamaged pictures, so that no distance to the reference is zero
@@ -75,28 +73,6 @@ DAMAGES: dict[str, Damage] = {
 }
 
 
-@dataclass(frozen=True)
-class Sighting:
-    """What a damage does to a metric: its mean without and with it, and the paired loss (above 0: worse)."""
-
-    metric: str
-    damage: str
-    before: float
-    after: float
-    loss: stats.Interval
-    sight: Sight
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "metric": self.metric,
-            "damage": self.damage,
-            "before": stats.number_to_json(self.before),
-            "after": stats.number_to_json(self.after),
-            "loss": self.loss.to_json(),
-            "sight": self.sight,
-        }
-
-
 def sightings(
     metrics: Sequence[AnyMetric],
     pictures: Tensor,
@@ -128,7 +104,7 @@ def sighting(
     pair = (damaged, whole) if direction == "lower" else (whole, damaged)
     loss = stats.paired_difference(*pair)
     before, after = stats.mean(whole).value, stats.mean(damaged).value
-    return Sighting(metric, damage, before, after, loss, sight_of(loss))
+    return Sighting(metric=metric, damage=damage, before=before, after=after, loss=loss, sight=sight_of(loss))
 
 
 def _measured(

@@ -54,15 +54,18 @@ class Column(Result):
     margin: float | None
 
 
+Sight = Literal["seen", "blind", "fooled", "not asked"]
+
+
 class Sighting(Result):
-    """What a known damage does to a metric: its mean without and with it, the paired loss."""
+    """What a damage does to a metric: its mean without and with it, and the paired loss (above 0: worse)."""
 
     metric: str
     damage: str
     before: Number
     after: Number
     loss: Interval
-    sight: Literal["seen", "blind", "fooled", "not asked"]
+    sight: Sight
 
 
 class SetRow(Result):

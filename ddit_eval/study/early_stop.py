@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ddit_eval.experiment.config import Study
+from ddit_eval.stats import Number
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,7 @@ class Scores:
     """Cost and quality of a trial, one value a prompt, prompts in order; nan: the prompt asks for none."""
 
     costs: tuple[float, ...]
-    qualities: tuple[float, ...]
+    qualities: tuple[Number, ...]
 
     def mean(self) -> tuple[float, float]:
         """(cost, quality), means over prompts; nan where no prompt asks for the quality."""

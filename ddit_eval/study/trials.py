@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pydantic import TypeAdapter
 
 from ddit_eval.experiment.config import Study
+from ddit_eval.schema.model import Json
 from ddit_eval.study.early_stop import Scores
 from ddit_eval.study.slots import slots
 
 if TYPE_CHECKING:
     import optuna
     from optuna.trial import FrozenTrial
+
+_SCORES: TypeAdapter[Scores] = TypeAdapter(Scores)
 
 
 def sign_of(study: optuna.Study) -> int:
@@ -50,15 +54,12 @@ def front(study: optuna.Study, space: Study) -> dict[int, FrozenTrial]:
     }
 
 
-def scores_to_json(scores: Scores) -> dict[str, Any]:
+def scores_to_json(scores: Scores) -> Json:
     """Plain data; a quality that a prompt does not ask for is null."""
-    return {
-        "costs": list(scores.costs),
-        "qualities": [None if math.isnan(q) else q for q in scores.qualities],
-    }
+    plain: Json = _SCORES.dump_python(scores, mode="json")
+    return plain
 
 
-def scores_from_json(data: Mapping[str, Any]) -> Scores:
+def scores_from_json(data: Json) -> Scores:
     """The inverse of `scores_to_json`; `data` may hold more, as a trial's user attributes do."""
-    qualities = (math.nan if q is None else float(q) for q in data["qualities"])
-    return Scores(tuple(data["costs"]), tuple(qualities))
+    return _SCORES.validate_python(data)

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from ddit_eval.errors import DditError
 from ddit_eval.metrics import damage
-from ddit_eval.metrics.damage import Sighting, sighting
+from ddit_eval.metrics.damage import sighting
 from ddit_eval.metrics.metric import AnyMetric
+from ddit_eval.schema.quality import Sighting
 from ddit_eval.world import caption, render, sample_scenes
 
 # Films (N, T, 3, H, W) in [0, 1] to as many of the same shape.

@@ -7,11 +7,12 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from ddit_eval.metrics.damage import DAMAGES, GRAIN, Damage, Sighting, grain, sight_of
+from ddit_eval.metrics.damage import DAMAGES, GRAIN, Damage, grain, sight_of
 from ddit_eval.metrics.sets.comparison import compare_paired
 from ddit_eval.metrics.sets.kinds import KINDS
 from ddit_eval.metrics.sets.networks import Network
 from ddit_eval.metrics.sets.reference import PictureSet, tensor_set
+from ddit_eval.schema.quality import Sighting
 
 
 def set_sightings(
@@ -37,6 +38,14 @@ def set_sightings(
             loss = paired.interval
             if row.direction == "higher":
                 loss = replace(loss, value=-loss.value, low=-loss.high, high=-loss.low)
-            values = base.interval.value, row.interval.value
-            rows.append(Sighting(row.metric, name, *values, loss, sight_of(loss)))
+            rows.append(
+                Sighting(
+                    metric=row.metric,
+                    damage=name,
+                    before=base.interval.value,
+                    after=row.interval.value,
+                    loss=loss,
+                    sight=sight_of(loss),
+                )
+            )
     return rows
