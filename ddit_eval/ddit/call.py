@@ -6,6 +6,8 @@ import inspect
 from collections.abc import Sequence
 from typing import Any
 
+import torch
+
 
 def set_guidance(pipe: Any, scale: float) -> None:
     """Give the guidance scale to a pipeline whose call does not take it: HunyuanVideo 1.5 has a guider.
@@ -35,8 +37,6 @@ def call_arguments(
 
     size: height and width in pixels, of a clip the number of frames, too.
     """
-    import torch
-
     wanted: dict[str, Any] = {
         "prompt": list(prompts),
         "generator": [torch.Generator("cpu").manual_seed(seed) for seed in seeds],

@@ -6,15 +6,17 @@ import json
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
+import torch
+
+from ddit_eval.ddit.adapter.adapter import Adapter
+from ddit_eval.ddit.families import family_named
+from ddit_eval.ddit.layout import Grid
+from ddit_eval.ddit.trace import StepTrace
 from ddit_eval.errors import DditError
 from ddit_eval.models import flops
 from ddit_eval.models.find import locate, text_tokens
-
-if TYPE_CHECKING:
-    from ddit_eval.ddit.layout import Grid
-    from ddit_eval.ddit.trace import StepTrace
 
 
 class Guided(Protocol):
@@ -51,15 +53,12 @@ def flops_of_counts(
 @lru_cache(maxsize=4)
 def _counted(model: str, adapter: str | None) -> tuple[Any, Any]:
     """The transformer without weights, and its adapter."""
-    from ddit_eval.ddit.adapter.adapter import Adapter
-
     return transformer_of(model), Adapter.from_pretrained(adapter) if adapter else None
 
 
 def transformer_of(model: str | Path, part: str = "transformer") -> Any:
     """A model's transformer on the meta device: its shapes, without its weights."""
-    import diffusers
-    import torch
+    import diffusers  # seconds, which commands that know the table spare
 
     settings = _settings(model, part)
     with torch.device("meta"):
@@ -68,8 +67,6 @@ def transformer_of(model: str | Path, part: str = "transformer") -> Any:
 
 def grid_of(model: str | Path, height: int, width: int, frames: int = 1) -> Grid:
     """Base tokens of a sample of so many pixels: frames, height, width."""
-    from ddit_eval.ddit.families import family_named
-
     space, time = _vae_factors(_settings(model, "vae"))
     side = space * family_named(_settings(model, "transformer")["_class_name"]).patch
     return (frames - 1) // time + 1, height // side, width // side
@@ -77,8 +74,6 @@ def grid_of(model: str | Path, height: int, width: int, frames: int = 1) -> Grid
 
 def calls_a_step(experiment: Guided) -> int:
     """Transformer calls of a denoising step: 2 under guidance that calls with and without the prompt."""
-    from ddit_eval.ddit.families import family_named
-
     family = family_named(_settings(experiment.model, "transformer")["_class_name"])
     return 2 if getattr(experiment, family.guided_by) > 1 else 1
 

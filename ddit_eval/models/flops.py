@@ -10,23 +10,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from ddit_eval.ddit.adapter.adapter import Adapter
+from ddit_eval.ddit.families import family_of
+from ddit_eval.ddit.layout import Grid, Group, Layout, uniform
 from ddit_eval.errors import DditError
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from ddit_eval.ddit.adapter.adapter import Adapter
-    from ddit_eval.ddit.layout import Grid, Layout
 
 
 def parts(
     transformer: nn.Module, layout: Layout, text_tokens: int, adapter: Adapter | None = None
 ) -> dict[str, int]:
     """FLOPs of one forward pass on `layout` by part; those of the adapter are named `adapter.*`."""
-    from ddit_eval.ddit.families import family_of
-
     macs = family_of(transformer).macs(transformer.config, layout, text_tokens)
     total = {part: 2 * count for part, count in macs.items()}
     if adapter is not None:
@@ -49,10 +48,6 @@ def of_counts(
     adapter: Adapter | None = None,
 ) -> int:
     """FLOPs of one forward pass of one sample with so many patches of each scale, wherever they are."""
-    import torch
-
-    from ddit_eval.ddit.layout import Group, Layout
-
     cells = {s: adapter.branch(s).cells if adapter and s > 1 else s**2 for s in counts}
     groups = tuple(Group(s, torch.zeros(n, cells[s], dtype=torch.int64)) for s, n in sorted(counts.items()))
     return forward(transformer, Layout(grid, groups), text_tokens, adapter)
@@ -66,8 +61,6 @@ def by_scale(
     adapter: Adapter | None = None,
 ) -> dict[int, int]:
     """FLOPs of one forward pass by scale (1 included) on uniform layouts of `grid`: frames, rows, columns."""
-    from ddit_eval.ddit.layout import uniform
-
     tile = adapter.tile if adapter else uniform
     return {
         scale: forward(transformer, tile(grid, scale), text_tokens, adapter) for scale in sorted({1, *scales})
@@ -76,8 +69,6 @@ def by_scale(
 
 def grid_of(pipe: Any, height: int, width: int) -> Grid:
     """The grid of base tokens (1, rows, columns) of a picture of `height` x `width` pixels."""
-    from ddit_eval.ddit.families import family_of
-
     side = pipe.vae_scale_factor * family_of(pipe.transformer).patch
     return (1, height // side, width // side)
 
@@ -87,8 +78,6 @@ def counted(run: Callable[[], Any]) -> int:
 
     torch's table lacks the attention kernel of the CPU, without which a CPU run would be counted short.
     """
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
 
     def attention(query: Any, key: Any, value: Any, *args: Any, out_shape: Any = None, **kw: Any) -> int:
         *lead, rows, width = query

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
+from ddit_eval.ddit.adapter.places import find
 from ddit_eval.ddit.trace import StepTrace
 from ddit_eval.errors import DditError
 from ddit_eval.system.files import digest
@@ -164,8 +165,6 @@ class Calibration(_Data):
 
 def path_of(name_or_folder: str | Path) -> Path:
     """Where the calibration of an adapter lies: beside its configuration. A .json file is taken as it is."""
-    from ddit_eval.ddit.adapter.places import find
-
     path = Path(name_or_folder)
     return path if path.suffix == ".json" else find(path) / FILE
 
