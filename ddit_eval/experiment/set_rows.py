@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from ddit_eval.errors import DditError
 from ddit_eval.metrics.sets.comparison import SetResult, compare_paired
+from ddit_eval.metrics.sets.feature_network import Network
 from ddit_eval.metrics.sets.frechet import FEW
 from ddit_eval.metrics.sets.kinds import KINDS
-from ddit_eval.metrics.sets.networks import Network
 from ddit_eval.metrics.sets.reference import PictureSet, picture_set, tensor_set
 from ddit_eval.metrics.sets.resample import RESAMPLES
 from ddit_eval.schema.quality import SetRow

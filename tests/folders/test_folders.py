@@ -85,7 +85,7 @@ def test_every_picture_is_decoded_once(folders, monkeypatch):
 
 def test_many_pictures_are_extrapolated_and_features_kept(folders, tmp_path, monkeypatch):
     from ddit_eval.metrics import sets
-    from ddit_eval.metrics.sets.networks import Network
+    from ddit_eval.metrics.sets.feature_network import Network
 
     calls: list[int] = []
 

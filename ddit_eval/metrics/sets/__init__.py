@@ -14,6 +14,7 @@ from ddit_eval.metrics.sets.comparison import (
     infinity,
 )
 from ddit_eval.metrics.sets.dinov2 import dinov2_network
+from ddit_eval.metrics.sets.feature_network import Network, features
 from ddit_eval.metrics.sets.frechet import (
     Statistics,
     frechet_distance,
@@ -24,7 +25,7 @@ from ddit_eval.metrics.sets.frechet import (
 from ddit_eval.metrics.sets.inception import inception_network
 from ddit_eval.metrics.sets.kernel import cmmd, cmmd_measure, kid, kid_measure
 from ddit_eval.metrics.sets.manifold import Prdc, prdc, prdc_measure
-from ddit_eval.metrics.sets.networks import Network, features, names, network, register
+from ddit_eval.metrics.sets.networks import names, network, register
 from ddit_eval.metrics.sets.openclip import clip_network
 from ddit_eval.metrics.sets.reader import reader_network
 from ddit_eval.metrics.sets.reference import (

@@ -17,9 +17,9 @@ import torch
 from ddit_eval import stats
 from ddit_eval.errors import DditError
 from ddit_eval.metrics.metric import Column
+from ddit_eval.metrics.sets.feature_network import Network
 from ddit_eval.metrics.sets.frechet import frechet_infinity, statistics
 from ddit_eval.metrics.sets.kinds import INFINITY, KINDS, Against, SetKind
-from ddit_eval.metrics.sets.networks import Network
 from ddit_eval.metrics.sets.networks import network as network_of
 from ddit_eval.metrics.sets.reference import PictureSet, cached_features, cached_statistics
 from ddit_eval.metrics.sets.resample import RESAMPLES, draw_weights, intervals

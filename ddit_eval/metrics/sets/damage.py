@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ddit_eval.metrics.damage import DAMAGES, GRAIN, Damage, grain, sight_of
 from ddit_eval.metrics.sets.comparison import compare_paired
+from ddit_eval.metrics.sets.feature_network import Network
 from ddit_eval.metrics.sets.kinds import KINDS
-from ddit_eval.metrics.sets.networks import Network
 from ddit_eval.metrics.sets.reference import PictureSet, tensor_set
 from ddit_eval.schema.quality import Sighting
 

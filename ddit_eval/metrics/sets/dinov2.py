@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ddit_eval.errors import DditError
-from ddit_eval.metrics.sets.networks import Network, to_bytes
+from ddit_eval.metrics.sets.feature_network import Network, to_bytes
 from ddit_eval.metrics.weights import hash_of, stamp_of, wrong_hash
 from ddit_eval.system.files import read_json
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ddit_eval.errors import DditError
-from ddit_eval.metrics.sets.networks import Network, to_bytes
+from ddit_eval.metrics.sets.feature_network import Network, to_bytes
 from ddit_eval.metrics.weights import stamp_of, wrong_hash
 
 # The name that torch-fidelity gives the file ends in the first digits of its hash.

@@ -13,7 +13,7 @@ from ddit_eval.errors import DditError
 from ddit_eval.metrics.pictures import clip_network as clip
 from ddit_eval.metrics.pictures.clip_network import ClipSource
 from ddit_eval.metrics.pictures.clip_score import ARCHITECTURE, CHECKPOINT
-from ddit_eval.metrics.sets.networks import Network
+from ddit_eval.metrics.sets.feature_network import Network
 from ddit_eval.metrics.weights import ABSENT, SHIPPED, hash_of, shipped
 from ddit_eval.system.files import read_json
 

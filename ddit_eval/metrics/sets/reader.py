@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ddit_eval.metrics.pictures.reader_lpips import missing
-from ddit_eval.metrics.sets.networks import Network
+from ddit_eval.metrics.sets.feature_network import Network
 from ddit_eval.metrics.weights import READER, hash_of, shipped
 
 

@@ -25,8 +25,8 @@ from torch import Tensor
 from ddit_eval.errors import DditError
 from ddit_eval.metrics.metric import check_pictures
 from ddit_eval.metrics.pictures.read import SUFFIXES, read_picture
+from ddit_eval.metrics.sets.feature_network import Network, features, to_bytes
 from ddit_eval.metrics.sets.frechet import Statistics, statistics
-from ddit_eval.metrics.sets.networks import Network, features, to_bytes
 from ddit_eval.system.files import write_bytes
 from ddit_eval.world import render, sample_scenes
 

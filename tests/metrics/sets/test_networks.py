@@ -15,6 +15,7 @@ import torch
 from ddit_eval.errors import DditError
 from ddit_eval.metrics import sets, weights
 from ddit_eval.metrics.sets import comparison, networks
+from ddit_eval.metrics.sets.feature_network import to_bytes
 from tests.support.sets import means, noise
 
 # Networks.
@@ -108,7 +109,7 @@ def test_dinov2_from_a_folder(tmp_path: Path) -> None:
     model.save_pretrained(tmp_path / "tiny")
     network = sets.dinov2_network(tmp_path / "tiny")
     assert (network.name, network.dimension) == ("dinov2-tiny", 32)
-    pictures = networks.to_bytes(noise(2, 3, 224, 224))  # of the network's own size: nothing is resized
+    pictures = to_bytes(noise(2, 3, 224, 224))  # of the network's own size: nothing is resized
     mean, deviation = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     x = (pictures / 255 - mean[:, None, None]) / deviation[:, None, None]
     with torch.no_grad():

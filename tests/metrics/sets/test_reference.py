@@ -12,7 +12,7 @@ from PIL import Image
 
 from ddit_eval.errors import DditError
 from ddit_eval.metrics import sets
-from ddit_eval.metrics.sets import networks, reference
+from ddit_eval.metrics.sets import feature_network, reference
 from tests.support.sets import means, noise
 
 # Sets and their cache.
@@ -20,7 +20,7 @@ from tests.support.sets import means, noise
 
 def save(folder: Path, pictures: torch.Tensor) -> Path:
     folder.mkdir(exist_ok=True)
-    for i, levels in enumerate(networks.to_bytes(pictures).permute(0, 2, 3, 1).numpy()):
+    for i, levels in enumerate(feature_network.to_bytes(pictures).permute(0, 2, 3, 1).numpy()):
         Image.fromarray(levels).save(folder / f"{i:03d}.png")
     return folder
 
