@@ -117,3 +117,11 @@ def test_tokenizers_lower_case_and_read_back_as_they_were_saved(part: str, tmp_p
     assert ids[0] == tokenizer(texts[0].lower(), **padded).input_ids
     assert all(len(one) == 32 for one in ids)
     assert set(tokenizer(texts[0])) == {"input_ids", "attention_mask"}
+
+
+def test_the_card_is_short_and_states_the_calls() -> None:
+    card = (locate("mini-flux").parent / "README.md").read_text()
+    assert len(card.splitlines()) <= 80
+    for name, kind in KINDS.items():
+        call = card[card.index(f"{kind}.from_pretrained") :]
+        assert all(f"{argument}={value}" in call for argument, value in CALLS[name].items())
