@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,10 +15,12 @@ from torch import Tensor, nn
 import ddit_eval
 from ddit_eval import Adapter, DditError
 from ddit_eval.ddit.families import FAMILIES, UNSUPPORTED, family_named, family_of
+from ddit_eval.ddit.families.flux import Flux
 from ddit_eval.ddit.layout import Layout, uniform
 from ddit_eval.ddit.policies import Base, Explicit, Fixed, Region, Threshold
 from ddit_eval.ddit.regions import tile
 from ddit_eval.models import flops
+from ddit_eval.training.inputs import INPUTS, inputs_of
 from tests.support.attached import awake, scales
 from tests.support.tiny_families import MAKERS, Tiny, sd3, text
 
@@ -281,3 +284,21 @@ def test_what_cannot_have_coarse_patches_says_why() -> None:
             family_named(name)
         with pytest.raises(DditError, match=why[:30]):
             ddit_eval.attach(type(name, (nn.Module,), {})())
+
+
+def test_a_family_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Strange(nn.Module):
+        pass
+
+    own = Flux(name="own", class_name="Strange", inputs=INPUTS["flux"])
+
+    def installed(group: str, needs: tuple[str, ...]) -> dict[str, Any]:
+        assert group == "ddit_eval.families"
+        assert not [name for name in needs if not hasattr(own, name)]
+        return {"own": own}
+
+    monkeypatch.setattr("ddit_eval.ddit.families.plugins", installed)
+    assert family_named("Strange") is family_of(Strange()) is own
+    assert inputs_of(SimpleNamespace(transformer=Strange())) is INPUTS["flux"]
+    with pytest.raises(DditError, match=r"known: flux .*own \(Strange\)"):
+        family_named("Stranger")
