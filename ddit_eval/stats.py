@@ -18,7 +18,7 @@ Three values need care, and nothing is hidden:
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
@@ -77,11 +77,6 @@ class Interval:
         if self.note:
             out["note"] = self.note
         return out
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Interval:
-        value, low, high = (number_from_json(data[k]) for k in ("value", "low", "high"))
-        return cls(value, low, high, data.get("n", 0), data.get("infinite", 0), data.get("note"))
 
     def scaled(self, factor: float, shift: float = 0.0) -> Interval:
         """`factor * x + shift` of value and ends; `factor` is positive."""

@@ -318,7 +318,7 @@ def show(result: Mapping[str, Any]) -> None:
         interval = f"{row['low']:.2f} to {row['high']:.2f}"
         cells = (row["what"], f"{row['value']:.2f} {unit}", interval, f"{row['target']} {unit}")
         table.add_row(*cells, f"[{style}]{row['verdict']}")
-    null = stats.Interval.from_json(result["null"])
+    null = stats.Interval(**result["null"])
     console = Console()
     console.print(table)
     console.print(f"base step {1000 * result['base_step_seconds']:.2f} ms; the base against itself {null}")

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 from ddit_eval.ddit.policies import Policy
 from ddit_eval.errors import DditError
 from ddit_eval.experiment.config import Study
-from ddit_eval.study import pictures
-from ddit_eval.study import slots as claims
+from ddit_eval.study import pictures, slots
 from ddit_eval.study.early_stop import Scores, bounds, hopeless
 from ddit_eval.study.measure import Evaluator, Score, scores_of
 from ddit_eval.study.sampling import sample
@@ -27,7 +26,7 @@ def run_trial(
     study: optuna.Study,
     space: Study,
     evaluator: Evaluator,
-    claimed: claims.Claim,
+    claimed: slots.Claim,
     artifacts: Path | None = None,
 ) -> None:
     """Run a claimed trial to its end. `artifacts`: the folder of the dashboard's pictures."""
@@ -90,7 +89,7 @@ def slacks(space: Study, quality: float, sign: int, memory: float | None) -> dic
     return found
 
 
-def _start(study: optuna.Study, space: Study, claimed: claims.Claim) -> optuna.trial.Trial:
+def _start(study: optuna.Study, space: Study, claimed: slots.Claim) -> optuna.trial.Trial:
     """The claimed trial with its parameters."""
     import optuna
 
@@ -116,7 +115,7 @@ def _measure(
     for bound in bounds(space):
         while len(scored) < bound:
             scored.append(evaluator.measure(policy, steps, len(scored)))
-            if time.monotonic() - heartbeat > claims.HEARTBEAT:
+            if time.monotonic() - heartbeat > slots.HEARTBEAT:
                 heartbeat = time.monotonic()
                 trial.set_user_attr("heartbeat", time.time())
         if bound < space.prompts and hopeless(scores_of(scored), rivals, space.margin, sign):

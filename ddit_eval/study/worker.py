@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from ddit_eval.errors import DditError
 from ddit_eval.experiment.config import Study
-from ddit_eval.study import confirm
-from ddit_eval.study import slots as claims
+from ddit_eval.study import confirm, slots
 from ddit_eval.study.measure import Evaluator
 from ddit_eval.study.storage import open_study
 from ddit_eval.study.trial import run_trial
@@ -80,7 +79,7 @@ def _run(
     place: Location, space: Study, open_evaluator: Callable[[], Evaluator], workers: int, progress: Progress
 ) -> optuna.Study:
     study = place.open()
-    claims.fail_dead(study, space.trials)
+    slots.fail_dead(study, space.trials)
     # With nothing left to try, a second process would be slower to start than the rest is to do.
     count = min(workers, max(1, space.trials - len(finished(study, space))))
     evaluator = Lazy(open_evaluator)
@@ -114,15 +113,15 @@ def work(
         if done == space.trials:
             break
         opened = evaluator.get()  # before a trial is claimed: the others would wait for it meanwhile
-        claims.fail_dead(study, space.trials)
-        claimed = claims.claim(study, space)
+        slots.fail_dead(study, space.trials)
+        claimed = slots.claim(study, space)
         if claimed is None:
             time.sleep(POLL)
             continue
         try:
             run_trial(study, space, opened, claimed, artifacts)
         except BaseException:
-            claims.give_back(study, claimed.trial, space.trials)
+            slots.give_back(study, claimed.trial, space.trials)
             raise
     points = list(confirm.chosen(study, space).items())[share[0] :: share[1]]
     for number, (slot, trial) in enumerate(points):

@@ -14,8 +14,7 @@ from ddit_eval.errors import DditError
 from ddit_eval.experiment.config import Study
 from ddit_eval.experiment.prompts import prompts_hash
 from ddit_eval.experiment.setting import Setting
-from ddit_eval.study import export, run_study
-from ddit_eval.study import slots as claims
+from ddit_eval.study import export, run_study, slots
 from ddit_eval.study.confirm import spread
 from ddit_eval.study.early_stop import Scores, bounds, hopeless
 from ddit_eval.study.measure import Score, prompt_sets, reseeded
@@ -233,31 +232,31 @@ def test_a_torn_line_is_cut_off(tmp_path: Path) -> None:
 
 def test_the_dead_are_told_from_the_living(tmp_path: Path) -> None:
     study = place(tmp_path / "s.journal").open()
-    claims.fill(study, 4)
+    slots.fill(study, 4)
     space = Study(trials=4)
-    first, second = claims.claim(study, space), claims.claim(study, space)
+    first, second = slots.claim(study, space), slots.claim(study, space)
     assert first is not None
     assert second is not None
     assert (first.slot, second.slot) == (0, 1)
-    running = claims.slots(study)[0]
-    assert not claims.is_dead(running, time.time() + 1e6)  # this process lives, however long it takes
+    running = slots.slots(study)[0]
+    assert not slots.is_dead(running, time.time() + 1e6)  # this process lives, however long it takes
     attrs = study._storage.set_trial_user_attr
-    attrs(running._trial_id, "worker", {"place": claims.place(), "pid": os.getpid(), "started": 1.0})
-    assert claims.is_dead(claims.slots(study)[0], time.time())  # another process had this id
+    attrs(running._trial_id, "worker", {"place": slots.place(), "pid": os.getpid(), "started": 1.0})
+    assert slots.is_dead(slots.slots(study)[0], time.time())  # another process had this id
     attrs(running._trial_id, "worker", {"place": "elsewhere", "pid": 1, "started": 1.0})
-    assert not claims.is_dead(claims.slots(study)[0], time.time())
-    assert claims.is_dead(claims.slots(study)[0], time.time() + claims.LEASE + 1)
-    attrs(running._trial_id, "heartbeat", time.time() - claims.LEASE - 1)
-    claims.fail_dead(study, 4)
-    again = claims.slots(study)[0]
+    assert not slots.is_dead(slots.slots(study)[0], time.time())
+    assert slots.is_dead(slots.slots(study)[0], time.time() + slots.LEASE + 1)
+    attrs(running._trial_id, "heartbeat", time.time() - slots.LEASE - 1)
+    slots.fail_dead(study, 4)
+    again = slots.slots(study)[0]
     assert again.state.name == "WAITING"
     assert again.number == 4
 
 
 def test_a_twin_is_never_run(tmp_path: Path) -> None:
     study = place(tmp_path / "s.journal").open()
-    claims.fill(study, 2)
-    study.add_trial(claims.waiting(0))
+    slots.fill(study, 2)
+    study.add_trial(slots.waiting(0))
     space = Study(trials=2, prompts=1, confirm=0)
     run(place(tmp_path / "s.journal"), space, FakeEvaluator)
     assert [t.state.name for t in study.trials] == ["COMPLETE", "COMPLETE", "WAITING"]
