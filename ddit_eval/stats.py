@@ -35,8 +35,6 @@ Direction = Literal["higher", "lower"]
 RESAMPLES = 10_000
 ALPHA = 0.05  # below which a p-value, adjusted by Holm, decides
 CAP = 100.0  # dB, for an infinite PSNR where a number is needed; 8-bit pictures that differ stay below 90
-ALPHA = 0.05  # below which a p-value, adjusted by Holm, decides
-CAP = 100.0  # dB, for an infinite PSNR where a number is needed; 8-bit pictures that differ stay below 90
 _CHUNK = 1 << 22  # random indices held at a time
 
 

@@ -84,6 +84,7 @@ def _draw(experiment: Any, prompts: list[Prompt], out: Path) -> None:
     from ddit_eval.experiment.records import pictures
     from ddit_eval.experiment.setting import Setting
     from ddit_eval.figures import save, schedule_heatmap
+    from ddit_eval.judging.wording import counted
     from ddit_eval.system.files import check_writable
     from ddit_eval.system.films import write_sample
 
@@ -113,8 +114,8 @@ def _draw(experiment: Any, prompts: list[Prompt], out: Path) -> None:
         )
     if remark := method.policy.verdict(schedules):
         say(remark)
-    what = "clips" if moving else "pictures"
-    say(f"wrote {len(prompts)} {what}, the base model's beside them, and schedule.png to {out}")
+    what = counted(len(prompts), "clip" if moving else "picture")
+    say(f"wrote {what}, the base model's beside them, and schedule.png to {out}")
 
 
 def _flow(text: str) -> dict[str, Any]:

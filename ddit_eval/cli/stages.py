@@ -159,11 +159,12 @@ def track(
     from ddit_eval.experiment.config import load_experiment
 
     configs = [load_experiment(path) for path in experiments]
+    from ddit_eval.judging.wording import counted
     from ddit_eval.tracking import track as log
 
     for config in configs:
         new = log(results / config.profile, runs / config.profile, experiment=config)
-        say(f"logged {new} new run{'' if new == 1 else 's'} of {config.profile} in MLflow: `make ui`")
+        say(f"logged {counted(new, 'new run')} of {config.profile} in MLflow; `make ui` shows them")
 
 
 def export(
@@ -184,11 +185,12 @@ def export(
 
     config = load_experiment(experiment)
     from ddit_eval.experiment.export import export as write
+    from ddit_eval.judging.wording import counted
 
     if layout not in ("vbench", "plain"):
         raise DditError(f"--layout {layout!r} is unknown; it is vbench or plain")
     count = write(config, runs / config.profile, method, out, layout, ".gif" if gif else ".mp4")  # type: ignore[arg-type]
-    say(f"wrote {count} samples of {method} to {out}")
+    say(f"wrote {counted(count, 'sample')} of {method} to {out}")
 
 
 def report(

@@ -53,22 +53,16 @@ def write_figures(results: Results, folder: Path, records: Mapping[str, Sequence
 def _all(results: Results, records: Mapping[str, Sequence[Record]]) -> Iterator[tuple[str, str, Figure]]:
     for metric in results.deciding():
         if figure := speed_quality(results, metric):
-            yield (
-                f"speed-quality-{metric}",
-                f"Measured speed-up against {label(results.column(metric))}",
-                figure,
-            )
+            against = label(results.column(metric))
+            yield f"speed-quality-{metric}", f"Measured speed-up against {against}", figure
     if results.oracle and results.oracle.rows:
         caption = "The harm of one coarse step, and every way of choosing the steps against the oracle"
         yield "oracle", caption, oracle_figure(results.oracle)
     if figure := _grid(results, records):
         yield "pictures", "The same prompts and noise by each method, the base first", figure
     if results.distillation:
-        yield (
-            "distillation",
-            "Distillation error by timestep",
-            figures.distillation_error(results.distillation),
-        )
+        drawn = figures.distillation_error(results.distillation)
+        yield "distillation", "Distillation error by timestep", drawn
     if results.study and (figure := study(results.study, results.quality.metrics, results.oracle)):
         yield "study", f"Pareto front of the study {results.study.study}", figure
     for row in results.rows:
@@ -78,11 +72,8 @@ def _all(results: Results, records: Mapping[str, Sequence[Record]]) -> Iterator[
             yield f"regions-{row.method}", f"Patch sizes of {row.method}, by region", figure
     if results.timing and results.timing.scales:
         bars = [figures.Bar(s.scale, s.p50, s.p95, s.bound, s.limit) for s in results.timing.scales]
-        yield (
-            "roofline",
-            "Time of a step by scale, against what the machine allows",
-            figures.step_roofline(bars),
-        )
+        caption = "Time of a step by scale, against what the machine allows"
+        yield "roofline", caption, figures.step_roofline(bars)
     if figure := _step_times(results):
         yield "step-times", "Mean time of each denoising step by scale, in the timed runs", figure
 

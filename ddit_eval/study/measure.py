@@ -21,6 +21,7 @@ from ddit_eval.experiment.records import pictures, pixels_of
 from ddit_eval.experiment.setting import Setting
 from ddit_eval.models.cost import tokens_of
 from ddit_eval.schema.study import Latency
+from ddit_eval.stats import CAP
 from ddit_eval.study.early_stop import Scores
 from ddit_eval.system.workers import threads
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 PromptSets = tuple[list[Prompt], list[Prompt]]  # to tune on, held out
-CAP = 100.0  # an infinite PSNR (identical pictures) counts as this: samplers need finite values
 UNIT_PROMPTS = 4  # prompts that the unit of tau is measured on
 
 
