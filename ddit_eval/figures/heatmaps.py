@@ -19,7 +19,6 @@ from ddit_eval.figures.style import COLUMN, VERMILION, new_figure, scale_colour,
 
 LABELLED_ROWS = 12  # up to here every row carries its prompt; above it only numbers
 NO_SIGNAL = "#d9d9d9"
-MANY_CELLS = 300  # above, an SVG holds the cells as one picture instead of a path each
 
 
 @styled
@@ -46,8 +45,7 @@ def schedule_heatmap(
         codes[grid == scale] = code
     colours = ListedColormap([scale_colour(s) for s in levels])
     axes.pcolormesh(codes, cmap=colours, norm=BoundaryNorm(np.arange(len(levels) + 1) - 0.5, len(levels)),
-                    edgecolors="white", linewidth=0.4 if grid.size <= 1600 else 0.0,
-                    rasterized=grid.size > MANY_CELLS)  # fmt: skip
+                    edgecolors="white", linewidth=0.4 if grid.size <= 1600 else 0.0)  # fmt: skip
     _frame(axes, grid, labels, timesteps)
     figure.legend(
         handles=[Patch(facecolor=scale_colour(s), edgecolor="#888888", linewidth=0.4) for s in levels],
@@ -85,9 +83,7 @@ def signal_heatmap(
         ):  # keep tau on the bar unless it is far off
             low, high = min(low, tau / 1.05), max(high, tau * 1.05)
         norm = LogNorm(low, high if high > low else low * 1.01)
-        mesh = axes.pcolormesh(
-            np.clip(grid, low, None), cmap="cividis", norm=norm, rasterized=grid.size > MANY_CELLS
-        )
+        mesh = axes.pcolormesh(np.clip(grid, low, None), cmap="cividis", norm=norm)
         bar = figure.colorbar(mesh, ax=axes, pad=0.02, aspect=12 if len(grid) < 8 else 25)
         bar.set_label(name)
         bar.ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 100 else (1,), numticks=12))

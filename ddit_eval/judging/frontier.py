@@ -42,8 +42,7 @@ def is_feasible(trial: Trial) -> bool:
 
 
 def study_counts(study: Study) -> dict[str, int]:
-    """How the trials ended: `trials`, `complete`, `stopped` early, `infeasible`, on the `front`; and
-    `prompt_runs` of `prompt_runs_full`, which is what stopping early has saved."""
+    """How the trials ended: `trials`, `complete`, `stopped` early, `infeasible`, on the `front`."""
     trials = study.trials
     return {
         "trials": len(trials),
@@ -51,8 +50,6 @@ def study_counts(study: Study) -> dict[str, int]:
         "stopped": sum(t.state == "PRUNED" for t in trials),
         "infeasible": sum(not is_feasible(t) for t in trials),
         "front": sum(t.pareto for t in trials),
-        "prompt_runs": sum(t.prompts for t in trials),
-        "prompt_runs_full": study.prompts * len(trials),
     }
 
 
