@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -15,11 +16,24 @@ from tests.support.stages import EXPERIMENTS, ROOT, commands
 
 @pytest.fixture(scope="session")
 def small_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder that holds runs/, results/ and what each command read and printed; `run` is called twice."""
-    folder = tmp_path_factory.mktemp("small")
+    """The folder that holds runs/, results/ and what each command read and printed; `run` is called twice.
+
+    Made once, whichever worker of a parallel test comes first.
+    """
+    shared = tmp_path_factory.getbasetemp()
+    shared = shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared
+    folder, done = shared / "small", shared / "small.done"
+    with open(shared / "small.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.exists():
+            _run(folder)
+            done.touch()
+    return folder
+
+
+def _run(folder: Path) -> None:
     path = os.pathsep.join([str(ROOT), *install(folder / "site")])
     call = [sys.executable, "-m", "tests.support.reads", EXPERIMENTS[0], str(folder), *commands(), "run"]
     environment = {**os.environ, "PYTHONPATH": path}
-    done = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return folder
+    ended = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, env=environment)
+    assert ended.returncode == 0, ended.stdout + ended.stderr

@@ -78,7 +78,6 @@ def test_every_module_lies_under_a_dependency(stage: str) -> None:
     assert {"ddit_eval/experiment", "ddit_eval/system"} <= folders  # each of these, left out, would be missed
 
 
-@pytest.mark.xdist_group("small")
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("stage", STAGES)
 def test_all_that_a_command_reads_is_watched(stage: str, recorded: dict[str, dict[str, list[str]]]) -> None:
@@ -87,7 +86,6 @@ def test_all_that_a_command_reads_is_watched(stage: str, recorded: dict[str, dic
     assert lacking(files, fields, deps | outs(stage), named) == []
 
 
-@pytest.mark.xdist_group("small")
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("stage", STAGES)
 def test_what_is_left_out_is_found(stage: str, recorded: dict[str, dict[str, list[str]]]) -> None:

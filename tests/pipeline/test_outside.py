@@ -13,7 +13,7 @@ import pytest
 from tests.support.plugins import install, write_metadata
 from tests.support.stages import ROOT
 
-pytestmark = [pytest.mark.xdist_group("small"), pytest.mark.timeout(900)]
+pytestmark = pytest.mark.timeout(900)
 
 
 def test_run_and_evaluate(small_run: Path) -> None:
