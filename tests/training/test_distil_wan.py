@@ -24,7 +24,7 @@ from ddit_eval.training.distil.measure import FLOW_TIMES, error_table
 from ddit_eval.training.distil.run import Distiller, distil
 from ddit_eval.training.flow import sample_timesteps, shift_of
 from ddit_eval.training.inputs import inputs_of
-from ddit_eval.training.inputs.wan import Wan
+from ddit_eval.training.inputs.videos import Wan
 from tests.support.tiny import tiny_flux
 from tests.support.tiny_hunyuan import tiny_hunyuan, tiny_hunyuan_15
 from tests.support.tiny_wan import LATENTS, tiny_wan, tiny_wan_transformer

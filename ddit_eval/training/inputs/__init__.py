@@ -1,4 +1,4 @@
-"""From clean pictures or clips and prompts to a transformer's own inputs, a file a family."""
+"""From clean pictures or clips and prompts to a transformer's own inputs."""
 
 from __future__ import annotations
 
@@ -7,12 +7,8 @@ from typing import Any
 from ddit_eval.ddit.families import family_of
 from ddit_eval.errors import DditError
 from ddit_eval.training.inputs.base import Inputs
-from ddit_eval.training.inputs.flux import Flux, Flux2
-from ddit_eval.training.inputs.hunyuan import HunyuanVideo, HunyuanVideo15
-from ddit_eval.training.inputs.ltx import Ltx
-from ddit_eval.training.inputs.qwen import QwenImage
-from ddit_eval.training.inputs.sd3 import StableDiffusion3
-from ddit_eval.training.inputs.wan import Wan
+from ddit_eval.training.inputs.pictures import Flux, Flux2, QwenImage, StableDiffusion3
+from ddit_eval.training.inputs.videos import HunyuanVideo, HunyuanVideo15, Ltx, Wan
 
 INPUTS: dict[str, Inputs] = {
     "flux": Flux(),

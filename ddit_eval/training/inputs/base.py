@@ -13,6 +13,10 @@ from ddit_eval.ddit.families.video import normalised
 class Inputs:
     """Between pictures or clips, clean latents and a transformer's own inputs, in one family."""
 
+    unit = 1000.0  # of the transformer's timesteps, for times in 0..1
+    exact = False  # whether timesteps stay float32 beside weights of another type
+
+    @torch.no_grad()
     def build(
         self, pipe: Any, latents: Tensor, prompts: list[str], t: Tensor, noise: Tensor, text_tokens: int
     ) -> dict[str, Any]:
@@ -20,7 +24,24 @@ class Inputs:
 
         latents (B, C, [F,] h, w), normalised; t (B,) in 0..1.
         """
+        device, dtype = latents.device, pipe.transformer.dtype
+        t = t.to(device)
+        share = t.view(-1, *[1] * (latents.ndim - 1))
+        z = (1 - share) * latents + share * noise.to(device)
+        return {
+            "hidden_states": self.tokens(pipe, z).to(dtype),
+            "timestep": (t if self.exact else t.to(dtype)) * self.unit,
+            **self.told(pipe, z, prompts, text_tokens),
+            "return_dict": False,
+        }
+
+    def told(self, pipe: Any, z: Tensor, prompts: list[str], text_tokens: int) -> dict[str, Any]:
+        """What the transformer is told beside z_t (B, C, [F,] h, w) and the time."""
         raise NotImplementedError
+
+    def tokens(self, pipe: Any, z: Tensor) -> Tensor:
+        """z_t as the transformer takes it."""
+        return z
 
     @torch.no_grad()
     def encode(self, pipe: Any, pictures: Tensor) -> Tensor:
@@ -44,7 +65,7 @@ class Inputs:
         return out
 
 
-def noised(latents: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-    """z_t = (1 - t) z_0 + t noise, where the latents (B, ...) are; t (B,)."""
-    t = t.to(latents.device).view(-1, *[1] * (latents.ndim - 1))
-    return (1 - t) * latents + t * noise.to(latents.device)
+def guidance(pipe: Any, z: Tensor, scale: float) -> Tensor | None:
+    """The guidance scale (B,) of a transformer that is told it, else None."""
+    told = pipe.transformer.config.guidance_embeds
+    return torch.full((len(z),), scale, device=z.device) if told else None
