@@ -43,6 +43,13 @@ def test_a_broken_one_is_one_clear_error(site: Path, value: str, message: str) -
     assert "\n" not in str(error.value)
 
 
+def test_a_name_that_ships_is_not_taken_in_silence(site: Path) -> None:
+    (site / "outsider.py").write_text("class Thing:\n    size = 3\n")
+    write_metadata(site, "outsider", "1.0", {GROUP: {"thing": "outsider:Thing"}})
+    with pytest.raises(DditError, match=r"'thing' of outsider .* takes a name that ships"):
+        plugins(GROUP, ("size",), ("thing",))
+
+
 def test_the_example_is_a_project_that_can_be_installed(site: Path) -> None:
     paths = install(site)
     assert (Path(paths[1]) / "ddit_example.py").is_file()

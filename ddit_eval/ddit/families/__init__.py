@@ -43,7 +43,7 @@ UNSUPPORTED = {
 def families() -> list[ModelFamily]:
     """Every family: those that ship, and what installed packages add."""
     needed = tuple(name for name in (*ModelFamily.__annotations__, *vars(ModelFamily)) if name[0] != "_")
-    return [*FAMILIES.values(), *plugins("ddit_eval.families", needed).values()]
+    return [*FAMILIES.values(), *plugins("ddit_eval.families", needed, tuple(FAMILIES)).values()]
 
 
 def family_named(class_name: str) -> ModelFamily:

@@ -42,7 +42,7 @@ _SHIPPED: dict[str, type[Policy]] = {
 
 def known() -> dict[str, type[Policy]]:
     """Every policy by its kind: what ships, and what installed packages add."""
-    return plugins("ddit_eval.policies", NEEDED_OF_CLASS) | _SHIPPED
+    return plugins("ddit_eval.policies", NEEDED_OF_CLASS, tuple(_SHIPPED)) | _SHIPPED
 
 
 def parse_policy(data: Mapping[str, Any]) -> Policy:
