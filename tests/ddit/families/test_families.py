@@ -292,7 +292,7 @@ def test_a_family_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
     own = Flux(name="own", class_name="Strange", inputs=INPUTS["flux"])
 
-    def installed(group: str, needs: tuple[str, ...]) -> dict[str, Any]:
+    def installed(group: str, needs: tuple[str, ...], shipped: Any = ()) -> dict[str, Any]:
         assert group == "ddit_eval.families"
         assert not [name for name in needs if not hasattr(own, name)]
         return {"own": own}

@@ -323,7 +323,7 @@ class EveryOther(Static):
 
 
 def test_a_policy_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    def installed(group: str, needs: tuple[str, ...]) -> dict[str, Any]:
+    def installed(group: str, needs: tuple[str, ...], shipped: Any = ()) -> dict[str, Any]:
         assert group == "ddit_eval.policies"
         assert not [name for name in needs if not hasattr(EveryOther, name)]
         return {"every-other": EveryOther}
