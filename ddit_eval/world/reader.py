@@ -115,11 +115,16 @@ def objects(logits: Tensor) -> list[Found]:
     return found
 
 
+def at_its_side(pictures: Tensor) -> Tensor:
+    """Pictures (N, 3, H, W) at the side that the reader was trained at: (N, 3, 64, 64)."""
+    if pictures.shape[-2:] == (SIDE, SIDE):
+        return pictures
+    return F.interpolate(pictures, (SIDE, SIDE), mode="bilinear", antialias=True, align_corners=False)
+
+
 @torch.no_grad()
 def read(pictures: Tensor | np.ndarray, reader: Reader | None = None) -> list[list[Found]]:
     """The objects in each picture (N, 3, H, W) in [0, 1], at any square size."""
     reader = reader or load_reader()
-    x = torch.as_tensor(pictures, dtype=torch.float32)
-    if x.shape[-2:] != (SIDE, SIDE):
-        x = F.interpolate(x, (SIDE, SIDE), mode="bilinear", antialias=True, align_corners=False)
+    x = at_its_side(torch.as_tensor(pictures, dtype=torch.float32))
     return [objects(one) for chunk in x.split(64) for one in reader(chunk)]

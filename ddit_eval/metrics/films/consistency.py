@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -11,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ddit_eval.errors import DditError
-from ddit_eval.metrics.checkpoints import CLIP_B32, DINO, Weights
+from ddit_eval.metrics.checkpoints import CLIP_B32, DINO
 from ddit_eval.metrics.films.frames import Film
 from ddit_eval.metrics.films.metric import MARGIN, NETWORKS, VBENCH, FilmMetric, name_of
 from ddit_eval.metrics.pictures import clip_frames as clip
@@ -45,17 +46,7 @@ def consistency(features: Tensor) -> float:
     return min(1.0, float((to_last + to_first).mean() / 2))  # a cosine may exceed 1 by its rounding
 
 
-def consistency_metric(
-    dimension: str,
-    encode: Encode,
-    network: str,
-    label: str | None = None,
-    *,
-    note: str | None = None,
-    weights: tuple[Weights, ...] = (),
-    files: str | None = None,
-    lacks: Callable[[], str | None] = lambda: None,
-) -> FilmMetric:
+def consistency_metric(dimension: str, encode: Encode, network: str, label: str | None = None) -> FilmMetric:
     """subject_consistency or background_consistency with features of your own network.
 
     `network` says which, and `label` names the stand-in if it is not VBench's.
@@ -66,17 +57,7 @@ def consistency_metric(
         return consistency(encode(film.frames))
 
     name = name_of(dimension, network, label)
-    return FilmMetric(
-        name,
-        measure,
-        SOURCE,
-        network,
-        note=note,
-        checkpoints=weights,
-        files=files,
-        lacks=lacks,
-        margin=MARGIN,
-    )
+    return FilmMetric(name, measure, SOURCE, network, margin=MARGIN)
 
 
 # Networks.
@@ -136,12 +117,7 @@ def reader_features(frames: Tensor) -> Tensor:
     The share of the picture that reads as each shape, colour and texture. Motion keeps it, a change of
     shape or colour does not.
     """
-    small = frames.cpu().float()
-    if small.shape[-2:] != (reader.SIDE, reader.SIDE):
-        small = F.interpolate(
-            small, (reader.SIDE, reader.SIDE), mode="bilinear", antialias=True, align_corners=False
-        )
-    logits = reader.load_reader()(small)
+    logits = reader.load_reader()(reader.at_its_side(frames.cpu().float()))
     # Class 0 is the background.
     shares = [part.softmax(1)[:, 1:].mean((2, 3)) for part in logits.split(reader.CLASSES, 1)]
     return torch.cat(shares, 1)
@@ -151,26 +127,29 @@ def _clip_features(frames: Tensor) -> Tensor:
     return clip.frame_features(clip.openai("ViT-B-32", CLIP_B32), frames)
 
 
-SUBJECT = consistency_metric(
-    "subject_consistency", dino_features, str(NETWORKS["subject_consistency"]), weights=(DINO,)
+SUBJECT = replace(
+    consistency_metric("subject_consistency", dino_features, str(NETWORKS["subject_consistency"])),
+    checkpoints=(DINO,),
 )
-BACKGROUND = consistency_metric(
-    "background_consistency", _clip_features, str(NETWORKS["background_consistency"]), weights=(CLIP_B32,)
+BACKGROUND = replace(
+    consistency_metric("background_consistency", _clip_features, str(NETWORKS["background_consistency"])),
+    checkpoints=(CLIP_B32,),
 )
-SUBJECT_READER = consistency_metric(
-    "subject_consistency",
-    reader_features,
-    "world reader (shipped), shares of shapes, colours and textures",
-    "reader",
+SUBJECT_READER = replace(
+    consistency_metric(
+        "subject_consistency",
+        reader_features,
+        "world reader (shipped), shares of shapes, colours and textures",
+        "reader",
+    ),
     note="a stand-in for DINO, of the captioned world alone; not comparable with published figures",
     files=shipped(READER),
     lacks=missing,
 )
-BACKGROUND_WORLD = consistency_metric(
-    "background_consistency",
-    clip.world_features,
-    "CLIP of the captioned world (shipped)",
-    "clip-world",
+BACKGROUND_WORLD = replace(
+    consistency_metric(
+        "background_consistency", clip.world_features, "CLIP of the captioned world (shipped)", "clip-world"
+    ),
     note="a stand-in for OpenAI's CLIP, of the captioned world alone; not comparable with published figures",
     files=clip.WORLD_FILE,
     lacks=clip.no_world,

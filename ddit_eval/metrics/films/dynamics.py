@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from typing import TypeAlias
 
@@ -11,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ddit_eval.errors import DditError
-from ddit_eval.metrics.checkpoints import RAFT, Weights
+from ddit_eval.metrics.checkpoints import RAFT
 from ddit_eval.metrics.films.flow import flow
 from ddit_eval.metrics.films.frames import Film
 from ddit_eval.metrics.films.metric import NETWORKS, VBENCH, FilmMetric, name_of
@@ -70,21 +71,14 @@ def dynamic_degree(frames: Tensor, flow: Flow, fps: float | None = None) -> floa
     return float(is_dynamic(speeds(chosen, flow), min(frames.shape[-2:])))
 
 
-def dynamic_degree_metric(
-    flow: Flow,
-    network: str,
-    label: str | None = None,
-    *,
-    note: str | None = None,
-    weights: tuple[Weights, ...] = (),
-) -> FilmMetric:
+def dynamic_degree_metric(flow: Flow, network: str, label: str | None = None) -> FilmMetric:
     """The metric with an optical flow of your own; `network` says which, `label` names the stand-in."""
 
     def measure(film: Film, prompt: str) -> float:
         return dynamic_degree(film.frames, flow, film.fps)
 
     name = name_of("dynamic_degree", network, label)
-    return FilmMetric(name, measure, SOURCE, network, note=note, checkpoints=weights)
+    return FilmMetric(name, measure, SOURCE, network)
 
 
 @lru_cache(maxsize=1)
@@ -116,10 +110,8 @@ def raft(first: Tensor, second: Tensor, network: nn.Module | None = None, chunk:
     return torch.cat([network(a, b, num_flow_updates=RAFT_STEPS)[-1] for a, b in pairs])
 
 
-METRIC = dynamic_degree_metric(raft, str(NETWORKS["dynamic_degree"]), weights=(RAFT,))
-CLASSICAL = dynamic_degree_metric(
-    flow,
-    "none: symmetric pyramidal Lucas-Kanade",
-    "classical",
+METRIC = replace(dynamic_degree_metric(raft, str(NETWORKS["dynamic_degree"])), checkpoints=(RAFT,))
+CLASSICAL = replace(
+    dynamic_degree_metric(flow, "none: symmetric pyramidal Lucas-Kanade", "classical"),
     note="a stand-in for RAFT; not comparable with published dynamic degree",
 )

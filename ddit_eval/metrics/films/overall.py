@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from typing import TypeAlias
 
@@ -40,33 +41,14 @@ def overall_consistency(frames: Tensor, prompt: str, similarity: Similarity) -> 
     return similarity(frames[middles(len(frames))], prompt)
 
 
-def overall_consistency_metric(
-    similarity: Similarity,
-    network: str,
-    label: str | None = None,
-    *,
-    note: str | None = None,
-    files: str | None = None,
-    lacks: Callable[[], str | None] = lambda: None,
-) -> FilmMetric:
+def overall_consistency_metric(similarity: Similarity, network: str, label: str | None = None) -> FilmMetric:
     """The metric with a network of your own; `network` says which, `label` names the stand-in."""
 
     def measure(film: Film, prompt: str) -> float:
         return overall_consistency(film.frames, prompt, similarity)
 
     name = name_of("overall_consistency", network, label)
-    return FilmMetric(
-        name,
-        measure,
-        SOURCE,
-        network,
-        low=-1.0,
-        needs="prompts",
-        note=note,
-        files=files,
-        lacks=lacks,
-        margin=MARGIN,
-    )
+    return FilmMetric(name, measure, SOURCE, network, low=-1.0, needs="prompts", margin=MARGIN)
 
 
 def _no_viclip(frames: Tensor, prompt: str) -> float:
@@ -79,13 +61,17 @@ _MISSING = (
     "one to `overall_consistency_metric(similarity, "
     "network='ViCLIP (InternVid-10M-FLT)')` and register it, or measure `overall_consistency-clip-world`"
 )
-METRIC = overall_consistency_metric(
-    _no_viclip, str(NETWORKS["overall_consistency"]), files=_FILES, lacks=lambda: _MISSING
+METRIC = replace(
+    overall_consistency_metric(_no_viclip, str(NETWORKS["overall_consistency"])),
+    files=_FILES,
+    lacks=lambda: _MISSING,
 )
-WORLD = overall_consistency_metric(
-    clip.world_similarity,
-    "CLIP of the captioned world (shipped), mean of the frames' features",
-    "clip-world",
+WORLD = replace(
+    overall_consistency_metric(
+        clip.world_similarity,
+        "CLIP of the captioned world (shipped), mean of the frames' features",
+        "clip-world",
+    ),
     note="a stand-in for ViCLIP that sees no motion; not comparable with published figures",
     files=clip.WORLD_FILE,
     lacks=clip.no_world,

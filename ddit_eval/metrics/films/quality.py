@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from importlib.util import find_spec
 from typing import Any, TypeAlias
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ddit_eval.errors import DditError
-from ddit_eval.metrics.checkpoints import AESTHETIC, CLIP_L14, MUSIQ, Weights
+from ddit_eval.metrics.checkpoints import AESTHETIC, CLIP_L14, MUSIQ
 from ddit_eval.metrics.films.frames import Film
 from ddit_eval.metrics.films.metric import MARGIN, NETWORKS, VBENCH, FilmMetric, name_of
 from ddit_eval.metrics.pictures.aesthetic import aesthetic_opinion
@@ -42,15 +43,7 @@ def at_most(frames: Tensor, longest: int = LONGEST) -> Tensor:
     return resize(frames, [int(scale * height), int(scale * width)], antialias=False)
 
 
-def quality_metric(
-    dimension: str,
-    opinion: Opinion,
-    network: str,
-    label: str | None = None,
-    *,
-    weights: tuple[Weights, ...] = (),
-    lacks: Callable[[], str | None] = lambda: None,
-) -> FilmMetric:
+def quality_metric(dimension: str, opinion: Opinion, network: str, label: str | None = None) -> FilmMetric:
     """aesthetic_quality (opinions up to 10) or imaging_quality (up to 100) with a network of your own."""
 
     @torch.no_grad()
@@ -58,15 +51,8 @@ def quality_metric(
         return quality(film.frames, opinion, WORST_TO_BEST[dimension])
 
     source = f"{VBENCH}: mean opinion of the frames / {WORST_TO_BEST[dimension]:.0f}"
-    return FilmMetric(
-        name_of(dimension, network, label),
-        measure,
-        source,
-        network,
-        checkpoints=weights,
-        lacks=lacks,
-        margin=MARGIN,
-    )
+    name = name_of(dimension, network, label)
+    return FilmMetric(name, measure, source, network, margin=MARGIN)
 
 
 @lru_cache(maxsize=1)
@@ -92,9 +78,12 @@ def _no_pyiqa() -> str | None:
     return None
 
 
-AESTHETIC_QUALITY = quality_metric(
-    "aesthetic_quality", aesthetic_opinion, str(NETWORKS["aesthetic_quality"]), weights=(CLIP_L14, AESTHETIC)
+AESTHETIC_QUALITY = replace(
+    quality_metric("aesthetic_quality", aesthetic_opinion, str(NETWORKS["aesthetic_quality"])),
+    checkpoints=(CLIP_L14, AESTHETIC),
 )
-IMAGING_QUALITY = quality_metric(
-    "imaging_quality", _imaging, str(NETWORKS["imaging_quality"]), weights=(MUSIQ,), lacks=_no_pyiqa
+IMAGING_QUALITY = replace(
+    quality_metric("imaging_quality", _imaging, str(NETWORKS["imaging_quality"])),
+    checkpoints=(MUSIQ,),
+    lacks=_no_pyiqa,
 )

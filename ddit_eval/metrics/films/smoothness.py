@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeAlias
 
 import torch
@@ -34,24 +35,14 @@ def motion_smoothness(frames: Tensor, interpolate: Interpolate) -> float:
     return 1 - float((odd.double() - guess.double()).abs().mean())
 
 
-def motion_smoothness_metric(
-    interpolate: Interpolate,
-    network: str,
-    label: str | None = None,
-    *,
-    note: str | None = None,
-    files: str | None = None,
-    lacks: Callable[[], str | None] = lambda: None,
-) -> FilmMetric:
+def motion_smoothness_metric(interpolate: Interpolate, network: str, label: str | None = None) -> FilmMetric:
     """The metric with an interpolator of your own; `network` says which, `label` names the stand-in."""
 
     def measure(film: Film, prompt: str) -> float:
         return motion_smoothness(film.frames, interpolate)
 
     name = name_of("motion_smoothness", network, label)
-    return FilmMetric(
-        name, measure, SOURCE, network, least=3, note=note, files=files, lacks=lacks, margin=MARGIN
-    )
+    return FilmMetric(name, measure, SOURCE, network, least=3, margin=MARGIN)
 
 
 def _no_amt(before: Tensor, after: Tensor) -> Tensor:
@@ -64,12 +55,12 @@ _MISSING = (
     "it; pass an interpolator to `motion_smoothness_metric(interpolate, network='AMT-S')` and register it, "
     "or measure `motion_smoothness-classical`"
 )
-METRIC = motion_smoothness_metric(
-    _no_amt, str(NETWORKS["motion_smoothness"]), files=_FILES, lacks=lambda: _MISSING
+METRIC = replace(
+    motion_smoothness_metric(_no_amt, str(NETWORKS["motion_smoothness"])),
+    files=_FILES,
+    lacks=lambda: _MISSING,
 )
-CLASSICAL = motion_smoothness_metric(
-    middle,
-    "none: symmetric pyramidal Lucas-Kanade and warping",
-    "classical",
+CLASSICAL = replace(
+    motion_smoothness_metric(middle, "none: symmetric pyramidal Lucas-Kanade and warping", "classical"),
     note="a stand-in for AMT-S; not comparable with published motion smoothness",
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ddit_eval.metrics.pictures.reader_lpips import missing
@@ -28,12 +27,10 @@ def reader_network() -> Network:
 
 
 def _read(pictures: Tensor) -> Tensor:
-    from ddit_eval.world.reader import SIDE, load_reader
+    from ddit_eval.world.reader import at_its_side, load_reader
 
     # The loaded reader is shared with other metrics, so it stays where it is: on the CPU.
-    x = pictures.cpu()
-    if x.shape[-2:] != (SIDE, SIDE):
-        x = F.interpolate(x, (SIDE, SIDE), mode="bilinear", antialias=True, align_corners=False)
+    x = at_its_side(pictures.cpu())
     pooled = [
         (depth.mean((2, 3)), depth.std((2, 3), correction=0))
         for depth in load_reader().features(x.clamp(0, 1))
