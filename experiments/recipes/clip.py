@@ -32,8 +32,6 @@ from ddit_eval.metrics.pictures.clip_network import (
     caption_features,
     load_clip,
     picture_features,
-    recall_among,
-    recall_at_1,
 )
 from ddit_eval.system.files import write_bytes, write_json
 from ddit_eval.world import Scene, Thing, caption, render, sample_scenes
@@ -41,6 +39,7 @@ from ddit_eval.world.reader import CLASSES
 from ddit_eval.world.scene import BACKGROUND_COLOURS, COLOURS, RADIUS, SHAPES, SIZES, TEXTURES, Split
 from experiments.recipes.labels import token_labels
 from experiments.recipes.reader import damage
+from experiments.recipes.recall import recall_among, recall_at_1
 
 SIDE = 64
 CONTEXT = 32

@@ -5,7 +5,8 @@ python -m experiments.recipes.score --out results/mini-flux.json
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,14 +20,25 @@ from ddit_eval.ddit.call import call_arguments
 from ddit_eval.experiment.config import WorldPrompts
 from ddit_eval.experiment.prompts import load_prompts
 from ddit_eval.metrics import get
-from ddit_eval.metrics.pictures.adherence import object_accuracy
+from ddit_eval.metrics.pictures.adherence import is_prompted, match
 from ddit_eval.models.load import load_pipeline
 from ddit_eval.system.files import write_json
-from ddit_eval.world import parse, render, sample_scenes
-from ddit_eval.world.reader import read
+from ddit_eval.world import Prompt, parse, render, sample_scenes
+from ddit_eval.world.reader import Found, read
 from experiments.recipes.pipeline import TEXT_TOKENS
 
 GUIDANCE = 3.5  # FluxPipeline's own default
+
+
+def object_accuracy(prompts: Sequence[Prompt], found: Sequence[Sequence[Found]]) -> float:
+    """Right objects over all prompted things (each thing weighs the same, whatever its picture)."""
+    right = sum(
+        is_prompted(thing, one)
+        for prompt, objects in zip(prompts, found, strict=True)
+        for thing, one in zip(prompt.things, match(prompt.things, objects), strict=True)
+    )
+    total = sum(len(prompt.things) for prompt in prompts)
+    return right / total if total else math.nan
 
 
 def scores(pictures: Tensor, prompts: list[str]) -> dict[str, Any]:

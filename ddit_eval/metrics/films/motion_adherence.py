@@ -16,12 +16,12 @@ import numpy as np
 
 from ddit_eval.errors import DditError
 from ddit_eval.metrics.metric import Column, Metric
-from ddit_eval.metrics.pictures.adherence import MARGIN, Found, is_prompted, match
+from ddit_eval.metrics.pictures.adherence import MARGIN, is_prompted, match
 from ddit_eval.metrics.pictures.reader_lpips import missing
 from ddit_eval.metrics.weights import READER, shipped
 from ddit_eval.world.motion import DIRECTIONS, OPPOSITE
 from ddit_eval.world.motion_caption import MovingPrompt, parse_clip
-from ddit_eval.world.reader import read
+from ddit_eval.world.reader import Found, read
 
 if TYPE_CHECKING:
     from torch import Tensor

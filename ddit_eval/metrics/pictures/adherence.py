@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, fields
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -19,7 +19,7 @@ from ddit_eval.metrics.metric import Column, Metric
 from ddit_eval.metrics.pictures.reader_lpips import missing
 from ddit_eval.metrics.weights import READER, shipped
 from ddit_eval.world.caption import Prompt, ThingWords, parse
-from ddit_eval.world.reader import read
+from ddit_eval.world.reader import Found, read
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,23 +31,6 @@ _WHOLE, _ATTRIBUTE, _TEXTURE = 1000.0, 30.0, 1.0
 # as a fraction of the side; scenes put it between .17 and .27 away, and "middle" within .03.
 _OFF_CENTRE = 0.10
 MARGIN = 0.05  # one object in twenty
-
-
-class Found(Protocol):
-    """An object that a reader found; `x` to the right, `y` downwards, as fractions of the sides."""
-
-    @property
-    def shape(self) -> str: ...
-    @property
-    def colour(self) -> str: ...
-    @property
-    def texture(self) -> str: ...
-    @property
-    def x(self) -> float: ...
-    @property
-    def y(self) -> float: ...
-    @property
-    def area(self) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -120,17 +103,6 @@ def is_at(place: str, one: Found) -> bool:
         return max(abs(dx), abs(dy)) < _OFF_CENTRE
     along, across = {"left": (-dx, dy), "right": (dx, dy), "top": (-dy, dx), "bottom": (dy, dx)}[place]
     return along >= _OFF_CENTRE and along > abs(across)
-
-
-def object_accuracy(prompts: Sequence[Prompt], found: Sequence[Sequence[Found]]) -> float:
-    """Right objects over all prompted things (each thing weighs the same, whatever its picture)."""
-    right = sum(
-        is_prompted(thing, one)
-        for prompt, objects in zip(prompts, found, strict=True)
-        for thing, one in zip(prompt.things, match(prompt.things, objects), strict=True)
-    )
-    total = sum(len(prompt.things) for prompt in prompts)
-    return right / total if total else math.nan
 
 
 def is_prompted(thing: ThingWords, one: Found | None) -> bool:

@@ -12,8 +12,6 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -155,57 +153,6 @@ def test_long_prompts_are_cut_aloud(folder: Path, tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match=r"1 of 2 prompts .* 12 tokens"):
         clip.caption_features(ours, [fits, fits + " a"])
     assert clip._too_long(ours, [fits, "a red star"]) == []
-
-
-# Recall.
-
-
-def test_recall_by_hand() -> None:
-    captions = torch.eye(4)
-    assert clip.recall_at_1(captions, captions) == 1.0
-    assert clip.recall_at_1(captions.roll(1, 0), captions) == 0.0
-    pictures = captions.clone()
-    pictures[0] = torch.tensor([0.6, 0.8, 0, 0])  # nearer to the caption of another
-    assert clip.recall_at_1(pictures, captions) == 0.75
-    assert clip.recall_at_1(captions, pictures) == 1.0  # the other direction is another question
-    same = torch.ones(8, 3)
-    assert clip.recall_at_1(same, same) == pytest.approx(1 / 8)  # a network that says nothing scores chance
-
-
-def test_recall_among_rivals_by_hand() -> None:
-    pictures = captions = torch.eye(3)
-    nearer, farther, equal = pictures[0] * 2, torch.tensor([0.0, 1.0, 1.0]), captions[2] * 5
-    rivals = torch.stack(
-        [torch.stack([farther, farther]), torch.stack([equal, nearer]), torch.stack([equal, nearer])]
-    )
-    # Own caption first; own caption first; shares the place with its copy.
-    assert clip.recall_among(pictures, captions, rivals) == pytest.approx((1 + 1 + 0.5) / 3)
-    wrong = torch.stack([pictures[0]] * 3)[:, None]
-    assert clip.recall_among(pictures, captions.roll(1, 0), wrong) == pytest.approx((0 + 0.5 + 0.5) / 3)
-
-
-@settings(max_examples=25, deadline=None)
-@given(st.integers(2, 9), st.integers(0, 1000), st.floats(0.01, 100))
-def test_recall_ignores_order_and_length(count: int, seed: int, factor: float) -> None:
-    a, b = noise(count, 5, seed=seed) - 0.5, noise(count, 5, seed=seed + 1) - 0.5
-    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
-    assert clip.recall_at_1(factor * a[order], b[order]) == pytest.approx(clip.recall_at_1(a, b))
-    torch.testing.assert_close(clip.cosines(a, factor * b), clip.cosines(a, b))
-    assert float(clip.cosines(a, b).abs().max()) <= 1 + 1e-9
-
-
-@pytest.mark.parametrize(
-    "call",
-    [
-        lambda: clip.cosines(torch.ones(2, 3), torch.ones(3, 3)),
-        lambda: clip.recall_at_1(torch.ones(2, 3), torch.ones(2, 4)),
-        lambda: clip.recall_at_1(torch.ones(0, 3), torch.ones(0, 3)),
-        lambda: clip.recall_among(torch.ones(2, 3), torch.ones(2, 3), torch.ones(3, 2, 3)),
-    ],
-)
-def test_features_that_do_not_pair_are_refused(call: Any) -> None:
-    with pytest.raises(DditError, match=r"\(N, "):
-        call()
 
 
 # Which network.

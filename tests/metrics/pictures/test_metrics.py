@@ -19,6 +19,7 @@ from ddit_eval.metrics.pictures.ssim import ssim
 from ddit_eval.world import caption, parse, render, sample_scenes
 from ddit_eval.world.reader import Reader
 from ddit_eval.world.scene import COLOURS, SHAPES, TEXTURES
+from experiments.recipes.score import object_accuracy
 
 
 def noise(*shape: int, seed: int) -> torch.Tensor:
@@ -176,7 +177,7 @@ def test_scores_ignore_the_order_of_what_is_found(found: list[Thing], index: int
 
 def test_object_accuracy_weighs_things_not_pictures() -> None:
     single = parse("a green circle")
-    assert adherence.object_accuracy([PAIR, single], [RIGHT, []]) == pytest.approx(2 / 3)
+    assert object_accuracy([PAIR, single], [RIGHT, []]) == pytest.approx(2 / 3)
 
 
 def test_adherence_metric_reads_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -261,4 +262,4 @@ def test_bad_calls_are_refused() -> None:
     ]:
         with pytest.raises(DditError, match=says):
             call()
-    assert np.isnan(adherence.object_accuracy([], []))
+    assert np.isnan(object_accuracy([], []))
