@@ -46,11 +46,7 @@ def frechet_distance(one: Statistics, other: Statistics) -> float:
     The trace of the root is the sum of the singular values of C1^(1/2) C2^(1/2), both roots by symmetric
     eigendecomposition; so no complex number and no `sqrtm`, which is unstable for singular covariances.
     """
-    if one.mean.shape != other.mean.shape:
-        raise DditError(
-            f"statistics of {len(one.mean)} and {len(other.mean)} features cannot be compared: measure both "
-            "sets with the same network"
-        )
+    check_widths(len(one.mean), len(other.mean))
     cross = torch.linalg.svdvals(root(one.covariance) @ root(other.covariance)).sum()
     spread = one.covariance.trace() + other.covariance.trace() - 2 * cross
     return float((one.mean - other.mean).square().sum() + spread)
@@ -70,11 +66,7 @@ def frechet_measure(features: Tensor, reference: Statistics) -> Measure:
     the smaller of the (D, D) and the (samples drawn, samples drawn) product.
     """
     x = check_features(features, "features")
-    if x.shape[1] != len(reference.mean):
-        raise DditError(
-            f"features of {x.shape[1]} numbers against a reference of {len(reference.mean)}: measure both "
-            "sets with the same network"
-        )
+    check_widths(x.shape[1], len(reference.mean))
     # About the reference's mean, so that nothing large cancels below.
     x = x - reference.mean.to(x.device)
     turned = x @ root(reference.covariance).to(x.device)
@@ -180,3 +172,18 @@ def check_features(features: Tensor, what: str) -> Tensor:
     if not math.isfinite(float(x.sum())):
         raise DditError(f"{what} hold nan or infinite values: look for broken pictures or a broken network")
     return x
+
+
+def check_pair(features: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
+    """Both as `check_features` gives them; raises `DditError` where their widths D differ."""
+    x, y = check_features(features, "features"), check_features(reference, "reference features")
+    check_widths(x.shape[1], y.shape[1])
+    return x, y
+
+
+def check_widths(ours: int, theirs: int) -> None:
+    if ours != theirs:
+        raise DditError(
+            f"features of {ours} numbers against a reference of {theirs}: measure both sets with the same "
+            "network"
+        )

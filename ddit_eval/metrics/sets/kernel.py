@@ -13,8 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ddit_eval.errors import DditError
-from ddit_eval.metrics.sets.frechet import check_features
+from ddit_eval.metrics.sets.frechet import check_pair
 from ddit_eval.metrics.sets.resample import Measure
 
 Kernel: TypeAlias = Callable[[Tensor, Tensor], Tensor]  # (N, D), (M, D) -> (N, M)
@@ -53,23 +52,18 @@ def cmmd(features: Tensor, reference: Tensor) -> float:
 
 def kid_measure(features: Tensor, reference: Tensor) -> Measure:
     """`kid` of weighted features: weights (B, n) to (B, 1). Copies of a sample are not paired."""
-    x, y = check_features(features, "features"), check_features(reference, "reference features")
+    x, y = check_pair(features, reference)
     return _mmd_measure(x, y, cubic, unbiased=True)
 
 
 def cmmd_measure(features: Tensor, reference: Tensor) -> Measure:
     """`cmmd` of weighted features: weights (B, n) to (B, 1)."""
-    x, y = check_features(features, "features"), check_features(reference, "reference features")
+    x, y = check_pair(features, reference)
     measure = _mmd_measure(F.normalize(x, dim=1), F.normalize(y, dim=1), gaussian, unbiased=False)
     return lambda weights: SCALE * measure(weights)
 
 
 def _mmd_measure(x: Tensor, y: Tensor, kernel: Kernel, *, unbiased: bool) -> Measure:
-    if x.shape[1] != y.shape[1]:
-        raise DditError(
-            f"features of {x.shape[1]} numbers against a reference of {y.shape[1]}: measure both sets with "
-            "the same network"
-        )
     # The reference is fixed: all that does not hang on the weights is computed once.
     ones = torch.ones(1, len(y), dtype=x.dtype, device=x.device)
     within_reference = _within(y, ones, kernel, unbiased)

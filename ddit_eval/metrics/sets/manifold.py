@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from ddit_eval.errors import DditError
-from ddit_eval.metrics.sets.frechet import check_features
+from ddit_eval.metrics.sets.frechet import check_pair
 from ddit_eval.metrics.sets.resample import Measure
 
 K = 5
@@ -59,12 +59,7 @@ def prdc_measure(features: Tensor, reference: Tensor, k: int = K, chunk: int = _
     Our balls keep the radii of the whole set: in a resample, a sample drawn twice would be its own
     neighbour. So the spread of recall is that of which samples were drawn, not of the radii.
     """
-    x, y = check_features(features, "features"), check_features(reference, "reference features")
-    if x.shape[1] != y.shape[1]:
-        raise DditError(
-            f"features of {x.shape[1]} numbers against a reference of {y.shape[1]}: measure both sets with "
-            "the same network"
-        )
+    x, y = check_pair(features, reference)
     middle = y.mean(0)  # distances by products of matrices are most exact around zero
     x, y = x - middle, y - middle
     ours, theirs = radii(x, k, chunk), radii(y, k, chunk)
