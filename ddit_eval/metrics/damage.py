@@ -6,14 +6,14 @@ swapped for another prompt's. Where it does not, it is blind to that damage, and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from ddit_eval import stats
 from ddit_eval.errors import DditError
-from ddit_eval.metrics.metric import AnyMetric
+from ddit_eval.metrics.metric import AnyMetric, Columns
 from ddit_eval.schema.quality import Sight, Sighting
 
 Damage = Callable[[Tensor], Tensor]
@@ -87,33 +87,38 @@ def sightings(
     """
     if len(pictures) < 2:
         raise DditError(f"the damage table needs at least 2 pictures, not {len(pictures)}")
-    rows = []
-    whole = _measured(metrics, grain(pictures, GRAIN), pictures, prompts)
-    for name, damage in damages.items():
-        damaged = grain(damage(pictures).clamp(0, 1), GRAIN)
-        for column, values in _measured(metrics, damaged, pictures, prompts).items():
-            lower = next(c.direction for m in metrics for c in m.columns if c.name == column) == "lower"
-            rows.append(sighting(column, name, whole[column], values, "lower" if lower else "higher"))
-    return rows
+    damaged = ((name, grain(damage(pictures).clamp(0, 1), GRAIN)) for name, damage in damages.items())
+    return losses(metrics, grain(pictures, GRAIN), damaged, pictures, prompts)
 
 
-def sighting(
+def losses(
+    metrics: Sequence[AnyMetric],
+    whole: Tensor,
+    damaged: Iterable[tuple[str, Tensor]],
+    reference: Tensor | None,
+    prompts: Sequence[str],
+) -> list[Sighting]:
+    """What each damage, by its name and the samples that it left, does to every column of the metrics."""
+
+    def measured(samples: Tensor) -> Columns:
+        return {k: v for metric in metrics for k, v in metric(samples, reference, prompts).items()}
+
+    directions = {c.name: c.direction for metric in metrics for c in metric.columns}
+    before = measured(whole)
+    return [
+        _sighting(column, name, before[column], after, directions[column])
+        for name, samples in damaged
+        for column, after in measured(samples).items()
+    ]
+
+
+def _sighting(
     metric: str, damage: str, whole: Sequence[float], damaged: Sequence[float], direction: stats.Direction
 ) -> Sighting:
-    """What a damage does to one value a sample, without and with it."""
     pair = (damaged, whole) if direction == "lower" else (whole, damaged)
     loss = stats.paired_difference(*pair)
     before, after = stats.mean(whole).value, stats.mean(damaged).value
     return Sighting(metric=metric, damage=damage, before=before, after=after, loss=loss, sight=sight_of(loss))
-
-
-def _measured(
-    metrics: Sequence[AnyMetric], pictures: Tensor, reference: Tensor, prompts: Sequence[str]
-) -> dict[str, list[float]]:
-    columns: dict[str, list[float]] = {}
-    for metric in metrics:
-        columns |= metric(pictures, reference, prompts)
-    return columns
 
 
 def sight_of(loss: stats.Interval) -> Sight:

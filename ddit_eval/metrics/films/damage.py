@@ -3,7 +3,7 @@ pictures. Frames that stand still or come in the wrong order must not pass for g
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -11,13 +11,10 @@ from torch import Tensor
 
 from ddit_eval.errors import DditError
 from ddit_eval.metrics import damage
-from ddit_eval.metrics.damage import sighting
+from ddit_eval.metrics.damage import Damage, losses
 from ddit_eval.metrics.metric import AnyMetric
 from ddit_eval.schema.quality import Sighting
 from ddit_eval.world import caption, render, sample_scenes
-
-# Films (N, T, 3, H, W) in [0, 1] to as many of the same shape.
-Damage = Callable[[Tensor], Tensor]
 
 PACE = 2 / 64  # of the side, from one frame to the next: dynamic by VBench's measure
 
@@ -34,7 +31,7 @@ def moving_scenes(count: int, frames: int = 8, side: int = 64, seed: int = 31) -
     return torch.stack(films), [caption(scene) for scene in scenes]
 
 
-def each_frame(of_pictures: damage.Damage) -> Damage:
+def each_frame(of_pictures: Damage) -> Damage:
     """A damage to pictures, done to every frame."""
     return lambda films: of_pictures(films.flatten(0, 1)).view_as(films)
 
@@ -64,11 +61,6 @@ def cut(films: Tensor) -> Tensor:
     return torch.cat([films[:, :half], films.roll(-1, 0)[:, half:]], 1)
 
 
-def swap(films: Tensor) -> Tensor:
-    """Each film stands for the next prompt."""
-    return films.roll(1, 0)
-
-
 DAMAGES: dict[str, Damage] = {
     "blur": each_frame(damage.blur),
     "recolour": each_frame(damage.recolour),
@@ -77,7 +69,7 @@ DAMAGES: dict[str, Damage] = {
     "frozen": freeze,
     "flicker": flicker,
     "cut to another": cut,
-    "another prompt's": swap,
+    "another prompt's": damage.swap,
 }
 
 
@@ -94,13 +86,5 @@ def sightings(
     """
     if len(films) < 2:
         raise DditError(f"the damage table needs at least 2 films, not {len(films)}")
-    stacks = {"": films} | {name: damage(films).clamp(0, 1) for name, damage in damages.items()}
-    rows = []
-    for metric in metrics:
-        for column in metric.columns:
-            values = {
-                name: metric(stack.float(), None, prompts)[column.name] for name, stack in stacks.items()
-            }
-            whole = values.pop("")
-            rows += [sighting(column.name, name, whole, v, column.direction) for name, v in values.items()]
-    return rows
+    damaged = ((name, damage(films).clamp(0, 1)) for name, damage in damages.items())
+    return losses(metrics, films, damaged, None, prompts)
