@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ddit_eval.errors import DditError
-from ddit_eval.metrics.sets.comparison import SetResult, compare_paired
+from ddit_eval.metrics.sets.comparison import compare_paired
 from ddit_eval.metrics.sets.feature_network import Network
 from ddit_eval.metrics.sets.frechet import FEW
 from ddit_eval.metrics.sets.kinds import KINDS
 from ddit_eval.metrics.sets.reference import PictureSet, picture_set, tensor_set
 from ddit_eval.metrics.sets.resample import RESAMPLES
-from ddit_eval.schema.quality import SetRow
+from ddit_eval.schema.quality import Distance, SetRow
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -66,12 +66,12 @@ def set_rows(
     return rows
 
 
-def _row(method: str, alone: SetResult, paired: SetResult | None) -> SetRow:
-    row = {"method": method, **alone.to_json()}
+def _row(method: str, alone: Distance, paired: Distance | None) -> SetRow:
+    row = dict(alone)
     if alone.n < FEW and not alone.warnings:
-        row["warnings"] = [
-            f"{alone.n} samples, under {FEW:,}: compare at equal numbers only, by the interval"
-        ]
+        row["warnings"] = (
+            f"{alone.n} samples, under {FEW:,}: compare at equal numbers only, by the interval",
+        )
     if paired is not None:
         row |= {"difference": paired.interval, "minus": paired.minus, "minus_hash": paired.minus_hash}
-    return SetRow.model_validate(row)
+    return SetRow(method=method, **row)

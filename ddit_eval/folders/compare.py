@@ -19,12 +19,13 @@ from ddit_eval import metrics, stats
 from ddit_eval.errors import DditError
 from ddit_eval.folders.films import FilmFolder, film_folder
 from ddit_eval.folders.pictures import PictureFolder, picture_folder, prompts_of
-from ddit_eval.folders.result import Comparison, Distance, FolderColumn
+from ddit_eval.folders.result import Comparison, FolderColumn
 from ddit_eval.metrics import sets
 from ddit_eval.metrics.films.frames import Film
 from ddit_eval.metrics.films.metric import FilmMetric
 from ddit_eval.metrics.metric import AnyMetric, Columns
 from ddit_eval.metrics.sets.kinds import KINDS
+from ddit_eval.schema.quality import Distance
 
 Folder: TypeAlias = PictureFolder | FilmFolder
 
@@ -199,5 +200,4 @@ def _distances(
         # Below, subsets would be smaller than twice the features, where 1 / n is no straight line.
         if "frechet" in kinds and not groups and pool.n >= 4 * sets.network(network).dimension:
             rows.append(sets.infinity(pool, against, network, cache=kept))
-    facts = [{k: v for k, v in vars(row).items() if k in Distance.model_fields} for row in rows]
-    return [Distance(**row) for row in facts]
+    return rows

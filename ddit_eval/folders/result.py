@@ -7,8 +7,8 @@ from typing import Annotated
 from pydantic import PlainSerializer
 
 from ddit_eval import stats
-from ddit_eval.schema.model import Direction, Interval, Result
-from ddit_eval.schema.quality import Column
+from ddit_eval.schema.model import Interval, Result
+from ddit_eval.schema.quality import Column, Distance
 
 Equivalence = Annotated[stats.Equivalence, PlainSerializer(stats.Equivalence.to_json)]
 
@@ -20,24 +20,6 @@ class FolderColumn(Column):
     interval: Interval
     difference: Interval | None = None
     equivalence: Equivalence | None = None
-
-
-class Distance(Result):
-    """A set metric of the folder against the reference; see `metrics.sets.SetResult`."""
-
-    metric: str
-    direction: Direction
-    interval: Interval
-    n: int
-    n_reference: int
-    pictures: str
-    pictures_hash: str
-    reference: str
-    reference_hash: str
-    network: str
-    preset: str
-    source: str
-    warnings: tuple[str, ...]
 
 
 class Comparison(Result):

@@ -68,15 +68,17 @@ class Sighting(Result):
     sight: Sight
 
 
-class SetRow(Result):
-    """A distance of a method's pictures, as a set, to a reference set; `difference`: to the base's."""
+class Distance(Result):
+    """A distance of a set of pictures to a reference set, with all that its number depends on.
 
-    method: str
+    `interval`: over samples of the set, the reference fixed; see `metrics.sets.resample` for what it does not
+    cover (the bias in n above all). `minus`: the set that was subtracted, in a paired difference.
+    """
+
     metric: str
     network: str
     direction: Direction
     interval: Interval
-    difference: Interval | None = None
     n: int
     n_reference: int
     pictures: str
@@ -88,6 +90,13 @@ class SetRow(Result):
     preset: str
     source: str
     warnings: tuple[str, ...] = ()
+
+
+class SetRow(Distance):
+    """That of a method's pictures; `difference`: to the base's."""
+
+    method: str
+    difference: Interval | None = None
 
 
 class Quality(ResultFile):

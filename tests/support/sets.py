@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from ddit_eval.metrics import sets
+from ddit_eval.schema.quality import Distance
 
 MEASURES = {
     "frechet": lambda x, y: sets.frechet_measure(x, sets.statistics(y)),
@@ -43,8 +44,6 @@ def means(calls: list[int] | None = None) -> sets.Network:
     return sets.Network("means", 6, "mean and deviation of each channel", extract)
 
 
-def paired(
-    ours: sets.PictureSet, theirs: sets.PictureSet, *args: Any, **options: Any
-) -> list[sets.SetResult]:
+def paired(ours: sets.PictureSet, theirs: sets.PictureSet, *args: Any, **options: Any) -> list[Distance]:
     """`ours - theirs` of every value."""
     return [minus for _, minus in sets.compare_paired([ours, theirs], 1, *args, **options)[0] if minus]

@@ -7,12 +7,7 @@
 A value of a set is no mean over pictures, so these metrics stand apart from `ddit_eval.metrics`.
 """
 
-from ddit_eval.metrics.sets.comparison import (
-    SetResult,
-    compare,
-    compare_paired,
-    infinity,
-)
+from ddit_eval.metrics.sets.comparison import compare, compare_paired, infinity
 from ddit_eval.metrics.sets.dinov2 import dinov2_network
 from ddit_eval.metrics.sets.feature_network import Network, features
 from ddit_eval.metrics.sets.frechet import (
@@ -42,7 +37,6 @@ __all__ = [
     "Network",
     "PictureSet",
     "Prdc",
-    "SetResult",
     "Statistics",
     "cached_features",
     "cached_statistics",

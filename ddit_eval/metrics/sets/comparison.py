@@ -8,9 +8,9 @@ Names. "fid" and "kid" stand for Inception's features alone, "cmmd" for those of
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -23,39 +23,10 @@ from ddit_eval.metrics.sets.kinds import INFINITY, KINDS, Against, SetKind
 from ddit_eval.metrics.sets.networks import network as network_of
 from ddit_eval.metrics.sets.reference import PictureSet, cached_features, cached_statistics
 from ddit_eval.metrics.sets.resample import RESAMPLES, draw_weights, intervals
+from ddit_eval.schema.quality import Distance
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-
-@dataclass(frozen=True)
-class SetResult:
-    """One metric of a set against a reference, with all that its number depends on.
-
-    `interval`: over samples of the set, the reference fixed; see `resample.bootstrap` for what it does not
-    cover (the bias in n above all). `minus`: the set that was subtracted, in a paired difference.
-    """
-
-    metric: str
-    direction: Literal["higher", "lower"]
-    interval: stats.Interval
-    n: int
-    n_reference: int
-    pictures: str
-    pictures_hash: str
-    reference: str
-    reference_hash: str
-    network: str
-    preset: str
-    source: str
-    warnings: tuple[str, ...] = ()
-    minus: str | None = None
-    minus_hash: str | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Valid JSON: the interval as `stats.Interval.to_json` has it; `minus` in differences only."""
-        out = dict(vars(self)) | {"interval": self.interval.to_json(), "warnings": list(self.warnings)}
-        return {key: value for key, value in out.items() if value is not None}
 
 
 def metric_name(kind: str, network: Network) -> str:
@@ -73,10 +44,9 @@ def compare(
     cache: Path | None = None,
     groups: Sequence[Hashable] | None = None,
     resamples: int = RESAMPLES,
-    level: float = 0.95,
     seed: int = 0,
     device: str = "cpu",
-) -> list[SetResult]:
+) -> list[Distance]:
     """Every metric of the families, of `pictures` against `reference`, in the features of a network.
 
     `groups`: the prompt of each picture, where a prompt has several; prompts are then what is resampled.
@@ -92,7 +62,6 @@ def compare(
         cache=cache,
         groups=groups,
         resamples=resamples,
-        level=level,
         seed=seed,
         device=device,
     )
@@ -109,10 +78,9 @@ def compare_paired(
     cache: Path | None = None,
     groups: Sequence[Hashable] | None = None,
     resamples: int = RESAMPLES,
-    level: float = 0.95,
     seed: int = 0,
     device: str = "cpu",
-) -> list[list[tuple[SetResult, SetResult | None]]]:
+) -> list[list[tuple[Distance, Distance | None]]]:
     """By set: each value as in `compare`, and its paired difference to `sets[base]` (None: the base).
 
     Each resample draws the same prompts of all sets and the reference stays. Features and resamples
@@ -133,13 +101,15 @@ def compare_paired(
         values.append({family: KINDS[family].measure(x, against)(weights) for family in families})
     out = []
     for index, (one, measured) in enumerate(zip(sets, values, strict=True)):
-        pairs: list[tuple[SetResult, SetResult | None]] = []
+        pairs: list[tuple[Distance, Distance | None]] = []
         for family, v in measured.items():
             gap = v - values[base][family]
-            spreads = intervals(v[0], v[1:], n, level), intervals(gap[0], gap[1:], n, level)
+            spreads = intervals(v[0], v[1:], n), intervals(gap[0], gap[1:], n)
             for column, alone, paired in zip(KINDS[family].columns, *spreads, strict=True):
                 row = _row(KINDS[family], column, _within(alone, column), one, reference, chosen)
-                minus = replace(row, interval=paired, minus=sets[base].name, minus_hash=sets[base].hash)
+                minus = row.model_copy(
+                    update={"interval": paired, "minus": sets[base].name, "minus_hash": sets[base].hash}
+                )
                 pairs.append((row, None if index == base else minus))
         out.append(pairs)
     return out
@@ -151,10 +121,9 @@ def infinity(
     network: str | Network = "reader",
     *,
     cache: Path | None = None,
-    level: float = 0.95,
     seed: int = 0,
     device: str = "cpu",
-) -> SetResult:
+) -> Distance:
     """The Fréchet distance extrapolated to endless samples ("fid-infinity" on Inception's features).
 
     See `frechet.frechet_infinity`: the interval is the line's alone.
@@ -162,7 +131,7 @@ def infinity(
     chosen, against = _reference(network, reference, ("frechet",), cache, device)
     assert against.statistics is not None
     x = cached_features(pictures, chosen, cache, device=device).to(device)
-    found = frechet_infinity(x, against.statistics, level=level, seed=seed)
+    found = frechet_infinity(x, against.statistics, seed=seed)
     return _row(INFINITY, INFINITY.columns[0], found.interval, pictures, reference, chosen)
 
 
@@ -191,21 +160,21 @@ def _row(
     pictures: PictureSet,
     reference: PictureSet,
     network: Network,
-) -> SetResult:
-    return SetResult(
-        metric_name(column.name, network),
-        column.direction,
-        interval,
-        pictures.n,
-        reference.n,
-        pictures.name,
-        pictures.hash,
-        reference.name,
-        reference.hash,
-        network.name,
-        network.preset,
-        kind.source,
-        kind.caveats(pictures.n, reference.n, network.dimension),
+) -> Distance:
+    return Distance(
+        metric=metric_name(column.name, network),
+        network=network.name,
+        direction=column.direction,
+        interval=interval,
+        n=pictures.n,
+        n_reference=reference.n,
+        pictures=pictures.name,
+        pictures_hash=pictures.hash,
+        reference=reference.name,
+        reference_hash=reference.hash,
+        preset=network.preset,
+        source=kind.source,
+        warnings=kind.caveats(pictures.n, reference.n, network.dimension),
     )
 
 

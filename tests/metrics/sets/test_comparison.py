@@ -63,7 +63,7 @@ def test_a_result_says_what_it_depends_on(world: tuple[sets.PictureSet, torch.Te
         assert row.network == "reader"
         assert "64 x 64" in row.preset
         assert "sha256" in row.preset
-        data = json.loads(json.dumps(row.to_json(), allow_nan=False))
+        data = json.loads(json.dumps(row.plain(), allow_nan=False))
         assert data["interval"]["value"] == pytest.approx(row.interval.value)
         assert "minus" not in data
     by_name = {row.metric: row for row in rows}
