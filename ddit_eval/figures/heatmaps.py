@@ -12,10 +12,18 @@ from matplotlib.colors import BoundaryNorm, ListedColormap, LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.patheffects import Normal, Stroke
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from ddit_eval.errors import DditError
-from ddit_eval.figures.style import COLUMN, VERMILION, new_figure, scale_colour, shorten, styled
+from ddit_eval.figures.style import (
+    COLUMN,
+    VERMILION,
+    new_figure,
+    scale_colour,
+    scale_patches,
+    shorten,
+    styled,
+)
 
 LABELLED_ROWS = 12  # up to here every row carries its prompt; above it only numbers
 NO_SIGNAL = "#d9d9d9"
@@ -28,7 +36,6 @@ def schedule_heatmap(
     labels: Sequence[str] | None = None,
     timesteps: Sequence[float] | None = None,
     title: str | None = None,
-    width: float = COLUMN,
     known: Sequence[int] = (1, 2, 4),
 ) -> Figure:
     """Which scale ran at which step.
@@ -39,7 +46,7 @@ def schedule_heatmap(
     """
     grid = _grid(scales)
     levels = sorted(set(known) | {int(s) for s in np.unique(grid[np.isfinite(grid)])})
-    figure, axes = _canvas(grid, width, labels, title)
+    figure, axes = _canvas(grid, labels, title)
     codes = np.full(grid.shape, np.nan)
     for code, scale in enumerate(levels):
         codes[grid == scale] = code
@@ -48,10 +55,11 @@ def schedule_heatmap(
                     edgecolors="white", linewidth=0.4 if grid.size <= 1600 else 0.0)  # fmt: skip
     _frame(axes, grid, labels, timesteps)
     figure.legend(
-        handles=[Patch(facecolor=scale_colour(s), edgecolor="#888888", linewidth=0.4) for s in levels],
-        labels=[f"scale {s} (base)" if s == 1 else f"scale {s}" for s in levels],
-        loc="outside lower center", ncols=len(levels), columnspacing=1.4,
-    )  # fmt: skip
+        handles=scale_patches(levels, edgecolor="#888888", linewidth=0.4),
+        loc="outside lower center",
+        ncols=len(levels),
+        columnspacing=1.4,
+    )
     return figure
 
 
@@ -60,10 +68,8 @@ def signal_heatmap(
     signals: Sequence[Sequence[float | None]],
     *,
     tau: float | None = None,
-    labels: Sequence[str] | None = None,
     timesteps: Sequence[float] | None = None,
     title: str | None = None,
-    width: float = COLUMN,
     name: str = "signal",
 ) -> Figure:
     """The scheduler's signal per prompt and step on a logarithmic scale, with the border where it crosses
@@ -74,37 +80,35 @@ def signal_heatmap(
     """
     grid = _grid(signals)
     seen = grid[np.isfinite(grid) & (grid > 0)]
-    figure, axes = _canvas(grid, width, labels, title)
+    figure, axes = _canvas(grid, None, title)
     axes.set_facecolor(NO_SIGNAL)
     if seen.size:
         low, high = float(seen.min()), float(seen.max())
-        if (
-            tau is not None and tau > 0 and low / 3 < tau < 3 * high
-        ):  # keep tau on the bar unless it is far off
+        # Keep tau on the bar unless it is far off.
+        if tau is not None and tau > 0 and low / 3 < tau < 3 * high:
             low, high = min(low, tau / 1.05), max(high, tau * 1.05)
         norm = LogNorm(low, high if high > low else low * 1.01)
         mesh = axes.pcolormesh(np.clip(grid, low, None), cmap="cividis", norm=norm)
         bar = figure.colorbar(mesh, ax=axes, pad=0.02, aspect=12 if len(grid) < 8 else 25)
         bar.set_label(name)
         bar.ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 100 else (1,), numticks=12))
-        bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        bar.ax.yaxis.set_major_formatter("{x:g}")
         bar.ax.yaxis.set_minor_formatter(NullFormatter())
         if tau is not None:
-            border = LineCollection(
-                _border(grid, tau), colors=VERMILION, linewidths=1.0, capstyle="projecting"
-            )
+            cells = _border(grid, tau)
+            border = LineCollection(cells, colors=VERMILION, linewidths=1.0, capstyle="projecting")
             # A light casing keeps the line apart from dark and from yellow cells.
             border.set_path_effects([Stroke(linewidth=2.2, foreground="white"), Normal()])
             axes.add_collection(border)
             if low <= tau <= high:
                 bar.ax.axhline(tau, color=VERMILION, linewidth=1.6)
             axes.plot([], [], color=VERMILION, linewidth=1.4, label=f"tau = {tau:g}{_outside(seen, tau)}")
-    _frame(axes, grid, labels, timesteps)
-    handles, names = axes.get_legend_handles_labels()
+    _frame(axes, grid, None, timesteps)
+    handles, _ = axes.get_legend_handles_labels()
     if not np.isfinite(grid).all():
-        handles, names = [*handles, Patch(facecolor=NO_SIGNAL)], [*names, "no signal yet"]
+        handles.append(Patch(facecolor=NO_SIGNAL, label="no signal yet"))
     if handles:
-        figure.legend(handles, names, loc="outside lower center", ncols=2, columnspacing=1.4)
+        figure.legend(handles=handles, loc="outside lower center", ncols=2, columnspacing=1.4)
     return figure
 
 
@@ -118,16 +122,13 @@ def _grid(rows: Sequence[Sequence[float | None]] | Sequence[Sequence[int]]) -> n
     return grid
 
 
-def _canvas(
-    grid: np.ndarray, width: float, labels: Sequence[str] | None, title: str | None
-) -> tuple[Figure, Axes]:
+def _canvas(grid: np.ndarray, labels: Sequence[str] | None, title: str | None) -> tuple[Figure, Axes]:
     rows = len(grid)
     if rows == 1 and labels and not title:  # a single prompt has the whole width above its row
-        title = textwrap.fill(labels[0], int(17 * width))
+        title = textwrap.fill(labels[0], int(17 * COLUMN))
     row = 0.26 if rows <= LABELLED_ROWS else 0.075
-    figure = new_figure(
-        width, min(max(row * rows, 0.3), 3.6) + 0.95 + 0.16 * (title or "").count("\n") + 0.2 * bool(title)
-    )
+    head = 0.95 + 0.16 * (title or "").count("\n") + 0.2 * bool(title)
+    figure = new_figure(COLUMN, min(max(row * rows, 0.3), 3.6) + head)
     axes = figure.subplots()
     if title:
         axes.set_title(title, loc="left", fontsize=8.0 if "\n" not in title else 7.5)

@@ -78,7 +78,7 @@ def _all(results: Results, records: Mapping[str, Sequence[Record]]) -> Iterator[
         yield "step-times", "Mean time of each denoising step by scale, in the timed runs", figure
 
 
-def speed_quality(results: Results, metric: str, width: float = 7.0) -> Figure | None:
+def speed_quality(results: Results, metric: str) -> Figure | None:
     """All timed methods; None where nothing was timed."""
     points, groups = [], method_groups(results)
     for row in results.rows:
@@ -93,7 +93,6 @@ def speed_quality(results: Results, metric: str, width: float = 7.0) -> Figure |
         points,
         quality_name=label(column),
         direction=column.direction,
-        width=width,
         null=_triple(null) if null else None,
         frontier=_frontier(results, metric),
     )
@@ -148,9 +147,7 @@ def region_figure(records: Sequence[Record], method: str) -> Figure | None:
     maps = []
     for steps in mixed:
         picked = [steps[round(i)] for i in np.linspace(0, len(steps) - 1, min(fewest, REGION_STEPS))]
-        maps.append(
-            [(f"step {s.index}, {_share(s)}", _middle(figures.parse_sizes(s.sizes or ""))) for s in picked]
-        )
+        maps.append([(f"step {s.index}, {_share(s)}", _middle(_sizes(s))) for s in picked])
     pictures = [_picture_under_regions(record) for record in shown]
     return figures.region_maps(pictures, maps, rows=[r.prompt for r in shown], title=method)
 
@@ -162,13 +159,8 @@ def region_film(records: Sequence[Record], method: str) -> list[Image.Image] | N
         return None
     maps = []
     for record in shown:
-        shape = _middle(_first_sizes(record)).shape
-        maps.append(
-            [
-                _middle(figures.parse_sizes(s.sizes)) if s.sizes else np.full(shape, s.scale)
-                for s in record.trace
-            ]
-        )
+        shape = _first_sizes(record).shape
+        maps.append([_middle(_sizes(s) if s.sizes else np.full(shape, s.scale)) for s in record.trace])
     headings = [[_share(step) for step in record.trace] for record in shown]
     pictures = [_picture_under_regions(record) for record in shown]
     return figures.region_film(pictures, maps, headings=headings, title=method)
@@ -182,9 +174,13 @@ def _share(step: StepTrace) -> str:
     return f"{step.tokens / step.base_tokens:.0%} of tokens"
 
 
+def _sizes(step: StepTrace) -> np.ndarray[Any, Any]:
+    """(F, H, W) of a step of several sizes."""
+    return figures.parse_sizes(step.sizes or "")
+
+
 def _first_sizes(record: Record) -> np.ndarray[Any, Any]:
-    """(F, H, W) of the first step of several sizes."""
-    return figures.parse_sizes(next(s.sizes for s in record.trace if s.sizes))
+    return next(_sizes(step) for step in record.trace if step.sizes)
 
 
 def _middle(sizes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -207,15 +203,11 @@ def study(data: Study, columns: Mapping[str, Column], oracle: Oracle | None = No
     trials = []
     for trial in data.trials:
         stopped, values = trial.state == "PRUNED", trial.values or trial.partial or ()
-        if (
-            trial.state not in ("COMPLETE", "PRUNED")
-            or len(values) < 2
-            or not all(map(math.isfinite, values))
-        ):
-            continue
-        text = schedule_of(trial, brief=True)
-        shown = figures.Trial(values[0], values[1], trial.pareto, text, is_feasible(trial), stopped)
-        trials.append(shown)
+        ended = stopped or trial.state == "COMPLETE"
+        if ended and len(values) >= 2 and all(map(math.isfinite, values)):
+            text = schedule_of(trial, brief=True)
+            shown = figures.Trial(values[0], values[1], trial.pareto, text, is_feasible(trial), stopped)
+            trials.append(shown)
     if not trials:
         return None
     at = {trial.number: (trial.values[0], trial.values[1]) for trial in data.trials if trial.values}
@@ -255,13 +247,9 @@ def _grid(results: Results, records: Mapping[str, Sequence[Record]]) -> Figure |
     indices = [i for i in sorted(prompts) if all(i in images[m] for m in columns)][:GRID_ROWS]
     if not indices:
         return None
-    notes = [note(results, m) for m in columns]
-    return figures.picture_grid(
-        [[images[m][i] for m in columns] for i in indices],
-        columns=columns,
-        rows=[prompts[i] for i in indices],
-        notes=notes,
-    )
+    pictures = [[images[m][i] for m in columns] for i in indices]
+    rows, notes = [prompts[i] for i in indices], [note(results, m) for m in columns]
+    return figures.picture_grid(pictures, columns=columns, rows=rows, notes=notes)
 
 
 def note(results: Results, method: str) -> str:

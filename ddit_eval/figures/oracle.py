@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from ddit_eval.errors import DditError
 from ddit_eval.figures.style import (
@@ -48,7 +48,7 @@ NAMES = {
 
 
 @styled
-def oracle_figure(content: Oracle, *, width: float = PAGE, height: float | None = None) -> Figure:
+def oracle_figure(content: Oracle) -> Figure:
     """Two panels of oracle.json.
 
     Left: mean squared error of the final picture after one coarse step, by step and scale, on a logarithmic
@@ -58,7 +58,7 @@ def oracle_figure(content: Oracle, *, width: float = PAGE, height: float | None 
     """
     if not content.rows:
         raise DditError("the oracle's figure needs at least one row; run `ddit-eval oracle` again")
-    figure = new_figure(width, height or 0.46 * width)
+    figure = new_figure(PAGE, 0.46 * PAGE)
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.35))
     _harm(left, content.harm)
     _tradeoff(right, content.rows)
@@ -90,7 +90,7 @@ def _harm(axes: Axes, harm: Harm) -> None:
     twin = axes.secondary_yaxis("right", functions=(_decibels, _mse))
     twin.yaxis.set_major_locator(MaxNLocator(6, integer=True))
     twin.yaxis.set_minor_locator(NullLocator())
-    twin.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    twin.yaxis.set_major_formatter("{x:g}")
     twin.set_ylabel("dB", rotation=0, labelpad=4)
 
 
@@ -118,7 +118,7 @@ def _tradeoff(axes: Axes, rows: Sequence[Row]) -> None:
         )  # fmt: skip
     axes.axvline(1.0, color=FAINT, linewidth=0.6, dashes=(2, 2), zorder=0)
     axes.invert_xaxis()
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
     axes.set_xlabel("cost, share of the base's FLOPs")
     axes.set_ylabel("PSNR to the base (dB)")
     axes.grid(True, axis="y")

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 
 from ddit_eval.errors import DditError
 from ddit_eval.figures.style import PAGE, shorten, styled
@@ -21,48 +23,37 @@ def picture_grid(
     columns: Sequence[str],
     rows: Sequence[str] | None = None,
     notes: Sequence[str] | None = None,
-    width: float = PAGE,
-    label_share: float = 1.0,
 ) -> Figure:
     """A grid of pictures.
 
-    `pictures[r][c]`: a path, or an array (H, W, 3) of bytes or of floats in 0..1, or None (left blank).
+    `pictures[r][c]`: a path, or an array (H, W, 3) of bytes or of floats in 0..1.
     `columns`: the methods, `notes`: a second, smaller line under each (e.g. "1.6×, 26 dB"), `rows`: the
-    prompts. Small pictures are enlarged without smoothing, so that what is shown is what was made.
+    prompts.
     """
     if not pictures or not columns:
         raise DditError("picture_grid needs at least one row and one column of pictures")
     for r, row in enumerate(pictures):
         if len(row) != len(columns):
             raise DditError(f"row {r} of the picture grid has {len(row)} pictures for {len(columns)} columns")
-    label = label_share if rows else 0.0
+    label = 1.0 if rows else 0.0
     gap = 0.04
-    cell = (width - label - 0.04) / len(columns)
-    head = 0.2 + 0.13 * bool(notes) + 0.12 * max(_lines(c, cell) - 1 for c in columns)
-    figure = Figure(figsize=(width, head + cell * len(pictures) + 0.02))
+    cell = (PAGE - label - 0.04) / len(columns)
+    head = 0.2 + 0.13 * bool(notes) + 0.12 * max(len(_wrap(c, cell)) - 1 for c in columns)
+    figure = Figure(figsize=(PAGE, head + cell * len(pictures) + 0.02))
     total = figure.get_figheight()
     for r, row in enumerate(pictures):
         for c, picture in enumerate(row):
             left, bottom = label + c * cell, total - head - (r + 1) * cell
             axes = figure.add_axes(
-                (left / width, (bottom + gap) / total, (cell - gap) / width, (cell - gap) / total)
+                (left / PAGE, (bottom + gap) / total, (cell - gap) / PAGE, (cell - gap) / total)
             )
-            axes.set_axis_off()
-            if picture is not None:
-                pixels = pixels_of(picture)
-                small = max(pixels.shape[:2]) <= 256
-                axes.imshow(pixels, interpolation="nearest" if small else "antialiased")
+            show(axes, picture)
         if rows:
             middle = total - head - (r + 0.5) * cell + gap / 2
-            figure.text(
-                0.02 / width,
-                middle / total,
-                textwrap.fill(shorten(rows[r], 70), 18),
-                va="center",
-                fontsize=7.0,
-            )
+            prompt = textwrap.fill(shorten(rows[r], 70), 18)
+            figure.text(0.02 / PAGE, middle / total, prompt, va="center", fontsize=7.0)
     for c, name in enumerate(columns):
-        x = (label + (c + 0.5) * cell - gap / 2) / width
+        x = (label + (c + 0.5) * cell - gap / 2) / PAGE
         y = total - head + 0.04 + 0.13 * bool(notes)
         figure.text(x, y / total, "\n".join(_wrap(name, cell)), ha="center", va="bottom", fontsize=7.0,
                     linespacing=1.05)  # fmt: skip
@@ -76,14 +67,15 @@ def _wrap(name: str, cell: float) -> list[str]:
     return textwrap.wrap(name, max(6, int(cell * 16)), break_on_hyphens=True) or [""]
 
 
-def _lines(name: str, cell: float) -> int:
-    return len(_wrap(name, cell))
+def show(axes: Axes, picture: Any) -> None:
+    """Small pictures are enlarged without smoothing, so that what is shown is what was made."""
+    pixels = pixels_of(picture)
+    axes.set_axis_off()
+    axes.imshow(pixels, interpolation="nearest" if max(pixels.shape[:2]) <= 256 else "antialiased")
 
 
 def pixels_of(picture: Any) -> np.ndarray:
     if isinstance(picture, str | Path):
-        from PIL import Image
-
         with Image.open(picture) as image:
             return np.asarray(image.convert("RGB"))
     return np.asarray(picture)

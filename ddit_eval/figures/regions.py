@@ -11,12 +11,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PatchCollection
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch, Rectangle
+from matplotlib.patches import Rectangle
 from PIL import Image
 
 from ddit_eval.errors import DditError
-from ddit_eval.figures.pictures import pixels_of
-from ddit_eval.figures.style import PAGE, scale_colour, shorten, styled
+from ddit_eval.figures.pictures import pixels_of, show
+from ddit_eval.figures.style import PAGE, scale_colour, scale_patches, shorten, styled
 
 
 def parse_sizes(text: str) -> np.ndarray[Any, Any]:
@@ -41,7 +41,6 @@ def region_maps(
     *,
     rows: Sequence[str],
     title: str | None = None,
-    width: float = PAGE,
 ) -> Figure:
     """A row a prompt: its picture, then the tiling of some steps over it.
 
@@ -50,8 +49,8 @@ def region_maps(
     if not pictures or len({len(row) for row in maps}) != 1 or not maps[0]:
         raise DditError("region_maps needs a picture and as many maps for each row")
     across = 1 + len(maps[0])
-    cell = width / across
-    figure = Figure(figsize=(width, cell * len(pictures) + 0.2 * len(pictures) + 0.55))
+    cell = PAGE / across
+    figure = Figure(figsize=(PAGE, cell * len(pictures) + 0.2 * len(pictures) + 0.55))
     panels = figure.subplots(len(pictures), across, squeeze=False)
     tall = figure.get_figheight()
     figure.subplots_adjust(
@@ -59,12 +58,10 @@ def region_maps(
     )
     for panel, picture, row, name in zip(panels, pictures, maps, rows, strict=True):
         image = pixels_of(picture)
-        _show(panel[0], image)
+        show(panel[0], image)
         panel[0].set_title(shorten(name, 22), fontsize=6)
         for axes, (heading, sizes) in zip(panel[1:], row, strict=True):
-            _show(axes, image)
-            _overlay(axes, sizes, image.shape[1] / sizes.shape[1])
-            axes.set_title(heading, fontsize=6)
+            _tile(axes, image, sizes, heading)
     scales = sorted({int(s) for row in maps for _, sizes in row for s in np.unique(sizes)})
     _legend(figure, scales)
     if title:
@@ -79,7 +76,6 @@ def region_film(
     *,
     headings: Sequence[Sequence[str]],
     title: str | None = None,
-    width: float = PAGE,
 ) -> list[Image.Image]:
     """A frame a step: the pictures side by side, each under the tiling that it had in that step.
 
@@ -89,7 +85,7 @@ def region_film(
     if not pictures or len(steps) != 1 or steps == {0}:
         raise DditError("region_film needs pictures with as many steps each")
     images = [pixels_of(picture) for picture in pictures]
-    cell = width / max(4, len(images))
+    cell = PAGE / max(4, len(images))
     scales = sorted({int(s) for row in maps for sizes in row for s in np.unique(sizes)})
     frames = []
     for step in range(*steps):
@@ -99,9 +95,7 @@ def region_film(
         tall = figure.get_figheight()
         figure.subplots_adjust(left=0.01, right=0.99, top=1 - 0.45 / tall, bottom=0.3 / tall, wspace=0.05)
         for axes, image, row, heads in zip(panels, images, maps, headings, strict=True):
-            _show(axes, image)
-            _overlay(axes, row[step], image.shape[1] / row[step].shape[1])
-            axes.set_title(heads[step], fontsize=6)
+            _tile(axes, image, row[step], heads[step])
         _legend(figure, scales)
         figure.suptitle(
             f"{title + ', ' if title else ''}step {step + 1} of {len(maps[0])}", y=1 - 0.04 / tall, va="top"
@@ -112,24 +106,17 @@ def region_film(
 
 
 def _legend(figure: Figure, scales: Sequence[int]) -> None:
-    figure.legend(
-        handles=[Patch(facecolor=(*to_rgba(scale_colour(s))[:3], 0.45), edgecolor="#555555") for s in scales],
-        labels=[f"scale {s} (base)" if s == 1 else f"scale {s}" for s in scales],
-        loc="lower center", ncols=len(scales),
-    )  # fmt: skip
+    handles = scale_patches(scales, alpha=0.45, edgecolor="#555555")
+    figure.legend(handles=handles, loc="lower center", ncols=len(scales))
 
 
-def _show(axes: Axes, image: np.ndarray[Any, Any]) -> None:
-    axes.set_axis_off()
-    axes.imshow(image, interpolation="nearest" if max(image.shape[:2]) <= 256 else "antialiased")
-
-
-def _overlay(axes: Axes, sizes: np.ndarray[Any, Any], token: float) -> None:
-    """Patches as tinted squares; `token`: pixels a side of a base token."""
+def _tile(axes: Axes, image: np.ndarray[Any, Any], sizes: np.ndarray[Any, Any], heading: str) -> None:
+    """The picture with its patches as tinted squares."""
+    show(axes, image)
+    axes.set_title(heading, fontsize=6)
+    token = image.shape[1] / sizes.shape[1]  # pixels a side
     for scale, firsts in patches_of(sizes).items():
         side = scale * token
         squares = [Rectangle((c * token - 0.5, r * token - 0.5), side, side) for r, c in firsts]
-        tint = to_rgba(scale_colour(scale))
-        axes.add_collection(
-            PatchCollection(squares, facecolor=(*tint[:3], 0.35), edgecolor=(*tint[:3], 0.9), linewidth=0.35)
-        )
+        face, edge = (to_rgba(scale_colour(scale), alpha) for alpha in (0.35, 0.9))
+        axes.add_collection(PatchCollection(squares, facecolor=face, edgecolor=edge, linewidth=0.35))

@@ -23,11 +23,11 @@ class Bar:
 
 
 @styled
-def step_roofline(bars: Sequence[Bar], *, width: float = COLUMN, height: float | None = None) -> Figure:
+def step_roofline(bars: Sequence[Bar]) -> Figure:
     """Median step time with a whisker to the 95th percentile; a mark where the machine's bound lies."""
     if not bars:
         raise DditError("step_roofline needs at least one scale with timed steps")
-    figure = new_figure(width, height or 0.4 + 0.34 * len(bars) + 0.3)
+    figure = new_figure(COLUMN, 0.7 + 0.34 * len(bars))
     axes = figure.subplots()
     for row, bar in enumerate(bars):
         colour = SCALES.get(bar.scale, FAINT)

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from ddit_eval.errors import DditError
-from ddit_eval.figures.style import BLACK, COLUMN, new_figure, scale_colour, styled
+from ddit_eval.figures.style import BLACK, COLUMN, new_figure, scale_colour, scale_patches, styled
 
 
 @dataclass(frozen=True)
@@ -23,14 +22,12 @@ class StepTimes:
 
 
 @styled
-def time_per_step(
-    methods: Sequence[StepTimes], *, width: float = COLUMN, height: float | None = None
-) -> Figure:
+def time_per_step(methods: Sequence[StepTimes]) -> Figure:
     """A panel a method: the mean time of each step in milliseconds, as a bar whose parts are the scales'
     shares of it: a step that half of the runs took coarse has a bar of two parts."""
     if not methods:
         raise DditError("time_per_step needs at least one method with timed steps")
-    figure = new_figure(width, height or 0.75 + 0.8 * len(methods))
+    figure = new_figure(COLUMN, 0.75 + 0.8 * len(methods))
     panels = figure.subplots(len(methods), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
     seen: set[int] = set()
     for axes, method in zip(panels, methods, strict=True):
@@ -53,8 +50,9 @@ def time_per_step(
     panels[-1].set_xlabel("step")
     figure.supylabel("time of the step (ms)", fontsize=7.5)
     figure.legend(
-        handles=[Patch(facecolor=scale_colour(s), edgecolor=BLACK, linewidth=0.35) for s in sorted(seen)],
-        labels=[f"scale {s} (base)" if s == 1 else f"scale {s}" for s in sorted(seen)],
-        loc="outside lower center", ncols=4, columnspacing=1.4,
-    )  # fmt: skip
+        handles=scale_patches(sorted(seen), edgecolor=BLACK, linewidth=0.35),
+        loc="outside lower center",
+        ncols=4,
+        columnspacing=1.4,
+    )
     return figure

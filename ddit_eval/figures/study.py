@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -37,6 +38,15 @@ class Confirmed:
     y: tuple[float, float, float]
 
 
+# In the order in which they are drawn.
+STYLES: dict[str, dict[str, Any]] = {
+    "dominated": {"linestyle": "", "marker": "o", "markersize": 3, "color": FAINT},
+    "infeasible": {"linestyle": "", "marker": "o", "markersize": 3.5, "color": VERMILION, "mfc": "none"},
+    "Pareto front": {"linewidth": 0.9, "marker": "o", "markersize": 4, "color": BLUE},
+    "stopped early": {"linestyle": "", "marker": "x", "markersize": 3, "color": FAINT, "mew": 0.7},
+}
+
+
 @styled
 def pareto_front(
     trials: Sequence[Trial],
@@ -44,8 +54,6 @@ def pareto_front(
     names: tuple[str, str] = ("cost", "quality"),
     confirmed: Sequence[Confirmed] = (),
     oracle: Sequence[tuple[float, tuple[float, float, float]]] = (),
-    width: float = COLUMN,
-    height: float | None = None,
 ) -> Figure:
     """All trials; those on the front joined by a line and labelled.
 
@@ -55,37 +63,15 @@ def pareto_front(
     """
     if not trials:
         raise DditError("the study has no finished trial to draw; run it first")
-    figure = new_figure(width, height or 0.8 * width)
+    figure = new_figure(COLUMN, 0.8 * COLUMN)
     axes = figure.subplots()
-    front = sorted((t for t in trials if t.pareto), key=lambda t: (t.x, t.y))
-    rest = [t for t in trials if not t.pareto and t.feasible and not t.stopped]
-    stopped = [t for t in trials if t.stopped]
-    outside = [t for t in trials if not t.pareto and not t.feasible and not t.stopped]
-    axes.plot([t.x for t in rest], [t.y for t in rest], "o", color=FAINT, markersize=3, label="dominated")
-    if outside:
-        axes.plot(
-            [t.x for t in outside],
-            [t.y for t in outside],
-            "o",
-            color=VERMILION,
-            markerfacecolor="none",
-            markersize=3.5,
-            label="infeasible",
-        )
-    axes.plot(
-        [t.x for t in front],
-        [t.y for t in front],
-        "-o",
-        color=BLUE,
-        markersize=4,
-        linewidth=0.9,
-        label="Pareto front",
-    )
-    if stopped:
-        axes.plot(
-            [t.x for t in stopped], [t.y for t in stopped], "x", color=FAINT, markersize=3,
-            markeredgewidth=0.7, label="stopped early",
-        )  # fmt: skip
+    kinds: dict[str, list[Trial]] = {"dominated": [], "Pareto front": []}  # named where they are empty, too
+    for trial in sorted(trials, key=lambda t: (t.x, t.y)):
+        kinds.setdefault(_kind(trial), []).append(trial)
+    for kind, style in STYLES.items():
+        if kind in kinds:
+            axes.plot([t.x for t in kinds[kind]], [t.y for t in kinds[kind]], label=kind, **style)
+    front = kinds["Pareto front"]
     for i, point in enumerate(confirmed):
         ends = zip(point.tuned, (point.x[0], point.y[0]), strict=True)
         axes.plot(*ends, ":", color=ORANGE, linewidth=0.9)
@@ -105,21 +91,19 @@ def pareto_front(
     axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.margins(0.1)
     axes.grid(True, zorder=-2)
-    figure.legend(
-        loc="outside lower center",
-        ncols=2 if stopped or confirmed or oracle else 3,
-        columnspacing=1.2,
-        handletextpad=0.4,
-    )
+    columns = 2 if "stopped early" in kinds or confirmed or oracle else 3
+    figure.legend(loc="outside lower center", ncols=columns, columnspacing=1.2, handletextpad=0.4)
     named = _spread_out([t for t in front if t.label], 6)
-    label_points(
-        axes,
-        [(t.x, t.y) for t in named],
-        [t.label for t in named],
-        [darker(BLUE)] * len(named),
-        [[(t.x, t.y) for t in front], *([(t.x, t.y), (t.x, t.y)] for t in trials)],
-    )
+    positions, colours = [(t.x, t.y) for t in named], [darker(BLUE)] * len(named)
+    bars = [[(t.x, t.y) for t in front], *([(t.x, t.y), (t.x, t.y)] for t in trials)]
+    label_points(axes, positions, [t.label for t in named], colours, bars)
     return figure
+
+
+def _kind(trial: Trial) -> str:
+    if trial.pareto:
+        return "Pareto front"
+    return "stopped early" if trial.stopped else "dominated" if trial.feasible else "infeasible"
 
 
 def _spread_out(trials: Sequence[Trial], most: int) -> list[Trial]:

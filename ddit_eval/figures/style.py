@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import matplotlib
-from matplotlib.colors import to_rgb
+from matplotlib.colors import to_rgb, to_rgba
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -118,6 +119,12 @@ def scale_colour(scale: int) -> str | tuple[float, float, float]:
     part = (scale - below) / (above - below)
     low, high = to_rgb(SCALES[below]), to_rgb(SCALES[above])
     return tuple((1 - part) * a + part * b for a, b in zip(low, high, strict=True))  # type: ignore[return-value]
+
+
+def scale_patches(scales: Iterable[int], alpha: float = 1.0, **edge: Any) -> list[Patch]:
+    """The handles of a legend of scales; `edge`: how their edges are drawn."""
+    names = {s: f"scale {s} (base)" if s == 1 else f"scale {s}" for s in scales}
+    return [Patch(facecolor=to_rgba(scale_colour(s), alpha), label=n, **edge) for s, n in names.items()]
 
 
 def darker(colour: str, part: float = 0.35) -> tuple[float, float, float]:

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
+from matplotlib.ticker import NullFormatter, NullLocator
 
 from ddit_eval.errors import DditError
 from ddit_eval.figures.labels import label_points
@@ -35,12 +35,8 @@ def speed_quality(
     *,
     quality_name: str = "PSNR to base (dB)",
     direction: str = "higher",
-    speed_name: str = "measured speed-up over the base (×)",
     null: Interval | None = None,
     frontier: Sequence[tuple[float, float]] = (),
-    width: float = PAGE,
-    height: float | None = None,
-    labelled: bool = True,
 ) -> Figure:
     """Quality against speed-up, both with their 95 % intervals; up and to the right is better.
 
@@ -51,7 +47,7 @@ def speed_quality(
     """
     if not points:
         raise DditError("speed_quality needs at least one method; the result files name none")
-    figure = new_figure(width, height or 0.58 * width)
+    figure = new_figure(PAGE, 0.58 * PAGE)
     axes = figure.subplots()
     top = _infinity_line(axes, points)
     bars: list[list[tuple[float, float]]] = []
@@ -77,16 +73,15 @@ def speed_quality(
         axes.axvspan(null[1], null[2], color="#eeeeee", zorder=0, linewidth=0)
     _reference(axes, points)
     _speed_axis(axes, points)
-    axes.set_xlabel(speed_name)
+    axes.set_xlabel("measured speed-up over the base (×)")
     axes.set_ylabel(quality_name)
     axes.margins(y=0.08)
     if direction == "lower":
         axes.invert_yaxis()
     _legend(figure, groups, null)
-    if labelled:
-        positions = [(p.speed[0], top if math.isinf(p.quality[0]) else p.quality[0]) for p in points]
-        colours = [darker(p.group.colour) for p in points]
-        label_points(axes, positions, [p.label for p in points], colours, bars)
+    positions = [(p.speed[0], top if math.isinf(p.quality[0]) else p.quality[0]) for p in points]
+    colours = [darker(p.group.colour) for p in points]
+    label_points(axes, positions, [p.label for p in points], colours, bars)
     return figure
 
 
@@ -98,18 +93,11 @@ def _infinity_line(axes: Axes, points: Sequence[Point]) -> float:
     if any(math.isinf(p.quality[0]) for p in points):
         axes.axhline(top - 0.07 * ((high - low) or 1.0), color=FAINT, linewidth=0.6, dashes=(2, 2), zorder=0)
         axes.annotate(
-            "∞",
-            (0, top),
-            xycoords=("axes fraction", "data"),
-            xytext=(-4, 0),
-            textcoords="offset points",
-            ha="right",
-            va="center",
-            fontsize=9,
-        )
-        axes.set_yticks(
-            [t for t in axes.yaxis.get_major_locator().tick_values(low, high) if low <= t <= high]
-        )
+            "∞", (0, top), (-4, 0), ("axes fraction", "data"), "offset points",
+            ha="right", va="center", fontsize=9,
+        )  # fmt: skip
+        ticks = axes.yaxis.get_major_locator().tick_values(low, high)
+        axes.set_yticks([t for t in ticks if low <= t <= high])
     return top
 
 
@@ -128,7 +116,7 @@ def _speed_axis(axes: Axes, points: Sequence[Point]) -> None:
     axes.set_xlim(low / 1.04, high * 1.06)
     ticks = (0.5, 0.75, 1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 15, 20, 30)
     axes.set_xticks([t for t in ticks if low / 1.04 <= t <= high * 1.06])
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}×"))
+    axes.xaxis.set_major_formatter("{x:g}×")
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.grid(True, axis="y", zorder=-2)
@@ -136,21 +124,14 @@ def _speed_axis(axes: Axes, points: Sequence[Point]) -> None:
 
 def _legend(figure: Figure, groups: Sequence[MethodGroup], null: Interval | None) -> None:
     handles: list[Line2D | Patch] = [
-        Line2D(
-            [],
-            [],
-            color=g.colour,
-            marker=g.marker,
-            linestyle="",
-            markersize=7 if g.marker == "*" else 4.5,
-            label=g.name,
-        )
+        Line2D([], [], color=g.colour, marker=g.marker, linestyle="", markersize=size, label=g.name)
         for g in groups
+        for size in [7 if g.marker == "*" else 4.5]
     ]
     if null is not None:
         handles.append(Patch(facecolor="#e4e4e4", label="no effect (base again)"))
     # One row of eight names and more is wider than the figure.
-    columns = math.ceil(len(handles) / (1 if len(handles) < 8 else 2)) if figure.get_figwidth() > 5 else 3
+    columns = len(handles) if len(handles) < 8 else math.ceil(len(handles) / 2)
     figure.legend(
         handles=handles, loc="outside lower center", ncols=columns, columnspacing=1.1, handletextpad=0.5
     )

@@ -304,7 +304,7 @@ def test_from_pipeline_to_oracle(bench: Any, tmp_path: Path) -> None:
     assert foreign(old, bench) == ["adapter"]
     with pytest.raises(DditError, match=r"measured on another adapter; .* `ddit-eval calibrate`"):
         compare(bench, old, tmp_path / "state")
-    written = save(oracle_figure(content.plain()), tmp_path / "oracle")
+    written = save(oracle_figure(content), tmp_path / "oracle")
     assert written.stat().st_size > 10_000
 
 
