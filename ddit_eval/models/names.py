@@ -31,6 +31,7 @@ class Model:
         return f"accept its licence on the hub, then: hf auth login && hf download {self.hub}"
 
 
+_HUNYUAN = "hunyuanvideo-community/HunyuanVideo"
 MODELS = {
     model.name: model
     for model in (
@@ -46,39 +47,16 @@ MODELS = {
                 ("Wan2.2-T2V-A14B", "2 x 14 B, two transformers", 480, 832),
             )
         ),
-        Model(
-            "HunyuanVideo",
-            "13 B, guidance-distilled",
-            544,
-            256,
-            "hunyuanvideo-community/HunyuanVideo",
-            960,
-            61,
-            24,
-        ),
-        *(
-            Model(name, what, side, words, hub)
-            for name, what, side, words, hub in (
-                ("FLUX.2-dev", "32 B, guidance-distilled", 1024, 512, "black-forest-labs/FLUX.2-dev"),
-                ("Qwen-Image", "20 B", 1328, 512, "Qwen/Qwen-Image"),
-                ("SD3.5-medium", "2.5 B", 1024, 256, "stabilityai/stable-diffusion-3.5-medium"),
-                ("SD3.5-large", "8 B", 1024, 256, "stabilityai/stable-diffusion-3.5-large"),
-                ("PixArt-alpha", "0.6 B, predicts noise", 1024, 120, "PixArt-alpha/PixArt-XL-2-1024-MS"),
-                ("DiT-XL-2", "0.7 B, ImageNet classes, predicts noise", 256, 0, "facebook/DiT-XL-2-256"),
-            )
-        ),
+        Model("HunyuanVideo", "13 B, guidance-distilled", 544, 256, _HUNYUAN, 960, 61, 24),
+        Model("FLUX.2-dev", "32 B, guidance-distilled", 1024, 512, "black-forest-labs/FLUX.2-dev"),
+        Model("Qwen-Image", "20 B", 1328, 512, "Qwen/Qwen-Image"),
+        Model("SD3.5-medium", "2.5 B", 1024, 256, "stabilityai/stable-diffusion-3.5-medium"),
+        Model("SD3.5-large", "8 B", 1024, 256, "stabilityai/stable-diffusion-3.5-large"),
+        Model("PixArt-alpha", "0.6 B, predicts noise", 1024, 120, "PixArt-alpha/PixArt-XL-2-1024-MS"),
+        Model("DiT-XL-2", "0.7 B, ImageNet classes, predicts noise", 256, 0, "facebook/DiT-XL-2-256"),
         Model("LTX-Video", "2 B, text to video", 512, 128, "Lightricks/LTX-Video", 704, 161, 25),
         # Its text tokens: 1,000 of the prompt, 256 of glyphs, 729 of a picture.
-        Model(
-            "HunyuanVideo-1.5",
-            "8.3 B, text to video",
-            480,
-            1985,
-            "hunyuanvideo-community/HunyuanVideo-1.5-480p_t2v",
-            832,
-            61,
-            24,
-        ),
+        Model("HunyuanVideo-1.5", "8.3 B, text to video", 480, 1985, f"{_HUNYUAN}-1.5-480p_t2v", 832, 61, 24),
     )
 }
 
