@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,20 +22,27 @@ Pictures = Callable[[int, int, int], tuple[Tensor, list[str]]]
 def world_pictures(source: Source) -> Pictures:
     """Training scenes of the captioned world, in motion where the source has several frames."""
 
-    def clips(start: int, count: int, side: int) -> tuple[Tensor, list[str]]:
-        scenes = sample_moving_scenes(source.seed + 101, start, count)
-        words = np.random.default_rng([source.seed, 17, start])
-        drawn = torch.from_numpy(render_clip(scenes, side, source.frames)).transpose(1, 2)
-        return drawn * 2 - 1, [caption_clip(s, words) for s in scenes]
-
     def draw(start: int, count: int, side: int) -> tuple[Tensor, list[str]]:
+        scenes, texts = _world(source, start, count)
         if source.frames > 1:
-            return clips(start, count, side)
-        scenes = sample_scenes(source.seed + 101, start, count)
-        words = np.random.default_rng([source.seed, 17, start])
-        return torch.from_numpy(render(scenes, side)) * 2 - 1, [caption(s, words) for s in scenes]
+            return torch.from_numpy(render_clip(scenes, side, source.frames)).transpose(1, 2) * 2 - 1, texts
+        return torch.from_numpy(render(scenes, side)) * 2 - 1, texts
 
     return draw
+
+
+def world_prompts(source: Source, start: int, count: int) -> list[str]:
+    """The captions of `world_pictures`, undrawn."""
+    return _world(source, start, count)[1]
+
+
+def _world(source: Source, start: int, count: int) -> tuple[list[Any], list[str]]:
+    words = np.random.default_rng([source.seed, 17, start])
+    if source.frames > 1:
+        clips = sample_moving_scenes(source.seed + 101, start, count)
+        return clips, [caption_clip(clip, words) for clip in clips]
+    scenes = sample_scenes(source.seed + 101, start, count)
+    return scenes, [caption(scene, words) for scene in scenes]
 
 
 def folder_pictures(source: Source) -> Pictures:
@@ -60,14 +68,6 @@ def folder_pictures(source: Source) -> Pictures:
         return torch.stack([one(p, side) for p in chosen]), prompts
 
     return draw
-
-
-def world_prompts(source: Source, start: int, count: int) -> list[str]:
-    """The captions of `world_pictures`, undrawn."""
-    words = np.random.default_rng([source.seed, 17, start])
-    if source.frames > 1:
-        return [caption_clip(s, words) for s in sample_moving_scenes(source.seed + 101, start, count)]
-    return [caption(s, words) for s in sample_scenes(source.seed + 101, start, count)]
 
 
 def pictures_of(source: Source) -> Pictures:

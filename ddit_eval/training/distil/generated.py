@@ -51,7 +51,9 @@ def make(
         os.replace(hidden, path)
 
 
-def load(source: Source, folder: Path, probes: int) -> Callable[[int, int, int], tuple[Tensor, list[str]]]:
+def load(
+    source: Source, folder: Path, probes: int, device: torch.device | str = "cpu"
+) -> Callable[[int, int, int], tuple[Tensor, list[str]]]:
     """What `make` wrote: (start, count, side) -> latents and prompts, round and round; from PROBE on those
     that training never sees."""
     parts: list[Tensor] = []
@@ -67,7 +69,7 @@ def load(source: Source, folder: Path, probes: int) -> Callable[[int, int, int],
         first, size = (source.count, len(texts) - source.count) if start >= PROBE else (0, source.count)
         start = start - PROBE if start >= PROBE else start
         index = [first + (start + i) % size for i in range(count)]
-        return latents[index], [texts[i] for i in index]
+        return latents[index].to(device), [texts[i] for i in index]
 
     return draw
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -92,19 +92,10 @@ class Distiller:
         if source.kind == "generated":
             folder, probes = self.config.out / "generated", self.config.probe_pictures
             share = slice(self.accelerator.process_index, None, self.accelerator.num_processes)
-
-            def prompts(start: int, count: int) -> list[str]:
-                return world_prompts(source, start, count)
-
+            prompts = partial(world_prompts, source)
             generated.make(self.pipe, source, prompts, self.text_tokens, folder, probes, share)
             self.accelerator.wait_for_everyone()
-            kept = generated.load(source, folder, probes)
-
-            def remember(start: int, count: int, side: int) -> tuple[Tensor, list[str]]:
-                latents, texts = kept(start, count, side)
-                return latents.to(device), texts
-
-            return remember
+            return generated.load(source, folder, probes, device)
         pictures = pictures_of(source)
 
         def coded(start: int, count: int, side: int) -> tuple[Tensor, list[str]]:
