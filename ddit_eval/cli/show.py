@@ -9,7 +9,7 @@ from rich.markup import escape
 from ddit_eval.system.progress import first, stderr, stdout
 
 if TYPE_CHECKING:
-    from ddit_eval.folders.result import Comparison
+    from ddit_eval.folders.compare import Comparison
     from ddit_eval.schema import Timing
     from ddit_eval.stats import Equivalence
 

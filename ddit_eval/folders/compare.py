@@ -11,23 +11,51 @@ from collections.abc import Mapping, Sequence
 from itertools import repeat
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TypeAlias
+from typing import Annotated, TypeAlias
 
+from pydantic import PlainSerializer
 from torch import Tensor
 
 from ddit_eval import metrics, stats
 from ddit_eval.errors import DditError
 from ddit_eval.folders.films import FilmFolder, film_folder
 from ddit_eval.folders.pictures import PictureFolder, picture_folder, prompts_of
-from ddit_eval.folders.result import Comparison, FolderColumn
 from ddit_eval.metrics import sets
 from ddit_eval.metrics.films.frames import Film
 from ddit_eval.metrics.films.metric import FilmMetric
 from ddit_eval.metrics.metric import AnyMetric, Columns
 from ddit_eval.metrics.sets.kinds import KINDS
-from ddit_eval.schema.quality import Distance
+from ddit_eval.schema.model import Interval, Result
+from ddit_eval.schema.quality import Column, Distance
 
 Folder: TypeAlias = PictureFolder | FilmFolder
+
+
+Equivalence = Annotated[stats.Equivalence, PlainSerializer(stats.Equivalence.to_json)]
+
+
+class FolderColumn(Column):
+    """A metric's facts and its mean; with a reference of the same names `difference` (ours - theirs, paired)
+    and, where the metric has a margin, the test whether the loss is within it."""
+
+    interval: Interval
+    difference: Interval | None = None
+    equivalence: Equivalence | None = None
+
+
+class Comparison(Result):
+    """Every metric that applies; `skipped`: those that do not, with a reason each. Hashes are of the files;
+    `size` is (H, W), of films (F, 3, H, W)."""
+
+    pictures: str
+    reference: str | None
+    pictures_hash: str
+    reference_hash: str | None
+    n: int
+    size: tuple[int, ...]
+    columns: dict[str, FolderColumn]
+    sets: tuple[Distance, ...]
+    skipped: dict[str, str]
 
 
 def opened(folder: Path) -> Folder:
