@@ -6,7 +6,7 @@ swapped for another prompt's. Where it does not, it is blind to that damage, and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -73,12 +73,7 @@ DAMAGES: dict[str, Damage] = {
 }
 
 
-def sightings(
-    metrics: Sequence[AnyMetric],
-    pictures: Tensor,
-    prompts: Sequence[str],
-    damages: Mapping[str, Damage] = DAMAGES,
-) -> list[Sighting]:
+def sightings(metrics: Sequence[AnyMetric], pictures: Tensor, prompts: Sequence[str]) -> list[Sighting]:
     """Every metric under every damage; pictures (N, 3, H, W) in [0, 1] of the prompts, N at least 2.
 
     The undamaged pictures carry a grain of .01, and the damaged ones the same, so that every loss is
@@ -87,7 +82,7 @@ def sightings(
     """
     if len(pictures) < 2:
         raise DditError(f"the damage table needs at least 2 pictures, not {len(pictures)}")
-    damaged = ((name, grain(damage(pictures).clamp(0, 1), GRAIN)) for name, damage in damages.items())
+    damaged = ((name, grain(damage(pictures).clamp(0, 1), GRAIN)) for name, damage in DAMAGES.items())
     return losses(metrics, grain(pictures, GRAIN), damaged, pictures, prompts)
 
 

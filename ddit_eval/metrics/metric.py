@@ -77,25 +77,17 @@ class OutsideMetric(Protocol):
     def missing(self) -> Callable[[], str | None]: ...
 
 
-class AnyMetric(Protocol):
+class AnyMetric(OutsideMetric, Protocol):
     """A metric of pictures or films as the registry gives it: `Metric`, `films.metric.FilmMetric`."""
 
     @property
     def name(self) -> str: ...
     @property
-    def of(self) -> Subject: ...
-    @property
-    def needs(self) -> Need: ...
-    @property
     def columns(self) -> tuple[Column, ...]: ...
-    @property
-    def source(self) -> str: ...
     @property
     def network(self) -> str | None: ...
     @property
     def weights(self) -> str | None: ...
-    @property
-    def missing(self) -> Callable[[], str | None]: ...
     def describe(self) -> dict[str, dict[str, Any]]: ...
     def __call__(
         self, pixels: Tensor, reference: Tensor | None = None, prompts: Sequence[str] = (), /
@@ -154,6 +146,15 @@ def paired(column: str, compare: Callable[[Tensor, Tensor], Tensor]) -> Measure:
     return measure
 
 
+def unavailable(why: str) -> Callable[..., Any]:
+    """Stands for what computes a metric that cannot run here."""
+
+    def refuse(*_: Any) -> Any:
+        raise DditError(why)
+
+    return refuse
+
+
 def check_samples(
     name: str,
     of: Subject,
@@ -191,13 +192,11 @@ def checked(name: str, columns: Sequence[Column], values: Columns, n: int) -> Co
     return values
 
 
-def check_pictures(pictures: Tensor, what: str) -> None:
-    """Refuse anything but float (N, 3, H, W) in [0, 1]; integer pictures wrap when subtracted."""
-    check_pixels(pictures, what, "pictures")
+def check_pixels(pixels: Tensor, what: str, of: Subject = "pictures") -> None:
+    """Refuse anything but float (N, 3, H, W), of films (N, F, 3, H, W), in [0, 1].
 
-
-def check_pixels(pixels: Tensor, what: str, of: Subject) -> None:
-    """Refuse anything but float (N, 3, H, W), of films (N, F, 3, H, W), in [0, 1]."""
+    Integer pictures wrap when subtracted.
+    """
     shape, dimensions = tuple(pixels.shape), 4 if of == "pictures" else 5
     if len(shape) != dimensions or shape[-3] != 3:
         raise DditError(f"{what} must be ({'N, ' if of == 'pictures' else 'N, F, '}3, H, W), not {shape}")

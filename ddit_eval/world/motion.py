@@ -70,10 +70,6 @@ class MovingScene:
         moved = zip(self.scene.things, self.motions, strict=True)
         return replace(self.scene, things=tuple(self._moved(*pair, time) for pair in moved))
 
-    def frames(self, count: int) -> list[Scene]:
-        """The scene in each of `count` frames."""
-        return [self.at(time) for time in times(count)]
-
     def _moved(self, thing: Thing, motion: Motion, time: float) -> Thing:
         since = time - 0.5
         return replace(

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ddit_eval.ddit.families.video import unnormalised
 from ddit_eval.errors import DditError
-from ddit_eval.metrics.pictures.perceptual import feature_distance
+from ddit_eval.metrics.pictures.reader_lpips import feature_distance
 from ddit_eval.system.files import write_json
 from ddit_eval.world import render_clip, sample_moving_scenes
 from ddit_eval.world.reader import Reader, load_reader

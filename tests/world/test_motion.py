@@ -73,7 +73,7 @@ def test_what_is_left_unsaid_is_read_as_nothing(index, words):
 @given(indices)
 def test_things_stay_inside_and_keep_place_and_relation(index):
     moving = scene_of(index)
-    for scene in moving.frames(9):
+    for scene in [moving.at(time) for time in times(9)]:
         for thing in scene.things:
             assert thing.radius <= min(thing.x, thing.y, 1 - thing.x, 1 - thing.y)
         if scene.relation:
@@ -99,7 +99,7 @@ def test_things_stay_inside_and_keep_place_and_relation(index):
 @given(indices)
 def test_attributes_follow_the_words(index):
     moving = scene_of(index)
-    first, *_, last = moving.frames(9)
+    first, *_, last = [moving.at(time) for time in times(9)]
     assert first == moving.at(0)
     assert moving.at(0.5).things == tuple(
         t if m.growth == (1, 1) else moving.at(0.5).things[i]
@@ -153,7 +153,7 @@ def test_clips_are_frames_of_the_still_world(side):
         assert all(np.abs(b - a).max() > 0.02 for a, b in pairwise(clip))
         assert np.abs(clip[-1] - clip[0]).max() > 0.2
         if moving.camera is None:
-            np.testing.assert_array_equal(clip, render(moving.frames(9), side))
+            np.testing.assert_array_equal(clip, render([moving.at(time) for time in times(9)], side))
 
 
 def test_a_pan_shifts_the_background_by_whole_pixels_exactly():

@@ -3,7 +3,7 @@ pictures. Frames that stand still or come in the wrong order must not pass for g
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -73,12 +73,7 @@ DAMAGES: dict[str, Damage] = {
 }
 
 
-def sightings(
-    metrics: Sequence[AnyMetric],
-    films: Tensor,
-    prompts: Sequence[str],
-    damages: Mapping[str, Damage] = DAMAGES,
-) -> list[Sighting]:
+def sightings(metrics: Sequence[AnyMetric], films: Tensor, prompts: Sequence[str]) -> list[Sighting]:
     """Every metric under every damage; films (N, T, 3, H, W) in [0, 1] of the prompts, N at least 2.
 
     As `metrics.damage.sightings`; a damage that is called a gain is "fooled", as a frozen film fools
@@ -86,5 +81,5 @@ def sightings(
     """
     if len(films) < 2:
         raise DditError(f"the damage table needs at least 2 films, not {len(films)}")
-    damaged = ((name, damage(films).clamp(0, 1)) for name, damage in damages.items())
+    damaged = ((name, damage(films).clamp(0, 1)) for name, damage in DAMAGES.items())
     return losses(metrics, films, damaged, None, prompts)

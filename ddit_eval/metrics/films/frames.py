@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,7 +17,7 @@ from PIL import Image, ImageSequence
 from torch import Tensor
 
 from ddit_eval.errors import DditError
-from ddit_eval.metrics.metric import check_pictures
+from ddit_eval.metrics.metric import check_pixels
 from ddit_eval.metrics.pictures.read import read_levels
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
@@ -36,7 +37,7 @@ class Film:
             raise DditError(
                 f"film frames must be (T, 3, H, W), not {shape}; permute the colours to their place"
             )
-        check_pictures(self.frames, "film frames")
+        check_pixels(self.frames, "film frames")
         if len(self.frames) < 2:
             raise DditError("a film needs at least 2 frames, and this one has 1: it is a picture")
         if self.fps is not None and not (self.fps > 0 and math.isfinite(self.fps)):
@@ -103,15 +104,11 @@ def _by_number(path: Path) -> list[Any]:
 
 
 def _gif(place: Path) -> tuple[list[Any], float | None]:
-    def load() -> tuple[list[Any], list[float]]:
-        frames, times = [], []
-        with Image.open(place) as film:
-            for frame in ImageSequence.Iterator(film):
-                frames.append(np.asarray(frame.convert("RGB")))
-                times.append(float(frame.info.get("duration", 0)))
-        return frames, times
-
-    frames, times = _opened(place, load)
+    frames, times = [], []
+    with _readable(place), Image.open(place) as film:
+        for frame in ImageSequence.Iterator(film):
+            frames.append(np.asarray(frame.convert("RGB")))
+            times.append(float(frame.info.get("duration", 0)))
     return _evenly(frames, times)
 
 
@@ -137,26 +134,23 @@ def _film(place: Path) -> tuple[list[Any], float | None]:
             "film as a gif or as a folder of frames"
         )
 
-    def load() -> tuple[list[Any], float | None]:
-        import av
+    import av
 
-        with av.open(str(place)) as film:
-            if not film.streams.video:
-                raise ValueError("it holds no video")
-            stream = film.streams.video[0]
-            rate = stream.average_rate or stream.guessed_rate
-            frames = [frame.to_ndarray(format="rgb24") for frame in film.decode(stream)]
-            # A decoder ends quietly where a file does; the container knows how many there were.
-            if len(frames) < stream.frames:
-                raise ValueError(f"it ends after {len(frames)} of its {stream.frames} frames")
-        return frames, float(rate) if rate else None
-
-    frames, rate = _opened(place, load)
-    return frames, rate
+    with _readable(place), av.open(str(place)) as film:
+        if not film.streams.video:
+            raise ValueError("it holds no video")
+        stream = film.streams.video[0]
+        rate = stream.average_rate or stream.guessed_rate
+        frames = [frame.to_ndarray(format="rgb24") for frame in film.decode(stream)]
+        # A decoder ends quietly where a file does; the container knows how many there were.
+        if len(frames) < stream.frames:
+            raise ValueError(f"it ends after {len(frames)} of its {stream.frames} frames")
+    return frames, float(rate) if rate else None
 
 
-def _opened(place: Path, load: Callable[[], Any]) -> Any:
+@contextmanager
+def _readable(place: Path) -> Iterator[None]:
     try:
-        return load()
+        yield
     except Exception as error:  # whatever a damaged file raises, the remedy is the same
         raise DditError(f"{place} cannot be read as a film or picture: {error}; write it again") from error

@@ -9,9 +9,9 @@ from typing import TypeAlias
 
 from torch import Tensor
 
-from ddit_eval.errors import DditError
 from ddit_eval.metrics.films.frames import Film
 from ddit_eval.metrics.films.metric import MARGIN, NETWORKS, VBENCH, FilmMetric, name_of
+from ddit_eval.metrics.metric import unavailable
 from ddit_eval.metrics.pictures import clip_frames as clip
 
 # Frames (8, 3, H, W) in [0, 1] and a prompt to the cosine of their features.
@@ -51,10 +51,6 @@ def overall_consistency_metric(similarity: Similarity, network: str, label: str 
     return FilmMetric(name, measure, SOURCE, network, low=-1.0, needs="prompts", margin=MARGIN)
 
 
-def _no_viclip(frames: Tensor, prompt: str) -> float:
-    raise DditError(_MISSING)
-
-
 _FILES = "ViClip-InternVid-10M-FLT.pth (1.7 GB, no published hash)"
 _MISSING = (
     f"overall_consistency: ViCLIP, {_FILES}, has no packaged implementation to load it; pass "
@@ -62,7 +58,7 @@ _MISSING = (
     "network='ViCLIP (InternVid-10M-FLT)')` and register it, or measure `overall_consistency-clip-world`"
 )
 METRIC = replace(
-    overall_consistency_metric(_no_viclip, str(NETWORKS["overall_consistency"])),
+    overall_consistency_metric(unavailable(_MISSING), str(NETWORKS["overall_consistency"])),
     files=_FILES,
     lacks=lambda: _MISSING,
 )

@@ -13,6 +13,7 @@ from ddit_eval.errors import DditError
 from ddit_eval.metrics.films.flow import middle
 from ddit_eval.metrics.films.frames import Film
 from ddit_eval.metrics.films.metric import MARGIN, NETWORKS, VBENCH, FilmMetric, name_of
+from ddit_eval.metrics.metric import unavailable
 
 # Frames (N, 3, H, W) before and after, in [0, 1], to the frames half-way between them.
 Interpolate: TypeAlias = Callable[[Tensor, Tensor], Tensor]
@@ -45,10 +46,6 @@ def motion_smoothness_metric(interpolate: Interpolate, network: str, label: str 
     return FilmMetric(name, measure, SOURCE, network, least=3, margin=MARGIN)
 
 
-def _no_amt(before: Tensor, after: Tensor) -> Tensor:
-    raise DditError(_MISSING)
-
-
 _FILES = "amt-s.pth (12 MB, no published hash)"
 _MISSING = (
     f"motion_smoothness: AMT-S, {_FILES}, has no packaged implementation to load "
@@ -56,7 +53,7 @@ _MISSING = (
     "or measure `motion_smoothness-classical`"
 )
 METRIC = replace(
-    motion_smoothness_metric(_no_amt, str(NETWORKS["motion_smoothness"])),
+    motion_smoothness_metric(unavailable(_MISSING), str(NETWORKS["motion_smoothness"])),
     files=_FILES,
     lacks=lambda: _MISSING,
 )

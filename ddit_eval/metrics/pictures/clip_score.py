@@ -24,8 +24,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ddit_eval.errors import DditError
-from ddit_eval.metrics.metric import Column, Metric
+from ddit_eval.metrics.metric import Column, Metric, unavailable
 from ddit_eval.metrics.pictures.clip_network import (
     Clip,
     ClipSource,
@@ -62,7 +61,6 @@ def clip_metric(
     architecture: str | None = None,
     *,
     name: str = "clip",
-    device: str = "cpu",
     title: str | None = None,
     note: str | None = None,
 ) -> Metric:
@@ -74,7 +72,7 @@ def clip_metric(
     source = ClipSource(Path(checkpoint).expanduser(), architecture)
 
     def measure(pictures: Tensor, reference: Tensor | None, prompts: Sequence[str]) -> dict[str, list[float]]:
-        return {name: clip_score(load_clip(source, device), pictures, prompts).tolist()}
+        return {name: clip_score(load_clip(source), pictures, prompts).tolist()}
 
     weights = source.weights()
     digest = f", SHA-256 {sha256(weights)[:12]}" if weights.is_file() else ""
@@ -113,15 +111,11 @@ def chosen(environment: Mapping[str, str]) -> Metric:
         "clip",
         (_column("clip"),),
         "prompts",
-        _refuse,
+        unavailable(_UNNAMED),
         source=SOURCE,
         weights=_WEIGHTS,
         missing=lambda: _UNNAMED,
     )
-
-
-def _refuse(pictures: Tensor, reference: Tensor | None, prompts: Sequence[str]) -> dict[str, list[float]]:
-    raise DditError(_UNNAMED)
 
 
 WORLD = clip_metric(

@@ -45,7 +45,6 @@ def compare(
     groups: Sequence[Hashable] | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
-    device: str = "cpu",
 ) -> list[Distance]:
     """Every metric of the families, of `pictures` against `reference`, in the features of a network.
 
@@ -63,7 +62,6 @@ def compare(
         groups=groups,
         resamples=resamples,
         seed=seed,
-        device=device,
     )
     return [row for row, _ in found[0]]
 
@@ -79,7 +77,6 @@ def compare_paired(
     groups: Sequence[Hashable] | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
-    device: str = "cpu",
 ) -> list[list[tuple[Distance, Distance | None]]]:
     """By set: each value as in `compare`, and its paired difference to `sets[base]` (None: the base).
 
@@ -92,12 +89,12 @@ def compare_paired(
             f"paired sets need the same prompts: {wrong[0].name} has {wrong[0].n} pictures and "
             f"{sets[base].name} {sets[base].n}; generate both from one list"
         )
-    chosen, against = _reference(network, reference, families, cache, device)
+    chosen, against = _reference(network, reference, families, cache)
     n = sets[base].n
     weights = torch.cat([torch.ones(1, n, dtype=torch.float64), draw_weights(n, resamples, seed, groups)])
     values: list[dict[str, Tensor]] = []
     for one in sets:
-        x = cached_features(one, chosen, cache, device=device).to(device)
+        x = cached_features(one, chosen, cache)
         values.append({family: KINDS[family].measure(x, against)(weights) for family in families})
     out = []
     for index, (one, measured) in enumerate(zip(sets, values, strict=True)):
@@ -121,17 +118,15 @@ def infinity(
     network: str | Network = "reader",
     *,
     cache: Path | None = None,
-    seed: int = 0,
-    device: str = "cpu",
 ) -> Distance:
     """The Fréchet distance extrapolated to endless samples ("fid-infinity" on Inception's features).
 
     See `frechet.frechet_infinity`: the interval is the line's alone.
     """
-    chosen, against = _reference(network, reference, ("frechet",), cache, device)
+    chosen, against = _reference(network, reference, ("frechet",), cache)
     assert against.statistics is not None
-    x = cached_features(pictures, chosen, cache, device=device).to(device)
-    found = frechet_infinity(x, against.statistics, seed=seed)
+    x = cached_features(pictures, chosen, cache)
+    found = frechet_infinity(x, against.statistics)
     return _row(INFINITY, INFINITY.columns[0], found.interval, pictures, reference, chosen)
 
 
@@ -140,17 +135,16 @@ def _reference(
     reference: PictureSet,
     families: Sequence[str],
     cache: Path | None,
-    device: str,
 ) -> tuple[Network, Against]:
     unknown = [family for family in families if family not in KINDS]
     if unknown:
         raise DditError(f"unknown set metric {unknown[0]!r}; there are {', '.join(KINDS)}")
     chosen = network_of(network) if isinstance(network, str) else network
-    found = cached_features(reference, chosen, cache, device=device)
+    found = cached_features(reference, chosen, cache)
     if "frechet" not in families:
-        return chosen, Against(found.to(device), None)
-    known = statistics(found) if cache is None else cached_statistics(reference, chosen, cache, device=device)
-    return chosen, Against(found.to(device), known)
+        return chosen, Against(found, None)
+    known = statistics(found) if cache is None else cached_statistics(reference, chosen, cache)
+    return chosen, Against(found, known)
 
 
 def _row(

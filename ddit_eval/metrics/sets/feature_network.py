@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ddit_eval.errors import DditError
-from ddit_eval.metrics.metric import check_pictures
+from ddit_eval.metrics.metric import check_pixels
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def features(network: Network, pictures: Tensor, *, device: str = "cpu", chunk: 
     """
     if why := network.missing():
         raise DditError(why)
-    check_pictures(pictures, "pictures")
+    check_pixels(pictures, "pictures")
     parts = []
     for part in pictures.split(chunk):
         found = network.extract(to_bytes(part).to(device).float() / 255).float().cpu()

@@ -18,9 +18,10 @@ from scipy import stats
 from torch import Tensor
 
 from ddit_eval.errors import DditError
-from ddit_eval.metrics.sets.resample import Measure
+from ddit_eval.metrics.sets.resample import LEVEL, Measure
 from ddit_eval.stats import Interval
 
+POINTS = 15  # of the line to endless samples
 FEW = 2048  # below this many samples the bias in n is of the size of what methods differ by
 
 
@@ -114,19 +115,11 @@ class Extrapolation:
     distances: tuple[float, ...]
 
 
-def frechet_infinity(
-    features: Tensor,
-    reference: Statistics,
-    *,
-    sizes: Sequence[int] = (),
-    points: int = 15,
-    level: float = 0.95,
-    seed: int = 0,
-) -> Extrapolation:
+def frechet_infinity(features: Tensor, reference: Statistics, *, sizes: Sequence[int] = ()) -> Extrapolation:
     """The intercept of a line through distances of subsets against 1 / size.
 
     Chong and Forsyth 2020 (arXiv 1911.07023), section 3, "FID-infinity" on Inception's features. `sizes`:
-    subset sizes, by default `points` of them evenly from a tenth of n (but above twice the number of
+    subset sizes, by default 15 of them evenly from a tenth of n (but above twice the number of
     features, where there are as many) to n, each a random subset without replacement.
 
     The interval is that of the fit alone: the subsets share samples, so it is too short for what another
@@ -142,17 +135,17 @@ def frechet_infinity(
             note += (
                 f"; subsets are not all above twice the {dimension} features, where 1 / n is no straight line"
             )
-        sizes = tuple(dict.fromkeys(np.linspace(lowest, n, points).round().astype(int).tolist()))
+        sizes = tuple(dict.fromkeys(np.linspace(lowest, n, POINTS).round().astype(int).tolist()))
     if len(set(sizes)) < 3 or min(sizes) < 2 or max(sizes) > n:
         raise DditError(
             f"the line needs at least 3 different subset sizes between 2 and {n}, not {list(sizes)}"
         )
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     weights = np.zeros((len(sizes), n))
     for row, size in zip(weights, sizes, strict=True):
         row[rng.choice(n, size, replace=False)] = 1
     distances = frechet_measure(x, reference)(torch.from_numpy(weights))[:, 0].numpy()
-    intercept, slope, half = _line(1 / np.asarray(sizes, np.float64), distances, level)
+    intercept, slope, half = _line(1 / np.asarray(sizes, np.float64), distances, LEVEL)
     interval = Interval(intercept, intercept - half, intercept + half, n, 0, note)
     return Extrapolation(interval, slope, tuple(map(int, sizes)), tuple(distances.tolist()))
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from torch import Tensor
 
 from ddit_eval.errors import DditError
+from ddit_eval.metrics.metric import unavailable
 from ddit_eval.metrics.pictures import clip_network as clip
 from ddit_eval.metrics.pictures.clip_network import ClipSource
 from ddit_eval.metrics.pictures.clip_score import ARCHITECTURE, CHECKPOINT
@@ -77,14 +78,11 @@ def chosen_clip_network(environment: Mapping[str, str] = os.environ) -> Network:
         "the network `reader`, the shipped stand-in"
     )
 
-    def refuse(pictures: Tensor) -> Tensor:
-        raise DditError(why)
-
     return Network(
         "clip",
         768,
         f"{PUBLISHED_CLIP[0]} (open_clip); {ABSENT}",
-        refuse,
+        unavailable(why),
         lambda: why,
         frozenset({"cmmd"}),
         f"what {CHECKPOINT} names ({PUBLISHED_CLIP[0]}: 1.6 GiB, no published hash)",

@@ -23,7 +23,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from ddit_eval.errors import DditError
-from ddit_eval.metrics.metric import check_pictures
+from ddit_eval.metrics.metric import check_pixels
 from ddit_eval.metrics.pictures.read import SUFFIXES, read_picture
 from ddit_eval.metrics.sets.feature_network import Network, features, to_bytes
 from ddit_eval.metrics.sets.frechet import Statistics, statistics
@@ -58,7 +58,7 @@ def picture_set(name: str | Path) -> PictureSet:
 
 def tensor_set(pictures: Tensor, name: str = "pictures") -> PictureSet:
     """Pictures in memory: float (N, 3, H, W) in [0, 1]. The hash is that of their 8-bit levels."""
-    check_pictures(pictures, "pictures")
+    check_pixels(pictures, "pictures")
     digest = hashlib.sha256(struct.pack("<4q", *pictures.shape))
     for part in pictures.split(_BATCH):
         digest.update(to_bytes(part).cpu().contiguous().numpy().tobytes())
@@ -132,26 +132,22 @@ def _batches(paths: Sequence[Path]) -> Iterator[Tensor]:
 # Features and statistics, with a cache.
 
 
-def cached_features(
-    pictures: PictureSet, network: Network, cache: Path | None = None, *, device: str = "cpu"
-) -> Tensor:
+def cached_features(pictures: PictureSet, network: Network, cache: Path | None = None) -> Tensor:
     """Features float32 (n, D) of a set in its order; read from and kept in the folder `cache`, if given."""
 
     def compute() -> dict[str, Tensor]:
         if why := network.missing():
             raise DditError(why)
-        return {"features": torch.cat([features(network, p, device=device) for p in pictures.pictures()])}
+        return {"features": torch.cat([features(network, p) for p in pictures.pictures()])}
 
     return _cached("features", pictures, network, cache, compute)["features"]
 
 
-def cached_statistics(
-    pictures: PictureSet, network: Network, cache: Path | None = None, *, device: str = "cpu"
-) -> Statistics:
+def cached_statistics(pictures: PictureSet, network: Network, cache: Path | None = None) -> Statistics:
     """Statistics of a set's features, kept as `cached_features` keeps features (in a file of their own)."""
 
     def compute() -> dict[str, Tensor]:
-        found = statistics(cached_features(pictures, network, cache, device=device))
+        found = statistics(cached_features(pictures, network, cache))
         return {"mean": found.mean, "covariance": found.covariance}
 
     data = _cached("statistics", pictures, network, cache, compute)

@@ -13,7 +13,7 @@ from torchmetrics.functional.image import peak_signal_noise_ratio, structural_si
 
 from ddit_eval import metrics
 from ddit_eval.errors import DditError
-from ddit_eval.metrics.pictures import adherence, lpips, perceptual, reader_lpips
+from ddit_eval.metrics.pictures import adherence, lpips, reader_lpips
 from ddit_eval.metrics.pictures.psnr import psnr
 from ddit_eval.metrics.pictures.ssim import ssim
 from ddit_eval.world import caption, parse, render, sample_scenes
@@ -74,11 +74,11 @@ def test_values_do_not_depend_on_the_batch() -> None:
 def test_feature_distance_closed_forms() -> None:
     along_x, along_y = torch.zeros(1, 2, 3, 3), torch.zeros(1, 2, 3, 3)
     along_x[:, 0], along_y[:, 1] = 5.0, 0.1
-    same = perceptual.feature_distance([along_x], [2 * along_x])
-    orthogonal = perceptual.feature_distance([along_x, along_x], [along_y, along_x])
+    same = reader_lpips.feature_distance([along_x], [2 * along_x])
+    orthogonal = reader_lpips.feature_distance([along_x, along_x], [along_y, along_x])
     assert float(same) == pytest.approx(0.0, abs=1e-6)  # length does not matter
     assert float(orthogonal) == pytest.approx(1.0)  # 2 in one layer, 0 in the other
-    assert torch.isfinite(perceptual.unit(torch.zeros(1, 2, 1, 1))).all()
+    assert torch.isfinite(reader_lpips.unit(torch.zeros(1, 2, 1, 1))).all()
 
 
 def test_reader_lpips_orders_blur_by_strength(monkeypatch: pytest.MonkeyPatch) -> None:
