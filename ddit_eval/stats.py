@@ -89,7 +89,7 @@ class Interval:
 @dataclass(frozen=True)
 class Equivalence:
     """Whether a loss stays within a margin. `loss` is positive where the method is worse and its
-    interval is at level 1 - 2 alpha (90 % for alpha = .05), as two one-sided tests need."""
+    interval is at level 1 - 2 `ALPHA` (90 %), as two one-sided tests need."""
 
     loss: Interval
     margin: float
@@ -128,28 +128,16 @@ def mean(values: ArrayLike, *, level: float = 0.95, resamples: int = RESAMPLES, 
 
 
 def paired_difference(
-    values: ArrayLike,
-    reference: ArrayLike,
-    *,
-    level: float = 0.95,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
+    values: ArrayLike, reference: ArrayLike, *, level: float = 0.95, resamples: int = RESAMPLES
 ) -> Interval:
     """The mean of `values - reference`, prompt by prompt. Two equal infinities differ by 0."""
     ours, theirs = _pair(values, reference)
     with np.errstate(invalid="ignore"):
         difference = np.where(ours == theirs, 0.0, ours - theirs)
-    return mean(difference, level=level, resamples=resamples, seed=seed)
+    return mean(difference, level=level, resamples=resamples)
 
 
-def geometric_ratio(
-    numerator: ArrayLike,
-    denominator: ArrayLike,
-    *,
-    level: float = 0.95,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> Interval:
+def geometric_ratio(numerator: ArrayLike, denominator: ArrayLike, *, seed: int = 0) -> Interval:
     """Geometric mean of paired ratios, bootstrapped over prompts.
 
     Both are (prompts,) or (prompts, rounds), positive; rounds of a prompt are averaged in log space,
@@ -161,7 +149,7 @@ def geometric_ratio(
     if not (np.isfinite(above).all() and np.isfinite(below).all() and min(above.min(), below.min()) > 0):
         raise DditError("paired ratios need positive, finite values (seconds, tokens or FLOPs)")
     logs = (np.log(above) - np.log(below)).reshape(len(above), -1).mean(1)
-    inner = mean(logs, level=level, resamples=resamples, seed=seed)
+    inner = mean(logs, seed=seed)
     return Interval(math.exp(inner.value), math.exp(inner.low), math.exp(inner.high), inner.n, 0, inner.note)
 
 
@@ -171,9 +159,7 @@ def equivalence(
     margin: float,
     direction: Direction = "higher",
     *,
-    alpha: float = 0.05,
     resamples: int = RESAMPLES,
-    seed: int = 0,
 ) -> Equivalence:
     """Two one-sided tests (Schuirmann 1987) by bootstrap interval: is the loss within the margin?
 
@@ -184,7 +170,7 @@ def equivalence(
         raise DditError(f"the margin must be a positive number, not {margin}")
     ours, theirs = _pair(values, reference)
     better, worse = (ours, theirs) if direction == "lower" else (theirs, ours)
-    loss = paired_difference(better, worse, level=1 - 2 * alpha, resamples=resamples, seed=seed)
+    loss = paired_difference(better, worse, level=1 - 2 * ALPHA, resamples=resamples)
     # Infinite differences are no part of the interval, so they forbid a verdict of "no loss".
     decidable = loss.n > 1 and loss.infinite == 0
     below, above = loss.high < margin, loss.low > -margin
@@ -197,7 +183,6 @@ def p_value(
     alternative: Literal["two-sided", "less", "greater"] = "two-sided",
     *,
     resamples: int = RESAMPLES,
-    seed: int = 0,
 ) -> float:
     """The chance of a mean as far from `null`: the interval of `mean` turned round.
 
@@ -211,7 +196,7 @@ def p_value(
         return math.nan
     if not np.isfinite(sample).all():
         return 1.0
-    means = _resampled_means(sample, resamples, seed)
+    means = _resampled_means(sample, resamples, 0)
     n = sample.size
     width = float(means.std()) or abs(float(sample[0]) - null) / 4  # all alike: beyond chance, not certain
     far = float(ndtr(-abs(float(sample.mean()) - null) / width)) if width else 1.0

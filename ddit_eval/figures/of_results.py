@@ -18,7 +18,7 @@ from ddit_eval.figures.oracle import oracle_figure
 from ddit_eval.figures.style import MARKERS, OWN_GROUPS, MethodGroup
 from ddit_eval.judging.controls import fewer_steps_at
 from ddit_eval.judging.frontier import is_feasible, schedule_of
-from ddit_eval.judging.results import STEPS, Results
+from ddit_eval.judging.results import STEPS, Results, shared_pictures
 from ddit_eval.judging.verdict import firing
 from ddit_eval.judging.wording import label, number
 from ddit_eval.schema import Oracle, Record, Study
@@ -242,14 +242,12 @@ def _grid(results: Results, records: Mapping[str, Sequence[Record]]) -> Figure |
     columns = [m for m in chosen(results) if m in records]
     if len(columns) < 2:
         return None
-    images = {m: {r.index: Path(r.image) for r in records[m] if Path(r.image).exists()} for m in columns}
-    prompts = {r.index: r.prompt for r in records[columns[0]]}
-    indices = [i for i in sorted(prompts) if all(i in images[m] for m in columns)][:GRID_ROWS]
-    if not indices:
+    shared = shared_pictures(records, columns)[:GRID_ROWS]
+    if not shared:
         return None
-    pictures = [[images[m][i] for m in columns] for i in indices]
-    rows, notes = [prompts[i] for i in indices], [note(results, m) for m in columns]
-    return figures.picture_grid(pictures, columns=columns, rows=rows, notes=notes)
+    pictures, prompts = [[*files.values()] for _, files in shared], [prompt for prompt, _ in shared]
+    notes = [note(results, m) for m in columns]
+    return figures.picture_grid(pictures, columns=columns, rows=prompts, notes=notes)
 
 
 def note(results: Results, method: str) -> str:

@@ -43,16 +43,37 @@ class Comparison:
         return self.outcome in ("better", "worse")
 
 
-def compare(results: Results, row: Row, kind: str, metric: str) -> Comparison | None:
-    """`row` against the nearest control of a kind; None without a time of either, or without a control."""
-    speed, ours = results.speed(row), results.samples.get(row.method, {}).get(metric)
+def compare(
+    results: Results, row: Row, kind: str, metric: str, rows: Sequence[Row] | None = None
+) -> Comparison | None:
+    """`row` against the nearest control of a kind, which `rows` names where it is no kind of its own; None
+    without a time of either, or without a control of the same prompts."""
+    speed, ours = results.speed(row), results.values(row.method, metric)
     if speed is None or ours is None:
         return None
     if kind == STEPS:
         control = fewer_steps_at(results, speed.value, metric)
     else:
-        control = nearest(results, _controls(results, row, kind), speed.value, metric)
-    return None if control is None else against(results, row, speed.value, ours, kind, control, metric)
+        rows = _controls(results, row, kind) if rows is None else rows
+        control = nearest(results, rows, speed.value, metric)
+    if control is None or len(ours) != len(control.values):
+        return None
+    sign = -1.0 if results.column(metric).direction == "lower" else 1.0
+    ours, theirs = sign * ours, sign * control.values
+    gain, faster = stats.paired_difference(ours, theirs), control.speed / speed.value
+    if not gain.n:
+        return None
+    outcome, p = _outcome(gain, faster), _p_value(ours, theirs, gain.infinite > 0)
+    if gain.infinite:
+        # Pictures equal to the base have an infinite PSNR, which no mean can hold: the verdict must be
+        # the same with them left out and with them counted at the cap.
+        capped = stats.paired_difference(np.clip(ours, -CAP, CAP), np.clip(theirs, -CAP, CAP))
+        if math.isinf(gain.value):
+            gain = replace(capped, infinite=gain.infinite)
+            outcome = _outcome(gain, faster)
+        elif _outcome(capped, faster) != outcome:
+            outcome = "undecided"
+    return Comparison(row.method, control.name, kind, metric, speed.value, control.speed, gain, outcome, p)
 
 
 def _controls(results: Results, row: Row, kind: str) -> list[Row]:
@@ -76,9 +97,9 @@ class Control:
 def nearest(results: Results, rows: Sequence[Row], speed: float, metric: str) -> Control | None:
     """The row whose measured speed-up is nearest to `speed`, as a ratio."""
     controls = [
-        Control(row.method, timed.value, results.samples[row.method][metric])
+        Control(row.method, timed.value, values)
         for row in rows
-        if (timed := results.speed(row)) is not None and metric in results.samples.get(row.method, {})
+        if (timed := results.speed(row)) and (values := results.values(row.method, metric)) is not None
     ]
     return min(controls, key=lambda c: (abs(math.log(c.speed / speed)), c.name), default=None)
 
@@ -108,29 +129,6 @@ def fewer_steps_at(results: Results, speed: float, metric: str) -> Control | Non
         curve = PchipInterpolator(np.log([c.speed for c in controls]), values[:, asked], axis=0)
         at[asked] = curve(math.log(speed))
     return Control(f"{STEPS}, interpolated", speed, at)
-
-
-def against(
-    results: Results, row: Row, speed: float, ours: Floats, kind: str, control: Control, metric: str
-) -> Comparison | None:
-    if len(ours) != len(control.values):
-        return None  # other prompts: nothing is paired
-    sign = -1.0 if results.column(metric).direction == "lower" else 1.0
-    gain = stats.paired_difference(sign * ours, sign * control.values)
-    if not gain.n:
-        return None
-    outcome = _outcome(gain, control.speed / speed)
-    if gain.infinite:
-        # Pictures equal to the base have an infinite PSNR, which no mean can hold: the verdict must be
-        # the same with them left out and with them counted at the cap.
-        capped = stats.paired_difference(*(np.clip(sign * v, -CAP, CAP) for v in (ours, control.values)))
-        if math.isinf(gain.value):
-            gain = replace(capped, infinite=gain.infinite)
-            outcome = _outcome(gain, control.speed / speed)
-        elif _outcome(capped, control.speed / speed) != outcome:
-            outcome = "undecided"
-    p = _p_value(sign * ours, sign * control.values, gain.infinite > 0)
-    return Comparison(row.method, control.name, kind, metric, speed, control.speed, gain, outcome, p)
 
 
 def _p_value(ours: Floats, theirs: Floats, infinite: bool) -> float:

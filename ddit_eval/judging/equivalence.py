@@ -40,16 +40,15 @@ def keep(results: Results, metrics: Sequence[str] | None = None) -> list[Kept]:
     """Every accelerated method on every metric (by default the judged ones and those of fidelity that have
     a margin) against the base, adjusted for their number."""
     names = metrics if metrics is not None else [*judged_metrics(results), *results.of_role("fidelity")]
-    base = results.samples.get(results.quality.reference, {})
     found = []
     for metric in names:
-        column = results.column(metric)
+        column, base = results.column(metric), results.values(results.quality.reference, metric)
         for row in results.accelerated():
-            ours = results.samples.get(row.method, {}).get(metric)
-            if column.margin is None or ours is None or metric not in base or len(ours) != len(base[metric]):
+            ours = results.values(row.method, metric)
+            if column.margin is None or ours is None or base is None or len(ours) != len(base):
                 continue
-            test = stats.equivalence(ours, base[metric], column.margin, column.direction)
-            loss = ours - base[metric] if column.direction == "lower" else base[metric] - ours
+            test = stats.equivalence(ours, base, column.margin, column.direction)
+            loss = ours - base if column.direction == "lower" else base - ours
             p = (stats.p_value(loss, column.margin, "less"), stats.p_value(loss))
             found.append(Kept(row.method, metric, test, *p))
     kept, lost = (stats.holm([getattr(k, name) for k in found]) for name in ("p_kept", "p_lost"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -81,6 +81,10 @@ class Results:
             return stats.Interval(1.0, 1.0, 1.0)
         timed = self.timed(row.method)
         return timed.speedup if timed else None
+
+    def values(self, method: str, metric: str) -> Floats | None:
+        """One value a prompt, None where they were not measured."""
+        return self.samples.get(method, {}).get(metric)
 
     def column(self, metric: str) -> Column:
         return self.quality.metrics[metric]
@@ -172,6 +176,16 @@ def read_records(folder: Path | None) -> dict[str, list[Record]]:
             records.setdefault(method, []).append(record.model_copy(update={"image": image}))
         records.get(method, []).sort(key=lambda record: record.index)
     return records
+
+
+def shared_pictures(
+    records: Mapping[str, Sequence[Record]], methods: Sequence[str]
+) -> list[tuple[str, dict[str, Path]]]:
+    """Of every prompt of which all methods have a picture its text and the pictures' files."""
+    files = {m: {r.index: Path(r.image) for r in records[m] if Path(r.image).is_file()} for m in methods}
+    texts = {r.index: r.prompt for r in records[methods[0]]}
+    shared = [index for index in sorted(texts) if all(index in files[m] for m in methods)]
+    return [(texts[index], {m: files[m][index] for m in methods}) for index in shared]
 
 
 def _errors(folder: Path, adapter: str | None) -> Distillation | None:

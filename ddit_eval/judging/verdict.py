@@ -11,16 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ddit_eval.judging.controls import (
-    COMBINED,
-    CONTROLS,
-    STEPS,
-    Comparison,
-    against,
-    compare,
-    decide,
-    nearest,
-)
+from ddit_eval.judging.controls import COMBINED, CONTROLS, STEPS, Comparison, compare, decide
 from ddit_eval.judging.equivalence import Kept, fastest_kept, judged_metrics, keep
 from ddit_eval.judging.results import BASE, METHOD, NULL, Results
 from ddit_eval.judging.wording import counted, gained, listed, times
@@ -170,15 +161,11 @@ def _most_telling(results: Results, comparisons: Sequence[Comparison], kinds: Se
 def compare_orders(results: Results) -> list[Comparison]:
     """The order-3 rows against the rows of orders 1 and 2 whose speed-up is nearest; kind "order N"."""
     rows = firing(results)
-    compared = []
-    for metric in results.deciding():
-        for row in (r for r in rows if r.policy.get("order") == 3):
-            speed, ours = results.speed(row), results.samples.get(row.method, {}).get(metric)
-            for order in (1, 2):
-                others = [r for r in rows if r.policy.get("order") == order]
-                if speed is None or ours is None or not others:
-                    continue
-                if near := nearest(results, others, speed.value, metric):
-                    kind = f"order {order}"
-                    compared.append(against(results, row, speed.value, ours, kind, near, metric))
+    first, second, third = ([r for r in rows if r.policy.get("order") == order] for order in (1, 2, 3))
+    compared = [
+        compare(results, row, kind, metric, others)
+        for metric in results.deciding()
+        for row in third
+        for kind, others in (("order 1", first), ("order 2", second))
+    ]
     return decide([c for c in compared if c is not None])

@@ -19,22 +19,9 @@ from ddit_eval.report.gallery import gallery
 from ddit_eval.report.page import to_html
 from ddit_eval.report.provenance import collect
 from ddit_eval.report.readme import readme_table
-from ddit_eval.report.summary import Summary, summarise
+from ddit_eval.report.summary import summarise
 from ddit_eval.system.files import check_writable, write_json, write_text
 from ddit_eval.system.workers import check_workers
-
-__all__ = [
-    "Part",
-    "Results",
-    "Summary",
-    "Verdict",
-    "build",
-    "build_all",
-    "judge",
-    "load",
-    "readme_table",
-    "summarise",
-]
 
 
 @dataclass(frozen=True)
@@ -46,17 +33,6 @@ class Part:
     profile: str
     runs: Path | None = None
     experiment: Path | None = None
-
-
-def build(
-    results_root: Path,
-    profile: str,
-    readme: Path | None = None,
-    runs: Path | None = None,
-    experiment: Path | None = None,
-) -> Path:
-    """`build_all` of one profile; the path of its report.md."""
-    return build_all(results_root, [Part(profile, runs, experiment)], readme)[0]
 
 
 def build_all(

@@ -11,6 +11,7 @@ from pathlib import Path
 from PIL import Image
 
 from ddit_eval.experiment.records import frames_of
+from ddit_eval.judging.results import shared_pictures
 from ddit_eval.schema import Record
 
 SIDE = 384  # px, the longer side of an embedded picture
@@ -41,19 +42,17 @@ def gallery(
     methods = [m for m in methods if m in records]
     if len(methods) < 2:
         return None
-    images = {m: {r.index: Path(r.image) for r in records[m] if Path(r.image).is_file()} for m in methods}
-    texts = {r.index: r.prompt for r in records[methods[0]]}
     first = records[methods[0]][0]
     frames, fps = first.frames, float(first.fps)
     prompts: list[str] = []
     pictures: dict[str, list[str]] = {m: [] for m in methods}
     size, scaled = 0, False
-    for index in [i for i in sorted(texts) if all(i in images[m] for m in methods)][:MOST_PROMPTS]:
-        made = {m: embed(images[m][index], frames) for m in methods}
+    for prompt, files in shared_pictures(records, methods)[:MOST_PROMPTS]:
+        made = {m: embed(file, frames) for m, file in files.items()}
         size += sum(len(uri) for uri, _ in made.values())
         if size > BYTES:
             break
-        prompts.append(texts[index])
+        prompts.append(prompt)
         for m, (uri, smaller) in made.items():
             pictures[m].append(uri)
             scaled |= smaller

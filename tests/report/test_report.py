@@ -14,6 +14,8 @@ from ddit_eval.errors import DditError
 from ddit_eval.figures.of_results import chosen
 from ddit_eval.judging.results import load
 from ddit_eval.judging.verdict import judge
+from ddit_eval.report.readme import readme_table
+from ddit_eval.schema.summary import Summary
 from tests.support import fake_results
 
 METHODS = (
@@ -30,20 +32,20 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     stale = root / "results" / "quick" / "figures" / "schedule-gone.png"
     stale.parent.mkdir()
     stale.write_bytes(b"old")
-    report.build(root / "results", "quick", root / "README.md")
+    report.build_all(root / "results", [report.Part("quick")], root / "README.md")
     return root
 
 
 def test_the_summary_is_the_contract(built: Path) -> None:
     data = json.loads((built / "results" / "summary.json").read_text())
-    summary = report.Summary.model_validate(data)
+    summary = Summary.model_validate(data)
     assert [row.method for row in summary.rows] == list(METHODS)
     assert set(data["rows"][0]) == {
         "model", "method", "params", "n", "steps", "token_ratio", "flop_ratio", "speedup", "quality",
     }  # fmt: skip
     assert data["rows"][0]["quality"]["psnr"] == {"value": "inf", "low": "inf", "high": "inf"}
     with pytest.raises(ValidationError):
-        report.Summary.model_validate(data | {"extra": 1})
+        Summary.model_validate(data | {"extra": 1})
 
 
 def test_the_first_line_is_the_verdict(built: Path) -> None:
@@ -74,7 +76,7 @@ def test_the_report_names_policies_that_never_fired_and_links_what_exists(built:
 def test_building_again_changes_nothing(built: Path) -> None:
     files = [p for p in (built / "results").rglob("*") if p.is_file()]
     before = {p: p.read_bytes() for p in files}
-    report.build(built / "results", "quick", built / "README.md")
+    report.build_all(built / "results", [report.Part("quick")], built / "README.md")
     assert {p: p.read_bytes() for p in (built / "results").rglob("*") if p.is_file()} == before
 
 
@@ -90,12 +92,12 @@ def test_a_readme_without_marks_is_an_error(built: Path, tmp_path: Path) -> None
     (tmp_path / "README.md").write_text("# Title\n")
     results = load(built / "results" / "quick")
     with pytest.raises(DditError, match="needs the marks"):
-        report.readme_table(tmp_path / "README.md", [(results, judge(results))])
+        readme_table(tmp_path / "README.md", [(results, judge(results))])
 
 
 def test_a_profile_without_results_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DditError, match=r"quality\.json cannot be read"):
-        report.build(tmp_path, "nothing")
+        report.build_all(tmp_path, [report.Part("nothing")])
 
 
 def test_two_profiles_share_summary_and_readme_and_name_each_other(tmp_path: Path) -> None:
@@ -127,7 +129,8 @@ def test_only_quality_is_needed(tmp_path: Path) -> None:
     folder = fake_results.write(tmp_path, prompts=4, trials=2)
     for name in ("timing.json", "traces.json", "study.json", "samples.csv"):
         (folder / name).unlink()
-    text = report.build(tmp_path / "results", "quick", runs=tmp_path / "none").read_text()
+    (written,) = report.build_all(tmp_path / "results", [report.Part("quick", tmp_path / "none")])
+    text = written.read_text()
     assert text.startswith("**No verdict: ")
     summary = json.loads((tmp_path / "results" / "summary.json").read_text())
     assert summary["machine"] is None
@@ -170,5 +173,5 @@ def test_files_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
     with pytest.raises(
         DditError, match=r"ddit-o3.*policy.tau is 0.75 in timing.json and 0.5 in quality.json"
     ):
-        report.build(tmp_path / "results", "quick")
+        report.build_all(tmp_path / "results", [report.Part("quick")])
     assert not (folder / "report.md").exists()
