@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from ddit_eval.errors import DditError
-from ddit_eval.metrics.weights import sha256, wrong_hash
+from ddit_eval.metrics.weights import loading, sha256, wrong_hash
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,13 +56,11 @@ class Weights:
         if why := self.missing(self.file):
             raise DditError(why)
         path = self.path()
-        try:
+        with loading(path, "weights"):
             if path.suffix == ".safetensors":
-                return load_file(path)
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # whatever a wrong file raises, the remedy is the same
-            line = (str(error).splitlines() or [type(error).__name__])[0]
-            raise DditError(f"{path} does not load as weights: {line[:200]}; copy it again") from error
+                state = load_file(path)
+            else:
+                state = torch.load(path, map_location="cpu", weights_only=True)
         return dict(state)
 
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
+
+from ddit_eval.errors import DditError
 
 ABSENT = "sha256 unknown"
 SHIPPED = Path(str(resources.files("ddit_eval"))) / "weights"
@@ -32,6 +36,18 @@ def wrong_hash(name: str, path: Path, expected: str | None) -> str | None:
         f"{name}: {path} has SHA-256 {actual[:12]}... and not {expected[:12]}...; it is damaged or another "
         "file: copy it again"
     )
+
+
+@contextmanager
+def loading(path: Path, what: str, remedy: str = "copy it again") -> Iterator[None]:
+    """Inside, whatever a wrong file raises becomes one `DditError` that names the file and the remedy."""
+    try:
+        yield
+    except DditError:
+        raise
+    except Exception as error:
+        line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DditError(f"{path} does not load as {what} ({line[:200]}): {remedy}") from error
 
 
 def stamp_of(path: Path) -> tuple[str, int, int]:

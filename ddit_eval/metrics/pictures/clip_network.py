@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from ddit_eval.errors import DditError
-from ddit_eval.metrics.weights import stamp_of, wrong_hash
+from ddit_eval.metrics.weights import loading, stamp_of, wrong_hash
 from ddit_eval.system.files import read_json
 
 CONFIG = "open_clip_config.json"
@@ -149,7 +149,10 @@ def load_clip(source: ClipSource, device: str = "cpu") -> Clip:
 def _load(source: ClipSource, device: str, stamp: tuple[str, int, int]) -> Clip:
     import open_clip
 
-    try:
+    remedy = (
+        "give safetensors (or a state dict that torch loads with weights_only=True) of the same architecture"
+    )
+    with loading(source.weights(), source.name, remedy):
         if source.checkpoint.is_dir():
             name = f"local-dir:{source.checkpoint}"
             network, prepare = open_clip.create_model_from_pretrained(name, device=device)
@@ -165,14 +168,6 @@ def _load(source: ClipSource, device: str, stamp: tuple[str, int, int]) -> Clip:
                 **{f"image_{key}": training[key] for key in _PREPARATION if key in training},
             )
         tokenize = open_clip.get_tokenizer(name)
-    except DditError:
-        raise
-    except Exception as error:  # whatever a wrong file raises, the remedy is the same
-        line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DditError(
-            f"{source.weights()} does not load as {source.name}: {line[:200]}. Give safetensors (or a state "
-            "dict that torch loads with weights_only=True) of the same architecture."
-        ) from error
     return Clip(network.eval().requires_grad_(False), prepare, tokenize)
 
 

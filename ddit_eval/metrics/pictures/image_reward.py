@@ -17,11 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ddit_eval.errors import DditError
 from ddit_eval.metrics.metric import Column, Metric
 from ddit_eval.metrics.pictures.clip_network import image_of
 from ddit_eval.metrics.pictures.rewards import lacking, offline, with_hash
-from ddit_eval.metrics.weights import stamp_of
+from ddit_eval.metrics.weights import loading, stamp_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -86,7 +85,8 @@ def rewards(model: Any, pictures: Tensor, prompts: Sequence[str]) -> list[float]
 @lru_cache(maxsize=1)
 def _load(folder: Path, stamp: tuple[str, int, int]) -> Any:
     """The package's model with our reading of the weights: its own `load` would ask the hub."""
-    try:
+    remedy = "copy it again, or use the versions that the package pins"
+    with loading(folder / WEIGHTS, "ImageReward", remedy):
         from ImageReward.ImageReward import ImageReward
 
         with offline():
@@ -95,12 +95,6 @@ def _load(folder: Path, stamp: tuple[str, int, int]) -> Any:
         absent = model.load_state_dict(state, strict=False).missing_keys
         if absent := [key for key in absent if not key.endswith("position_ids")]:
             raise ValueError(f"{len(absent)} weights are absent, the first is {absent[0]}")
-    except Exception as error:  # whatever a wrong file or version raises, the remedy is the same
-        line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DditError(
-            f"{folder / WEIGHTS} does not load as ImageReward: {line[:200]}; copy it again, or use "
-            "the versions that the package pins"
-        ) from error
     return model.eval().requires_grad_(False)
 
 

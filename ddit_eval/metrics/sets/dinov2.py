@@ -9,9 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ddit_eval.errors import DditError
 from ddit_eval.metrics.sets.feature_network import Network, to_bytes
-from ddit_eval.metrics.weights import hash_of, stamp_of, wrong_hash
+from ddit_eval.metrics.weights import hash_of, loading, stamp_of, wrong_hash
 from ddit_eval.system.files import read_json
 
 DINOV2 = "facebook/dinov2-large"  # ViT-L/14, as in Stein et al. 2023 (arXiv 2306.04675)
@@ -79,11 +78,8 @@ def _dinov2_file(checkpoint: str | Path, file: str) -> Path | None:
 def _dinov2(folder: Path, stamp: tuple[str, int, int]) -> Any:
     from transformers import Dinov2Model
 
-    try:
+    with loading(folder, "DINOv2"):
         model = Dinov2Model.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, dtype=torch.float32
         )
-    except Exception as error:  # whatever a wrong file raises, the remedy is the same
-        line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DditError(f"{folder} does not load as DINOv2 ({line[:200]}): copy it again") from error
     return model.eval().requires_grad_(False)

@@ -10,9 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ddit_eval.errors import DditError
 from ddit_eval.metrics.sets.feature_network import Network, to_bytes
-from ddit_eval.metrics.weights import stamp_of, wrong_hash
+from ddit_eval.metrics.weights import loading, stamp_of, wrong_hash
 
 # The name that torch-fidelity gives the file ends in the first digits of its hash.
 INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
@@ -61,15 +60,13 @@ def inception_network(weights: Path | None = None, sha256: str = INCEPTION_SHA25
 def _inception(path: Path, stamp: tuple[str, int, int]) -> Any:
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-    try:
+    with loading(path, "Inception"):
         state = torch.load(path, map_location="cpu", weights_only=True)
         # torch-fidelity unpickles whatever it is given, so it is given what we just wrote ourselves.
         copy = BytesIO()
         torch.save(state, copy)
         copy.seek(0)
-        return FeatureExtractorInceptionV3(
+        network = FeatureExtractorInceptionV3(
             "inception-v3-compat", ["2048"], feature_extractor_weights_path=copy
         )
-    except Exception as error:  # whatever a wrong file raises, the remedy is the same
-        line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DditError(f"{path} does not load as Inception ({line[:200]}): copy it again") from error
+    return network
