@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from ddit_eval.ddit.adapter.detail import DetailConfig
+from ddit_eval.ddit.policies.base import explain
 from ddit_eval.errors import DditError
 
 
@@ -95,6 +96,4 @@ def load_config(path: Path) -> DistilConfig:
     except (OSError, yaml.YAMLError) as error:
         raise DditError(f"cannot read {path}: {error}") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(p) for p in first["loc"])
-        raise DditError(f"{path}: {where}: {first['msg']} (got {first['input']!r})") from error
+        raise DditError(explain(str(path), error)) from error
