@@ -2,7 +2,7 @@
 
 from ddit_eval.world.caption import Prompt, ThingWords, caption, parse, vocabulary
 from ddit_eval.world.motion import Motion, MovingScene, render_clip, sample_moving_scenes
-from ddit_eval.world.motion_caption import MovingPrompt, caption_clip, parse_clip, video_vocabulary
+from ddit_eval.world.motion_caption import MovingPrompt, caption_clip, parse_clip
 from ddit_eval.world.render import render
 from ddit_eval.world.scene import Background, Scene, Thing, sample_scene, sample_scenes
 
@@ -24,6 +24,5 @@ __all__ = [
     "sample_moving_scenes",
     "sample_scene",
     "sample_scenes",
-    "video_vocabulary",
     "vocabulary",
 ]

@@ -16,7 +16,6 @@ from ddit_eval.world.caption import (
     normalise,
     parse,
     thing_words,
-    vocabulary,
 )
 from ddit_eval.world.motion import DIRECTIONS, GROWTH, OPPOSITE, TURNS, MovingScene
 
@@ -74,9 +73,3 @@ def parse_clip(text: str) -> MovingPrompt:
         motions[1] = f"moves {OPPOSITE[motions[0].removeprefix('moves ')]}"
     camera = _CAMERA.search(text)
     return MovingPrompt(parse(text), tuple(motions), camera[1] if camera else None, crossing)
-
-
-def video_vocabulary() -> tuple[str, ...]:
-    """Every word that a clip's caption can hold; those of still scenes come first, in their order."""
-    words = ["moves turns crosses that while camera pans", *DIRECTIONS, *TURNS, *GROWTH]
-    return tuple(dict.fromkeys([*vocabulary(), *" ".join(words).split()]))

@@ -13,7 +13,8 @@ import torch
 from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanPipeline, WanTransformer3DModel
 from transformers import UMT5Config, UMT5EncoderModel
 
-from ddit_eval.world import video_vocabulary
+from ddit_eval.world import vocabulary
+from ddit_eval.world.motion import DIRECTIONS, GROWTH, TURNS
 from experiments.recipes.pipeline import TEXT_WIDTH, build_t5_tokenizer
 
 SIDE = 64  # pixels
@@ -23,6 +24,12 @@ SPACE_FACTOR = 4  # pixels a latent pixel
 TOKEN_SIDE = 2 * SPACE_FACTOR  # pixels
 LATENT_CHANNELS = 12  # of 96 numbers that a latent pixel stands for; with 4 the shapes are lost
 FLOW_SHIFT = 2.0  # Wan's own 3 is for 480p; a small picture needs fewer steps at high noise
+
+
+def video_vocabulary() -> tuple[str, ...]:
+    """Every word that a clip's caption can hold; those of still scenes come first, in their order."""
+    words = ["moves turns crosses that while camera pans", *DIRECTIONS, *TURNS, *GROWTH]
+    return tuple(dict.fromkeys([*vocabulary(), *" ".join(words).split()]))
 
 
 def build_wan_vae() -> Any:

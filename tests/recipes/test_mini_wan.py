@@ -15,7 +15,7 @@ from ddit_eval import Adapter, load_pipeline
 from ddit_eval.cli import app
 from ddit_eval.ddit.families.video import patchify, unpatchify
 from ddit_eval.models.find import locate
-from ddit_eval.world import caption_clip, sample_moving_scenes, video_vocabulary
+from ddit_eval.world import caption_clip, sample_moving_scenes
 from experiments.recipes import wan_score
 from experiments.recipes.pipeline import build_t5_tokenizer
 from experiments.recipes.wan_pipeline import (
@@ -26,6 +26,7 @@ from experiments.recipes.wan_pipeline import (
     build_wan_pipeline,
     build_wan_vae,
     latent_frames,
+    video_vocabulary,
 )
 from experiments.recipes.wan_vae import (
     clips,

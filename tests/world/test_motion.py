@@ -18,12 +18,12 @@ from ddit_eval.world import (
     render_clip,
     sample_moving_scenes,
     sample_scenes,
-    video_vocabulary,
     vocabulary,
 )
 from ddit_eval.world.motion import DIRECTIONS, PATTERNS, Motion, times
 from ddit_eval.world.scene import is_held_out
 from experiments.recipes.pipeline import build_t5_tokenizer
+from experiments.recipes.wan_pipeline import video_vocabulary
 
 indices = st.integers(0, 20_000)
 
