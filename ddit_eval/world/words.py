@@ -24,17 +24,12 @@ def known_words(tokenizer: Any) -> list[str]:
     ]
 
 
-def unknown_words(texts: Sequence[str], known: Collection[str]) -> list[str]:
-    """The words of `texts` that are not among `known`, each once, in order."""
-    words = [word for text in texts for word in re.findall(r"[^\W_]+", text.lower())]
-    return [word for word in dict.fromkeys(words) if word not in known]
-
-
 def warn_unknown(texts: Sequence[str], known: Collection[str]) -> None:
-    """One warning naming every word that the model has never seen."""
-    if words := unknown_words(texts, known):
+    """One warning naming every word of `texts` that the model has never seen, each once, in order."""
+    words = dict.fromkeys(word for text in texts for word in re.findall(r"[^\W_]+", text.lower()))
+    if unknown := [word for word in words if word not in known]:
         warnings.warn(
-            f"the model does not know {', '.join(map(repr, words))} and ignores it; it knows: "
+            f"the model does not know {', '.join(map(repr, unknown))} and ignores it; it knows: "
             + " ".join(known),
             stacklevel=2,
         )
