@@ -43,6 +43,10 @@ from ddit_eval.schema.quality import Column
 from ddit_eval.stats import ALPHA
 
 ARROWS = {"higher": "↑", "lower": "↓"}
+CLAIMS = (
+    "Judged by code from the results of this profile alone: another model at another size, so a claim "
+    "that is not reproduced here is not refuted there."
+)
 
 
 def document(
@@ -80,7 +84,7 @@ def document(
     blocks += _study(results) + _oracle(results.oracle)
     still = next(iter(shown["pictures"]), None)
     blocks += [Heading("Pictures"), Viewer(gallery, still), *_films(shown["films"])]
-    blocks += [Heading("The paper's claims"), *_claims(results, verdict, orders)]
+    blocks += [Heading("The paper's claims"), Text(CLAIMS), Claims(judge_claims(results, verdict, orders))]
     blocks += [Heading("Time and training"), *shown["other"], *_realised(results), *_traces(shown["traces"])]
     blocks += [Heading("How it was measured"), *_conditions(results)]
     if provenance is not None:
@@ -102,21 +106,27 @@ def _kept(results: Results, kept: Sequence[Kept]) -> list[Block]:
     """A row an accelerated method, a column a metric with a margin: kept, lost or open."""
     if not kept:
         return [Text("No metric with a margin has a value for each prompt.")]
-    metrics = list(dict.fromkeys(k.metric for k in kept))
-    columns = [results.column(m) for m in metrics]
+    columns = {k.metric: results.column(k.metric) for k in kept}
     note = (
         "Kept: shown to lose less than the margin, which stands in the head and is the same for all methods "
         "(two one-sided tests); lost: a loss is shown; open: neither, which is no proof that there is none. "
         f"Beside it the loss to the base with its 90 % interval. {counted(len(kept), 'test')}."
     )
     cells = {
-        (k.method, k.metric): f"{k.verdict} {show(k.test.loss, results.column(k.metric), plus=True)}"
-        for k in kept
+        (k.method, k.metric): f"{k.verdict} {show(k.test.loss, columns[k.metric], plus=True)}" for k in kept
     }
-    methods = dict.fromkeys(k.method for k in kept)
-    rows = [[method, *(cells.get((method, m), "–") for m in metrics)] for method in methods]
-    head = ["method", *(f"{label(c)}, margin {c.margin:g}" for c in columns)]
-    return [Text(note), Table(head, rows)]
+    heads = {m: f"{label(c)}, margin {c.margin:g}" for m, c in columns.items()}
+    return [Text(note), _matrix("method", heads, cells, {})]
+
+
+def _matrix(
+    corner: str, heads: Mapping[str, str], cells: Mapping[tuple[str, str], str], titles: Mapping[str, str]
+) -> Table:
+    """Cells by the names of their row and column. `heads`: the columns in order, by name; `titles`: of rows
+    that are written otherwise than they are named."""
+    names = dict.fromkeys(row for row, _ in cells)
+    rows = [[titles.get(row, row), *(cells.get((row, c), "–") for c in heads)] for row in names]
+    return Table([corner, *heads.values()], rows)
 
 
 def _compared(results: Results, verdict: Verdict, orders: Sequence[Comparison]) -> list[Block]:
@@ -194,14 +204,11 @@ def _more_of_methods(results: Results) -> list[Block]:
     quality = results.quality
     every = {m: c for m, c in quality.metrics.items() if m not in results.deciding()}
     if every:
-        rows = [
-            [row.method, *(show(row.quality.get(m), c) for m, c in every.items())] for row in results.rows
-        ]
-        heads = [f"{label(c)} {ARROWS[c.direction]}" for c in every.values()]
-        blocks.append(
-            Text(f"Measured too, shown in report.html: {listed([c.title for c in every.values()])}.")
-        )
-        blocks.append(Folded("The other metrics", [Table(["method", *heads], rows)]))
+        cells = {(r.method, m): show(r.quality.get(m), c) for r in results.rows for m, c in every.items()}
+        heads = {m: f"{label(c)} {ARROWS[c.direction]}" for m, c in every.items()}
+        titles = listed([c.title for c in every.values()])
+        blocks.append(Text(f"Measured too, shown in report.html: {titles}."))
+        blocks.append(Folded("The other metrics", [_matrix("method", heads, cells, {})]))
     if quality.sets:
         blocks.append(Folded("Distances of the sets of pictures to reference pictures", _sets(quality)))
     if quality.damage:
@@ -211,42 +218,39 @@ def _more_of_methods(results: Results) -> list[Block]:
 
 def _sets(quality: Quality) -> list[Block]:
     """Set metrics, each with its paired difference to the reference method."""
-    names = list(dict.fromkeys(row.metric for row in quality.sets))
-    cells: dict[str, dict[str, str]] = {}
+    cells: dict[tuple[str, str], str] = {}
     for row in quality.sets:
         text = written(row.interval, 3)
         if row.difference:
             text += f"; difference {written(row.difference, 3, '+')}"
-        cells.setdefault(row.method, {})[row.metric] = text
+        cells[row.method, row.metric] = text
     first = quality.sets[0]
     networks = " and ".join(dict.fromkeys(row.network for row in quality.sets))
     note = (
         f"{first.n} pictures a method against {first.n_reference} of {first.reference} (hash "
         f"{first.reference_hash}), network {networks}. Differences are paired with {quality.reference}."
     )
-    ways = {row.metric: ARROWS[row.direction] for row in quality.sets}
+    heads = {row.metric: f"{row.metric} {ARROWS[row.direction]}" for row in quality.sets}
     warnings = list(dict.fromkeys(w for row in quality.sets for w in row.warnings))
-    table = [[method, *(by.get(name, "–") for name in names)] for method, by in cells.items()]
-    return [Text(note), Bullets(warnings), Table(["method", *(f"{n} {ways[n]}" for n in names)], table)]
+    return [Text(note), Bullets(warnings), _matrix("method", heads, cells, {})]
 
 
 def _damage(quality: Quality) -> list[Block]:
-    damages = list(dict.fromkeys(row.damage for row in quality.damage))
-    cells: dict[str, dict[str, str]] = {}
+    cells: dict[tuple[str, str], str] = {}
     for row in quality.damage:
         digits = quality.metrics[row.metric].digits if row.metric in quality.metrics else 3
         change = " → ".join(number(value, digits) for value in (row.before, row.after))
         said = row.sight if row.sight == "not asked" else f"{row.sight}: {change}"
-        cells.setdefault(row.metric, {})[row.damage] = said
+        cells[row.metric, row.damage] = said
     note = (
         f"Known damage to the {quality.n} pictures of {quality.reference}. Seen: the 95 % interval of the "
         "paired loss lies above zero; blind: it holds zero; fooled: the damage looks like a gain. A metric "
         "can be blind because too few pictures ask for what it reads. Metrics of videos are tried on moving "
         f"scenes of the captioned world. {stats.note_of_many(len(quality.damage)) or ''}"
     )
-    titles = {m: label(quality.metrics[m]) if m in quality.metrics else m for m in cells}
-    table = [[titles[m], *(by.get(d, "–") for d in damages)] for m, by in cells.items()]
-    return [Text(note), Table(["metric", *damages], table)]
+    damages = {row.damage: row.damage for row in quality.damage}
+    titles = {m: label(column) for m, column in quality.metrics.items()}
+    return [Text(note), _matrix("metric", damages, cells, titles)]
 
 
 def _study(results: Results) -> list[Block]:
@@ -290,14 +294,6 @@ def _oracle(oracle: Oracle | None) -> list[Block]:
     rows = [[row.name, f"{100 * row.cost:.0f} %", written(row.psnr, 1)] for row in oracle.rows]
     table = Table(["schedule", "cost, of the base's FLOPs", "PSNR to base (dB)"], rows)
     return [Heading("The oracle"), Text(gap_line(oracle)), Text(note), Folded("Every schedule", [table])]
-
-
-def _claims(results: Results, verdict: Verdict, orders: Sequence[Comparison]) -> list[Block]:
-    note = (
-        "Judged by code from the results of this profile alone: another model at another size, so a claim "
-        "that is not reproduced here is not refuted there."
-    )
-    return [Text(note), Claims(judge_claims(results, verdict, orders))]
 
 
 def _films(pictures: Sequence[Picture]) -> list[Block]:

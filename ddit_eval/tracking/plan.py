@@ -66,10 +66,8 @@ def methods(results: Results, records: Mapping[str, Sequence[Record]]) -> Iterat
         params |= {k: v for k, v in row.policy.items() if k != "kind"}
         yield Planned(
             name=name,
-            tags={
-                "kind": "method", "model": quality.model, "method": name, "profile": quality.profile,
-                "study": quality.profile, "family": results.family(row), "verdict": row.verdict or "",
-            },
+            tags=_tags(results, "method", quality.profile, name)
+            | {"family": results.family(row), "verdict": row.verdict or ""},
             params=_plain(params),
             metrics=metrics,
             series=_series(results.traces.get(name), same, timed),
@@ -120,9 +118,7 @@ def trials(results: Results) -> Iterator[Planned]:
         tau = {} if trial.tau is None else {"tau": trial.tau}
         yield Planned(
             name=f"trial-{trial.number:03d}",
-            tags={
-                "kind": "trial", "study": study.study, "model": results.quality.model,
-                "method": rule_of(trial), "profile": results.quality.profile,
+            tags=_tags(results, "trial", study.study, rule_of(trial)) | {
                 "pareto": str(trial.pareto).lower(), "state": trial.state,
                 "feasible": str(is_feasible(trial)).lower(),
             },
@@ -145,16 +141,18 @@ def bounds(results: Results) -> Iterator[Planned]:
                 metrics |= _interval(f"gap_closed_{item.fixed.replace(' ', '-')}", item.share)
         yield Planned(
             name=f"{row.name} at equal cost",
-            tags={
-                "kind": "oracle", "study": f"{results.quality.profile}-oracle",
-                "model": results.quality.model, "method": row.family, "profile": results.quality.profile,
-            },
+            tags=_tags(results, "oracle", f"{results.quality.profile}-oracle", row.family),
             params=_plain({"policy": row.family, "steps": row.steps, "n": oracle.n}),
             metrics=metrics,
             series={"step_scale": [float(s) for s in row.schedule]} if row.schedule else {},
             scales=[row.schedule] if row.schedule else (),
             identity=oracle.calibration,
         )  # fmt: skip
+
+
+def _tags(results: Results, kind: str, study: str, method: str) -> dict[str, str]:
+    about = {"model": results.quality.model, "profile": results.quality.profile}
+    return {"kind": kind, "study": study, "method": method, **about}
 
 
 def _plain(params: Mapping[str, Any]) -> dict[str, str]:
