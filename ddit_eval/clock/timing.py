@@ -20,11 +20,11 @@ from ddit_eval import stats
 from ddit_eval.errors import DditError
 from ddit_eval.schema.timing import Row, Seconds, Table
 from ddit_eval.stats import Interval
+from ddit_eval.system.progress import Progress, quiet
 
 P = TypeVar("P")
 # (prompt, noise seed) -> seconds, or seconds by stage ("denoise", "end_to_end", ...)
 Runner = Callable[[P, int], "float | Mapping[str, float]"]
-Progress = Callable[[int, int, str], None]
 
 NULL = "(null)"  # the reference against itself
 STAGE = "denoise"
@@ -50,7 +50,7 @@ def run_blocks(
     reference: str | None = None,
     warm_up: int = 1,
     warmed: Callable[[], None] = lambda: None,
-    progress: Progress | None = None,
+    progress: Progress = quiet,
 ) -> list[Sample]:
     """Run every method on every prompt, `rounds` times, interleaved; the samples in the order of running.
 
@@ -77,13 +77,11 @@ def run_blocks(
         for index in rng.permutation(len(prompts)).tolist():
             for position, which in enumerate(rng.permutation(len(names)).tolist()):
                 name = names[which]
-                if progress:
-                    progress(len(samples), total, name)
+                progress(len(samples), total, name)
                 took = entries[name](prompts[index], _noise_seed(seed, index, turn))
                 stages = {STAGE: float(took)} if isinstance(took, int | float) else dict(took)
                 samples.append(Sample(name, index, turn, position, stages))
-    if progress:
-        progress(total, total, "done")
+    progress(total, total, "done")
     return samples
 
 

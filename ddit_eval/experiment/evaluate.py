@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from io import StringIO
@@ -28,6 +28,7 @@ from ddit_eval.schema import Index, Quality, Record, Traces, read, write
 from ddit_eval.schema.quality import Column, Row, SetRow, Sighting
 from ddit_eval.schema.record import Trace
 from ddit_eval.system.files import check_writable, write_json, write_text
+from ddit_eval.system.progress import Progress, quiet
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -170,7 +171,7 @@ def evaluate(
     runs: Path,
     results: Path,
     *,
-    progress: Callable[[int, int, str], None] = lambda done, total, label: None,
+    progress: Progress = quiet,
 ) -> Quality:
     """Measure the records in `runs` and write the result files to `results`; returns quality.json's content.
 

@@ -21,13 +21,7 @@ from ddit_eval.models.cost import flops_of_counts
 from ddit_eval.models.load import load_pipeline
 from ddit_eval.schema import Index, Record, read, write
 from ddit_eval.system.files import check_writable
-
-# (samples done, samples to do, what is being made)
-Progress = Callable[[int, int, str], None]
-
-
-def _quiet(done: int, total: int, label: str) -> None:
-    pass
+from ddit_eval.system.progress import Progress, quiet
 
 
 @dataclass(frozen=True)
@@ -102,7 +96,7 @@ def _make(
     generator: Generator,
     store: Store,
     todo: Sequence[Sequence[Job]],
-    progress: Progress = _quiet,
+    progress: Progress = quiet,
     stop: Callable[[], bool] = lambda: False,
 ) -> None:
     """Make the records of some batches. stop: asked before each."""
@@ -136,7 +130,7 @@ def generate(
     *,
     pipe: Any = None,
     workers: int = 1,
-    progress: Progress = _quiet,
+    progress: Progress = quiet,
 ) -> Outcome:
     """Make every record of `experiment` that is not in `folder`/records yet.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +23,7 @@ from ddit_eval.models import flops
 from ddit_eval.schema import Timing, write
 from ddit_eval.schema.timing import Compiled, Table
 from ddit_eval.system.files import check_writable
+from ddit_eval.system.progress import Progress, quiet
 
 Group = tuple[Prompt, ...]
 COMPILED = " (compiled)"  # behind the name of a method's compiled twin
@@ -98,7 +99,7 @@ def time_experiment(
     result: Path,
     *,
     pipe: Any = None,
-    progress: Callable[[int, int, str], None] | None = None,
+    progress: Progress = quiet,
 ) -> Timing:
     """Time the experiment's methods in blocks and write `result` (timing.json); returns its content.
 

@@ -14,19 +14,16 @@ from ddit_eval.experiment.config import Method
 from ddit_eval.experiment.generate import Generator
 from ddit_eval.experiment.prompts import Prompt
 from ddit_eval.experiment.records import code_hash
-from ddit_eval.oracle.measure import Pictures, Progress, draw, measure
+from ddit_eval.oracle.measure import Pictures, draw, measure
 from ddit_eval.oracle.table import HarmTable
 from ddit_eval.system.files import digest, read_json, write_json
+from ddit_eval.system.progress import Progress, quiet
 
 if TYPE_CHECKING:
     from ddit_eval.ddit.policies import Policy
     from ddit_eval.experiment.records import Job
 
 CODE = ("ddit", "models", "oracle")  # what decides a number of the oracle
-
-
-def quiet(done: int, total: int, label: str) -> None:
-    pass
 
 
 @dataclass

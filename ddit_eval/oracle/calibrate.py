@@ -11,11 +11,12 @@ from ddit_eval.ddit.policies import Calibrated
 from ddit_eval.ddit.policies.calibration import Calibration
 from ddit_eval.experiment.config import WorldPrompts
 from ddit_eval.experiment.prompts import Prompt
-from ddit_eval.oracle.bench import Bench, kept, quiet
+from ddit_eval.oracle.bench import Bench, kept
 from ddit_eval.oracle.fit import fit
-from ddit_eval.oracle.measure import Pictures, Progress, mean_squared_error
+from ddit_eval.oracle.measure import Pictures, mean_squared_error
 from ddit_eval.oracle.table import HarmTable
 from ddit_eval.system.files import digest
+from ddit_eval.system.progress import Progress, quiet
 
 CALIBRATION = WorldPrompts(split="train", count=8, seed=7001, start=0)  # prompts of calibration's own
 

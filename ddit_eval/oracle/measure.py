@@ -7,7 +7,7 @@ a file: killed at any moment, the next call goes on, and one row is lost at most
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from ddit_eval.ddit.policies import Base, Explicit
 from ddit_eval.errors import DditError
 from ddit_eval.oracle.table import HarmTable, fill_steps
 from ddit_eval.system.files import read_json, write_json
+from ddit_eval.system.progress import Progress, quiet
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 ORDERS = (1, 2, 3)
 SAME = 1e-10  # mean squared error of pictures that are the same but for rounding
 Pictures = NDArray[np.float32]  # (N, F, H, W, 3) in [0, 1]; of pictures F = 1
-Progress = Callable[[int, int, str], None]  # transformer steps done, to do, what is being measured
 
 
 @dataclass(frozen=True)
@@ -132,13 +132,13 @@ def measure(
     every: int = 1,
     batch: int = 8,
     rho: float = 0.4,
-    progress: Progress = lambda done, total, label: None,
+    progress: Progress = quiet,
 ) -> HarmTable:
     """The harm table of `jobs`: one prompt each, otherwise equal, under the base.
 
     cost: of a step by coarse scale, as a share of the base's. every: measure each so-many-th step only, the
     last one included; those between are interpolated. folder: keeps the rows; it must be this measurement's
-    own (name it after everything that decides the values).
+    own (name it after everything that decides the values). progress: in transformer steps.
     """
     if not jobs or generator.handle.adapter is None:
         raise DditError("harm needs at least one prompt and an adapter: name one, e.g. adapter: mini-flux")

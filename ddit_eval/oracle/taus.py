@@ -11,9 +11,9 @@ import numpy as np
 from ddit_eval.ddit.policies import Threshold
 from ddit_eval.experiment.prompts import Prompt
 from ddit_eval.experiment.records import code_hash
-from ddit_eval.oracle.bench import CODE, Bench, kept, quiet
-from ddit_eval.oracle.measure import Progress
+from ddit_eval.oracle.bench import CODE, Bench, kept
 from ddit_eval.system.files import digest
+from ddit_eval.system.progress import Progress, quiet
 
 TAUS = tuple(float(t) for t in np.geomspace(0.3, 6, 5))  # in units of the median signal
 

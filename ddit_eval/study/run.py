@@ -20,6 +20,7 @@ from ddit_eval.study.export import export
 from ddit_eval.study.measure import PictureEvaluator, PromptSets, prompt_sets
 from ddit_eval.study.space import check_scales
 from ddit_eval.system.files import check_writable, digest
+from ddit_eval.system.progress import Progress, quiet
 from ddit_eval.system.workers import check_workers
 
 # What decides the values of a trial, with the code of its metric.
@@ -34,7 +35,7 @@ def run_study(
     workers: int = 1,
     storage: str | None = None,
     pipe: Any = None,
-    progress: worker.Progress = lambda done, total, label: None,
+    progress: Progress = quiet,
 ) -> Exported:
     """Run or go on with the experiment's study and write its export to `result`.
 

@@ -15,12 +15,12 @@ from ddit_eval.study.measure import Evaluator
 from ddit_eval.study.storage import open_study
 from ddit_eval.study.trial import run_trial
 from ddit_eval.study.trials import finished
+from ddit_eval.system.progress import Progress, quiet
 from ddit_eval.system.workers import beside
 
 if TYPE_CHECKING:
     import optuna
 
-Progress = Callable[[int, int, str], None]
 POLL = 0.2  # seconds between two looks for work that others have to finish first
 
 
@@ -59,7 +59,7 @@ def run(
     space: Study,
     open_evaluator: Callable[[], Evaluator],
     workers: int = 1,
-    progress: Progress = lambda done, total, label: None,
+    progress: Progress = quiet,
 ) -> optuna.Study:
     """Finish the study with this process and `workers` - 1 more, and return it.
 
@@ -101,7 +101,7 @@ def work(
     share: tuple[int, int] = (0, 1),
     *,
     stop: Callable[[], bool] = lambda: False,
-    progress: Progress = lambda done, total, label: None,
+    progress: Progress = quiet,
 ) -> None:
     """Run trials until all are finished, then this worker's part of the held-out prompts.
 

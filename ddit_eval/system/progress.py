@@ -8,6 +8,8 @@ from contextlib import contextmanager
 
 from rich.console import Console
 
+Progress = Callable[[int, int, str], None]  # done, to do, what is being done
+
 stdout = Console()
 stderr = Console(stderr=True)
 
@@ -17,22 +19,20 @@ def first() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+def quiet(done: int, total: int, label: str) -> None:
+    """Progress that nobody sees."""
+
+
 @contextmanager
-def progress(what: str) -> Iterator[Callable[[int, int, str], None]]:
+def progress(what: str) -> Iterator[Progress]:
     """A progress bar with the time left, as a callback (done, total, label). Only the first process draws."""
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    from rich import progress as rich
 
     columns = (
-        TextColumn("[bold]{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-        TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[label]}"),
+        rich.TextColumn("[bold]{task.description}"), rich.BarColumn(), rich.MofNCompleteColumn(),
+        rich.TimeElapsedColumn(), rich.TextColumn("left"), rich.TimeRemainingColumn(),
+        rich.TextColumn("{task.fields[label]}"),
     )  # fmt: skip
-    with Progress(*columns, console=stderr, disable=not first()) as bar:
+    with rich.Progress(*columns, console=stderr, disable=not first()) as bar:
         task = bar.add_task(what, total=None, label="")
         yield lambda done, total, label: bar.update(task, completed=done, total=total, label=label)
