@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ddit_eval.cli.options import AdapterName, Model, PromptFile, Side, Workers
-from ddit_eval.cli.show import say
+from ddit_eval.cli.show import say, table_of
 from ddit_eval.cli.stages import RESULTS, STATE, Results, State, Yaml
 from ddit_eval.errors import DditError
 from ddit_eval.system.progress import progress, stdout
@@ -88,11 +88,9 @@ def calibrate(
 
 
 def _show(table: HarmTable) -> None:
-    from rich.table import Table
-
-    shown = Table(title=f"best schedules of {table.steps} steps, by the table")
-    for head in ("cost", "one for all prompts", "its PSNR", "a schedule each: PSNR"):
-        shown.add_column(head, justify="left" if head.startswith("one") else "right")
+    one = "one for all prompts"
+    heads = ("cost", one, "its PSNR", "a schedule each: PSNR")
+    shown = table_of(f"best schedules of {table.steps} steps, by the table", heads, [one])
     for budget in COSTS:
         if budget < min(table.cost):
             continue
@@ -140,12 +138,8 @@ def oracle(experiment: Yaml, workers: Workers = 1, results: Results = RESULTS, s
 
 
 def _show_rows(content: Oracle) -> None:
-    from rich.table import Table
-
-    shown = Table(title=f"{content.n} held-out prompts, {content.steps} steps")
-    shown.add_column("schedule")
-    shown.add_column("cost", justify="right")
-    shown.add_column("PSNR to base (dB)", justify="right")
+    heads = ("schedule", "cost", "PSNR to base (dB)")
+    shown = table_of(f"{content.n} held-out prompts, {content.steps} steps", heads, ["schedule"])
     for row in sorted(content.rows, key=lambda r: (-round(r.cost, 1), r.name)):
         psnr = row.psnr
         shown.add_row(

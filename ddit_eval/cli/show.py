@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
 from ddit_eval.system.progress import first, stderr, stdout
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from ddit_eval.folders.compare import Comparison
     from ddit_eval.schema import Timing
     from ddit_eval.stats import Equivalence
@@ -34,21 +37,32 @@ def say(message: str) -> None:
         stdout.print(message, soft_wrap=True, highlight=False)
 
 
-def show_columns(content: Comparison) -> None:
-    """What `folders.compare` measured: a line a column, then what was left out and why."""
+def take_care(warnings: Iterable[str | None]) -> None:
+    """What a reader of the numbers above has to know; nothing of what is None."""
+    for warning in filter(None, warnings):
+        stdout.print(f"[yellow]take care:[/] {escape(warning)}", soft_wrap=True, highlight=False)
+
+
+def table_of(title: str, heads: Sequence[str], left: Sequence[str], **style: Any) -> Table:
+    """An empty table with these columns; numbers stand to the right, the columns in `left` do not."""
     from rich.table import Table
 
+    table = Table(title=escape(title), **style)
+    for head in heads:
+        table.add_column(escape(head), justify="left" if head in left else "right")
+    return table
+
+
+def show_columns(content: Comparison) -> None:
+    """What `folders.compare` measured: a line a column, then what was left out and why."""
     from ddit_eval.stats import note_of_many
 
     against = f" against {content.reference}" if content.reference else ""
-    table = Table(title=escape(f"{content.n} of {content.pictures}{against}"))
-    table.add_column("metric")
     paired = any(column.difference for column in content.columns.values())
     tested = any(column.equivalence for column in content.columns.values())
-    heads = ("mean [95 %]", *["ours - theirs"] * paired, *["no loss?"] * tested, "better", "N")
-    for head in heads:
-        table.add_column(head, justify="right")
-    table.add_column("network")
+    change = [*["ours - theirs"] * paired, *["no loss?"] * tested]
+    heads = ["metric", "mean [95 %]", *change, "better", "N", "network"]
+    table = table_of(f"{content.n} of {content.pictures}{against}", heads, ["metric", "network"])
     for name, column in content.columns.items():
         change = [str(column.difference or "")] * paired + [no_loss(column.equivalence)] * tested
         count = str(column.interval.n)
@@ -62,10 +76,8 @@ def show_columns(content: Comparison) -> None:
     known = {"pictures": content.pictures_hash, "reference": content.reference_hash}
     hashes = ", ".join(f"{what} {digest[:12]}" for what, digest in known.items() if digest)
     stdout.print(f"[dim]hashes:[/] {hashes}", soft_wrap=True, highlight=False)
-    if note := note_of_many(len(content.columns) + len(content.sets)):
-        stdout.print(f"[yellow]take care:[/] {note}", soft_wrap=True, highlight=False)
-    for warning in dict.fromkeys(w for row in content.sets for w in row.warnings):
-        stdout.print(f"[yellow]take care:[/] {escape(warning)}", soft_wrap=True, highlight=False)
+    warnings = dict.fromkeys(w for row in content.sets for w in row.warnings)
+    take_care((note_of_many(len(content.columns) + len(content.sets)), *warnings))
     for name, why in content.skipped.items():
         stdout.print(f"[dim]{name} left out:[/] {escape(why)}", soft_wrap=True, highlight=False)
 
@@ -82,13 +94,11 @@ def show_timing(timing: Timing) -> None:
     """Two tables: methods against the base, and steps against the machine."""
     if not first():
         return
-    from rich.table import Table
-
-    methods = Table(title=f"denoising loop, batch {timing.batch}, {timing.prompts} prompts")
-    methods.add_column("method")
-    heads = ("speed-up [95 %]", "p50 s", "p95 s", "transformer s", "text s", "decode s", "peak MB")
-    for head in heads:
-        methods.add_column(head, justify="right")
+    methods = table_of(
+        f"denoising loop, batch {timing.batch}, {timing.prompts} prompts",
+        ("method", "speed-up [95 %]", "p50 s", "p95 s", "transformer s", "text s", "decode s", "peak MB"),
+        ["method"],
+    )
     for row in timing.rows:
         speed, seconds = row.speedup, row.seconds
         parts = (f"{row.stages[k]:.3f}" if k in row.stages else "" for k in _PARTS)
@@ -108,10 +118,12 @@ def show_timing(timing: Timing) -> None:
             stdout.print(f"  {row.method}: {row.speedup} over the compiled base", markup=False)
     machine = timing.machine
     matrices = f"{machine.matmul_gflops:g} GFLOP/s in {machine.matmul_dtype}"
-    steps = Table(title=f"a step, against this machine's {matrices} and {machine.copy_gb_s:g} GB/s")
-    for head in ("scale", "p50 ms", "p95 ms", "GFLOP", "bound ms", "set by", "reached"):
-        steps.add_column(head, justify="right")
-    steps.add_column("█ bound, ░ above it")
+    bars = "█ bound, ░ above it"
+    steps = table_of(
+        f"a step, against this machine's {matrices} and {machine.copy_gb_s:g} GB/s",
+        ("scale", "p50 ms", "p95 ms", "GFLOP", "bound ms", "set by", "reached", bars),
+        [bars],
+    )
     longest = max((row.p50 for row in timing.scales), default=0.0)
     for scale in timing.scales:
         times = (f"{1000 * scale.p50:.1f}", f"{1000 * scale.p95:.1f}")
@@ -120,12 +132,12 @@ def show_timing(timing: Timing) -> None:
         reached = f"{100 * scale.share:.0f} %"
         steps.add_row(f"{scale.scale}p", *times, work, least, scale.limit, reached, bar)
     stdout.print(steps)
-    for scale in timing.scales:
-        if (counted := scale.counted or scale.flops) != scale.flops:
-            stdout.print(
-                f"[yellow]take care:[/] at {scale.scale}p torch counts {counted / 1e9:.3f} GFLOP a step and "
-                f"the formula says {scale.flops / 1e9:.3f}"
-            )
+    take_care(
+        f"at {scale.scale}p torch counts {counted / 1e9:.3f} GFLOP a step and the formula says "
+        f"{scale.flops / 1e9:.3f}"
+        for scale in timing.scales
+        if (counted := scale.counted or scale.flops) != scale.flops
+    )
 
 
 def step_bar(seconds: float, bound: float, longest: float, width: int = 16) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.markup import escape
 from rich.table import Table
 
+from ddit_eval.cli.show import table_of, take_care
 from ddit_eval.schema import Quality
 from ddit_eval.schema.quality import Column, SetRow
 from ddit_eval.stats import Interval, note_of_many
@@ -25,9 +26,7 @@ def show_quality(quality: Quality) -> None:
     about = f"{quality.n} prompts (hash {quality.prompts_hash}), {pictures}"
     stdout.print(escape(about), soft_wrap=True, highlight=False)
     warnings = dict.fromkeys(w for row in quality.sets for w in row.warnings)
-    for warning in (note_of_many(sum(table.row_count for table in tables)), *warnings):
-        if warning:
-            stdout.print(f"[yellow]take care:[/] {escape(warning)}", soft_wrap=True, highlight=False)
+    take_care((note_of_many(sum(table.row_count for table in tables)), *warnings))
 
 
 def _column(quality: Quality, name: str, about: Column, base: str) -> Table:
@@ -50,10 +49,8 @@ def _set(rows: list[SetRow], name: str, base: str) -> Table:
 
 def _table(name: str, direction: str, network: str | None, difference: str) -> Table:
     title = f"{name}: {direction} is better; network: {network or 'none'}"
-    table = Table("method", title=escape(title), title_justify="left", box=None, pad_edge=False)
-    for head in ("mean [95 %]", difference, "N"):
-        table.add_column(escape(head), justify="right")
-    return table
+    heads = ("method", "mean [95 %]", difference, "N")
+    return table_of(title, heads, ["method"], title_justify="left", box=None, pad_edge=False)
 
 
 def _difference(interval: Interval | None) -> str:

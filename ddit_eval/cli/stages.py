@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,9 @@ from ddit_eval.cli.show import say, show_columns, show_timing
 from ddit_eval.errors import DditError
 from ddit_eval.system.progress import progress
 from ddit_eval.system.quiet import quiet_libraries, quiet_transformers
+
+if TYPE_CHECKING:
+    from ddit_eval.experiment.config import Experiment
 
 Yaml = Annotated[Path, typer.Argument(help="The experiment, e.g. experiments/quick.yaml.")]
 Runs = Annotated[
@@ -24,19 +27,20 @@ State = Annotated[Path, typer.Option(help="Where the study keeps its journal.")]
 RUNS, RESULTS, STATE = Path("runs"), Path("results"), Path(".state")
 
 
-def run(
-    experiment: Yaml,
-    workers: Workers = 1,
-    runs: Runs = RUNS,
-) -> None:
+def _load(path: Path) -> Experiment:
+    """Before a command's libraries are imported, which takes seconds: a mistake in the file shows at once."""
+    from ddit_eval.experiment.config import load_experiment
+
+    return load_experiment(path)
+
+
+def run(experiment: Yaml, workers: Workers = 1, runs: Runs = RUNS) -> None:
     """Make the pictures of an experiment: one record for each method and prompt.
 
     What is there is kept, so after a crash the same command goes on where it was.
     On several GPUs: `accelerate launch -m ddit_eval run experiments/quick.yaml`
     """
-    from ddit_eval.experiment.config import load_experiment
-
-    config = load_experiment(experiment)
+    config = _load(experiment)
     from ddit_eval.experiment.generate import generate
 
     quiet_libraries()
@@ -84,9 +88,7 @@ def evaluate(
         return
     if reference or prompts or metric or out or cache:
         raise DditError(f"{target} is an experiment: it names its own reference, prompts and metrics")
-    from ddit_eval.experiment.config import load_experiment
-
-    config = load_experiment(target)
+    config = _load(target)
     from ddit_eval.cli.show_quality import show_quality
     from ddit_eval.experiment.evaluate import evaluate as measure
 
@@ -102,9 +104,7 @@ def time(experiment: Yaml, results: Results = RESULTS) -> None:
 
     Leave the machine alone meanwhile.
     """
-    from ddit_eval.experiment.config import load_experiment
-
-    config = load_experiment(experiment)
+    config = _load(experiment)
     from ddit_eval.experiment.time import time_experiment
 
     quiet_libraries()
@@ -132,9 +132,7 @@ def study(
     Killed at any moment, the same command goes on and ends with the same result, whatever the number of
     workers. Several machines: the same command on each, with one --storage. `make dashboard` shows it.
     """
-    from ddit_eval.experiment.config import load_experiment
-
-    config = load_experiment(experiment)
+    config = _load(experiment)
     from ddit_eval.study import run_study
 
     quiet_libraries()
@@ -156,9 +154,7 @@ def track(
     results: Results = RESULTS,
 ) -> None:
     """Show the results in MLflow: one run a method, each logged once. Then: `make ui`"""
-    from ddit_eval.experiment.config import load_experiment
-
-    configs = [load_experiment(path) for path in experiments]
+    configs = [_load(path) for path in experiments]
     from ddit_eval.judging.wording import counted
     from ddit_eval.tracking import track as log
 
@@ -181,9 +177,7 @@ def export(
 
     `ddit-eval export experiments/video.yaml ddit-o3 samples`, then VBench's own evaluation on `samples`.
     """
-    from ddit_eval.experiment.config import load_experiment
-
-    config = load_experiment(experiment)
+    config = _load(experiment)
     from ddit_eval.experiment.export import export as write
     from ddit_eval.judging.wording import counted
 
@@ -205,9 +199,7 @@ def report(
     workers: Workers = 1,
 ) -> None:
     """Write report.md, report.html, the figures and results/summary.json from the result files."""
-    from ddit_eval.experiment.config import load_experiment
-
-    profiles = [(path, load_experiment(path).profile) for path in experiments]
+    profiles = [(path, _load(path).profile) for path in experiments]
     from ddit_eval.report import Part, build_all
 
     parts = [Part(profile, runs / profile, path) for path, profile in profiles]

@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from ddit_eval.schema.timing import Machine
 
 _SIDE = 768  # of the matrices: 0.9 GFLOP, out of the caches' way and still short
@@ -28,7 +30,7 @@ def describe(device: Any = None, dtype: Any = None) -> Machine:
         cpu=_cpu_name(),
         cores=_cores(),
         threads=torch.get_num_threads(),
-        memory_gb=_memory_gb(),
+        memory_gb=round(psutil.virtual_memory().total / 2**30, 1),
         system=f"{platform.system()} {platform.machine()}",
         python=platform.python_version(),
         torch=torch.__version__,
@@ -55,13 +57,6 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-def _memory_gb() -> float | None:
-    try:
-        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
-    except (ValueError, OSError, AttributeError):
-        return None
-
-
 def _matmul_gflops(device: Any, dtype: Any) -> float:
     import torch
 
@@ -83,15 +78,20 @@ def _copy_gb_s(device: Any) -> float:
 
 def _best(run: Any, device: Any) -> float:
     """Seconds of the fastest of a few runs: the others were disturbed."""
-    import torch
-
     seconds = []
     for _ in range(_TRIES + 1):
         start = time.perf_counter()
         run()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        elif device.type == "mps":
-            torch.mps.synchronize()
+        synchronise(device)
         seconds.append(time.perf_counter() - start)
     return min(seconds[1:])
+
+
+def synchronise(device: Any) -> None:
+    """Wait for what a device has been given to do."""
+    import torch
+
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()

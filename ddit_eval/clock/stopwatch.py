@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from ddit_eval.clock import memory
+from ddit_eval.clock.machine import synchronise
 from ddit_eval.ddit.diffusers_private import execution_device
 from ddit_eval.ddit.families import family_of
 
@@ -57,23 +58,17 @@ class Stopwatch:
 
     def seconds(self, run: Callable[[], Any]) -> float:
         """Seconds of `run()`, the device idle before and after."""
-        self.synchronise()
+        synchronise(self.device)
         start = time.perf_counter()
         run()
-        self.synchronise()
+        synchronise(self.device)
         return time.perf_counter() - start
-
-    def synchronise(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        elif self.device.type == "mps":
-            torch.mps.synchronize()
 
     def peak_memory(self, call: Call) -> int | None:
         """Peak bytes during `pipe(**call)`, in a pass of its own: of the device on CUDA, of the whole
         process on a Linux CPU. None where the system does not tell (MPS keeps no peak)."""
         if self.device.type == "cuda":
-            self.synchronise()
+            synchronise(self.device)
             torch.cuda.reset_peak_memory_stats(self.device)
             self.pipe(**call)
             return int(torch.cuda.max_memory_allocated(self.device))

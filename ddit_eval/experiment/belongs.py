@@ -10,7 +10,6 @@ from ddit_eval.experiment.config import Experiment, Method
 from ddit_eval.experiment.prompts import load_prompts, prompts_hash
 from ddit_eval.experiment.setting import size_of
 from ddit_eval.schema import Measured, Oracle, Quality, Study, Timing, differences
-from ddit_eval.schema.record import Sample
 
 _OTHERS = ("policy", "steps", "prompts")  # that a trial or a row of the oracle has of its own
 
@@ -48,8 +47,8 @@ def belongs(
         _refuse("oracle.json", apart, Oracle.made_by)
 
 
-def stale(experiment: Experiment, method: Method, made: Measured | Sample, file: str) -> list[str]:
-    """A sentence for each fact that an experiment says otherwise than a row or a record was `made`."""
+def stale(experiment: Experiment, method: Method, made: Measured, file: str) -> list[str]:
+    """A sentence for each fact that an experiment says otherwise than a row or a record was `made` of."""
     said: dict[str, Any] = {
         "model": experiment.model,
         "adapter": experiment.adapter,
@@ -61,11 +60,9 @@ def stale(experiment: Experiment, method: Method, made: Measured | Sample, file:
     }
     if experiment.dtype:
         said["dtype"] = experiment.dtype
-    facts = {name: getattr(made, name) for name in Measured.model_fields if name != "prompts"}
-    one = Measured(prompts="", **facts)
-    names = [f"{k} is {said[k]!r} in the experiment and {facts[k]!r} in {file}" for k in ("model", "adapter")
-             if said[k] != facts[k]]  # fmt: skip
-    return names + differences(one.model_copy(update=said), one, "the experiment", file)
+    names = [f"{k} is {said[k]!r} in the experiment and {theirs!r} in {file}" for k in ("model", "adapter")
+             if said[k] != (theirs := getattr(made, k))]  # fmt: skip
+    return names + differences(made.model_copy(update=said), made, "the experiment", file)
 
 
 def _as_said(quality: Quality, experiment: Experiment) -> None:

@@ -31,25 +31,26 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class WorldPrompts(Strict):
-    """Captions of the world: scenes `start` to `start + count` of the sequence that belongs to `seed`."""
+class Captions(Strict):
+    """Captions of scenes or clips `start` to `start + count` of the sequence that belongs to `seed`."""
+
+    split: Literal["train", "heldout"] = "heldout"
+    seed: int = 0
+    start: int = Field(0, ge=0)
+
+
+class WorldPrompts(Captions):
+    """Of scenes of the world."""
 
     source: Literal["world"] = "world"
-    split: Literal["train", "heldout"] = "heldout"
     count: PositiveInt = 32
-    seed: int = 0
-    start: int = Field(0, ge=0)
 
 
-class MovingPrompts(Strict):
-    """Captions of the world in motion: clips `start` to `start + count` of the sequence that belongs to
-    `seed`."""
+class MovingPrompts(Captions):
+    """Of clips of the world in motion."""
 
     source: Literal["moving-world"]
-    split: Literal["train", "heldout"] = "heldout"
     count: PositiveInt = 16
-    seed: int = 0
-    start: int = Field(0, ge=0)
 
 
 class FilePrompts(Strict):

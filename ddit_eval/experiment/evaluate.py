@@ -25,7 +25,7 @@ from ddit_eval.experiment.setting import Setting
 from ddit_eval.metrics.metric import Columns
 from ddit_eval.models.cost import flops_of, tokens_of
 from ddit_eval.schema import Index, Quality, Record, Traces, read, write
-from ddit_eval.schema.quality import Column, Row, SetRow, Sighting
+from ddit_eval.schema.quality import Column, Row, Sighting
 from ddit_eval.schema.record import Trace
 from ddit_eval.system.files import check_writable, write_json, write_text
 from ddit_eval.system.progress import Progress, quiet
@@ -112,19 +112,6 @@ def film_damage() -> tuple[Sighting, ...]:
     return tuple(sightings(asked, *moving_scenes(FILMS)))
 
 
-def set_distances(experiment: Experiment, pictures: Mapping[str, Tensor]) -> tuple[SetRow, ...]:
-    """A row for each method and set metric, as `set_rows` has it; none where the experiment asks for none."""
-    asked = experiment.sets
-    if asked is None:
-        return ()
-    from ddit_eval.experiment.set_rows import set_rows
-
-    rows = set_rows(
-        pictures, experiment.reference, asked.reference, asked.networks, asked.families, asked.seed
-    )
-    return tuple(rows)
-
-
 def traces_of(records: Sequence[Record]) -> Trace:
     """Scales, signals and timesteps as prompts x steps; signals of steps that had none are None."""
     traces = [record.trace for record in records]
@@ -177,12 +164,14 @@ def evaluate(
 
     Raises `DditError` where a metric is unknown or cannot run here, before any picture is read.
     """
+    from ddit_eval.experiment.set_rows import set_rows
     from ddit_eval.metrics.sets import tensor_set
 
+    asked = experiment.sets
     setting = Setting(experiment)
     moving = len(setting.size) == 3
     chosen = [metrics.suited(name, moving) for name in experiment.metrics]
-    if moving and experiment.sets:
+    if moving and asked:
         raise DditError("sets: set metrics compare pictures, and this experiment makes clips; leave it out")
     check_writable(results)
     store = Store(runs / "records")
@@ -216,7 +205,7 @@ def evaluate(
             for name, about in metric.describe().items()
         },
         damage=damage(experiment, reference, texts),
-        sets=set_distances(experiment, pictures),
+        sets=tuple(set_rows(pictures, experiment.reference, **dict(asked))) if asked else (),
     )
     write(results / "quality.json", quality)
     write_json(results / "metrics.json", headline(quality.rows))

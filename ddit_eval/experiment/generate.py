@@ -193,7 +193,7 @@ def records_of(experiment: Experiment, folder: Path) -> dict[str, list[Record]]:
             apart = (
                 [] if (record.prompt, record.seed) == (prompt.text, prompt.seed) else ["the prompts differ"]
             )
-            if apart := apart + stale(experiment, method, record, f"record {record.key}"):
+            if apart := apart + stale(experiment, method, record.of(""), f"record {record.key}"):
                 raise DditError(
                     f"record {record.key} of {method.name!r} is of an older experiment: {apart[0]}; {again}"
                 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,16 +27,15 @@ def set_rows(
     families: Sequence[str] = tuple(KINDS),
     seed: int = 0,
     *,
-    groups: Sequence[Hashable] | None = None,
     resamples: int = RESAMPLES,
     cache: Path | None = None,
 ) -> list[SetRow]:
     """A row for each method, network and value.
 
     `pictures_by_method`: float (N, 3, H, W) in [0, 1], picture i of all methods of one prompt and seed.
-    `reference`: a set, a folder, or "world:heldout:512:seed1:64px". `groups`: the prompt of each picture,
-    where prompts have several. A row has a warning under 2,048 samples, and
-    (not for the base) `difference`, the paired interval of method - base. Features are computed once.
+    `reference`: a set, a folder, or "world:heldout:512:seed1:64px". A row has a warning under
+    2,048 samples, and (not for the base) `difference`, the paired interval of method - base. Features are
+    computed once.
 
     Raises `DditError` where the base method is absent, numbers of pictures differ or weights are missing.
     """
@@ -57,7 +56,6 @@ def set_rows(
             network,
             families=families,
             cache=cache,
-            groups=groups,
             resamples=resamples,
             seed=seed,
         )

@@ -61,13 +61,11 @@ class Bench:
         """Where everything measured of `prompts` is kept, so that a second call after a kill goes on."""
         return state / f"harm-{digest(self.made(prompts))}" / f"steps{steps}"
 
-    def base(self, prompts: Sequence[Prompt], steps: int) -> Pictures:
-        return self.pictures(prompts, steps, Base())
-
-    def pictures(self, prompts: Sequence[Prompt], steps: int, policy: Policy) -> Pictures:
+    def pictures(self, prompts: Sequence[Prompt], steps: int, policy: Policy | None = None) -> Pictures:
+        """In batches, under one policy; by default the base's."""
         jobs = self.jobs(prompts, steps)
         parts = [jobs[i : i + self.batch] for i in range(0, len(jobs), self.batch)]
-        return np.concatenate([draw(self.generator, part, policy) for part in parts])
+        return np.concatenate([draw(self.generator, part, policy or Base()) for part in parts])
 
     def alone(
         self, prompts: Sequence[Prompt], steps: int, policies: Sequence[Policy]

@@ -49,7 +49,7 @@ def calibrate(
 
         def make() -> list[float]:
             if n not in references:
-                references[n] = bench.base(prompts, n)
+                references[n] = bench.pictures(prompts, n)
             policy = Calibrated(calibration=draft, price=price)
             pictures, costs = bench.alone(prompts, n, [policy] * len(prompts))
             harm = mean_squared_error(pictures, references[n])

@@ -108,7 +108,7 @@ def measure_rows(
 
     def row(entry: Entry) -> tuple[list[float], float]:
         if not base:
-            base.append(bench.base(prompts, steps))
+            base.append(bench.pictures(prompts, steps))
         if entry.apart:
             pictures, each = bench.alone(prompts, entry.steps, entry.policies)
         else:

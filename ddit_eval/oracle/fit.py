@@ -63,9 +63,9 @@ def step_tables(harm: Floats, signal: Floats, bins: int = 4, window: int = 1) ->
         near = [u for u in range(t - window, t + window + 1) if u in edges and marginal[u] > 0]
         where = np.concatenate([place[u] for u in near])
         relative = np.concatenate([harm[:, u] / marginal[u] for u in near])
-        level = _isotonic(where, relative, bins) * marginal[t]
+        level = np.maximum.accumulate(_isotonic(where, relative, bins) * marginal[t])
         tables.append(
-            StepTable(edges=tuple(map(float, edges[t])), harm=_floats(level), marginal=float(marginal[t]))
+            StepTable(edges=tuple(edges[t].tolist()), harm=tuple(level.tolist()), marginal=float(marginal[t]))
         )
     return tuple(tables)
 
@@ -76,10 +76,6 @@ def _isotonic(where: NDArray[np.int64], values: Floats, bins: int) -> Floats:
     total = np.bincount(where, weights=values, minlength=bins)
     mean = np.where(count > 0, total / np.maximum(count, 1), values.mean())
     return np.asarray(isotonic_regression(mean, weights=np.maximum(count, 1e-6)).x)
-
-
-def _floats(values: Floats) -> tuple[float, ...]:
-    return tuple(float(v) for v in np.maximum.accumulate(values))
 
 
 def prices(tables: Mapping[int, Sequence[StepTable]], cost: Mapping[int, float], count: int) -> list[float]:

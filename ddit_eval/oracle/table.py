@@ -48,12 +48,8 @@ def fill_steps(harm: Floats) -> Floats:
     """
     filled = np.log(np.maximum(harm, 1e-12))
     at = np.arange(harm.shape[1])
-    for row in _rows(filled):
+    for prompt, scale in np.ndindex(len(harm), harm.shape[2]):
+        row = filled[prompt, :, scale]
         known = ~np.isnan(row)
         row[:] = np.interp(at, at[known], row[known])
     return np.where(np.isnan(harm), np.exp(filled), harm)
-
-
-def _rows(values: Floats) -> list[Floats]:
-    """Views along the steps, one for each prompt and scale."""
-    return [values[p, :, s] for p in range(values.shape[0]) for s in range(values.shape[2])]

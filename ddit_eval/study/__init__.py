@@ -10,8 +10,8 @@ again at will, end with the same study.
 
 | file | idea |
 | --- | --- |
-| space.py, sampling.py | parameters to a policy; which parameters trial N has |
-| early_stop.py, trial.py | when a trial is hopeless; a trial from its parameters to its values |
+| space.py | which parameters trial N has; parameters to a policy |
+| trial.py, trials.py | a trial from its parameters to its values; the front, and when a trial is hopeless |
 | measure.py, latency.py | what a trial costs and is worth on a prompt |
 | storage.py, slots.py | where the trials are, and who runs which |
 | worker.py, run.py | the processes; a whole study |

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from ddit_eval.experiment.config import Study
-from ddit_eval.study.early_stop import Scores
 from ddit_eval.study.measure import Evaluator, scores_of
 from ddit_eval.study.space import policy_of
 from ddit_eval.study.trial import units
-from ddit_eval.study.trials import front, scores_from_json, scores_to_json
+from ddit_eval.study.trials import SCORES, Scores, front
 
 if TYPE_CHECKING:
     import optuna
@@ -40,14 +39,14 @@ def chosen(study: optuna.Study, space: Study) -> dict[int, FrozenTrial]:
 def measured(study: optuna.Study, space: Study, slot: int) -> Scores | None:
     """What a trial gave on the held-out prompts; None where it was not measured there."""
     data = study.user_attrs.get(_name(space, slot))
-    return None if data is None else scores_from_json(data)
+    return None if data is None else SCORES.validate_python(data)
 
 
 def measure(study: optuna.Study, space: Study, slot: int, trial: FrozenTrial, evaluator: Evaluator) -> None:
     """Measure a trial's policy on every held-out prompt and keep the scores in the study."""
     policy, steps = policy_of(trial.params, units(study, evaluator))
     scored = [evaluator.held_out(policy, steps, prompt) for prompt in range(evaluator.held_out_prompts)]
-    study.set_user_attr(_name(space, slot), scores_to_json(scores_of(scored)))
+    study.set_user_attr(_name(space, slot), SCORES.dump_python(scores_of(scored), mode="json"))
 
 
 def _name(space: Study, slot: int) -> str:

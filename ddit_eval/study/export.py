@@ -10,8 +10,7 @@ from ddit_eval.schema import Measured
 from ddit_eval.schema import Study as Exported
 from ddit_eval.schema.study import Confirmed, Objective, Scored, Trial
 from ddit_eval.study import confirm
-from ddit_eval.study.early_stop import Scores
-from ddit_eval.study.trials import dominates, finished, front, is_complete, scores_from_json, sign_of
+from ddit_eval.study.trials import SCORES, Scores, dominates, finished, front, is_complete, sign_of
 
 if TYPE_CHECKING:
     import optuna
@@ -42,7 +41,8 @@ def export(study: optuna.Study, space: Study, of: Measured) -> Exported:
 
 def row(slot: int, trial: FrozenTrial, pareto: bool, of: Measured) -> Trial:
     """A trial as plain data."""
-    scores, said = scores_from_json(trial.user_attrs), trial.user_attrs
+    said = trial.user_attrs
+    scores = SCORES.validate_python(said)
     complete = is_complete(trial)
     return Trial(
         number=slot,
@@ -63,7 +63,7 @@ def row(slot: int, trial: FrozenTrial, pareto: bool, of: Measured) -> Trial:
 def confirmed(study: optuna.Study, space: Study) -> list[Confirmed]:
     """The points that were measured on both sets of prompts, by cost."""
     points = {
-        slot: (scores_from_json(trial.user_attrs), held)
+        slot: (SCORES.validate_python(trial.user_attrs), held)
         for slot, trial in confirm.chosen(study, space).items()
         if (held := confirm.measured(study, space, slot)) is not None
     }

@@ -22,7 +22,7 @@ from ddit_eval.experiment.setting import Setting
 from ddit_eval.models.cost import tokens_of
 from ddit_eval.schema.study import Latency
 from ddit_eval.stats import CAP
-from ddit_eval.study.early_stop import Scores
+from ddit_eval.study.trials import Scores
 from ddit_eval.system.workers import threads
 
 if TYPE_CHECKING:

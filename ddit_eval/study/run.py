@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ddit_eval import metrics
+from ddit_eval.ddit.adapter.adapter import Adapter
 from ddit_eval.errors import DditError
 from ddit_eval.experiment.config import Experiment, Study
 from ddit_eval.experiment.records import code_hash
@@ -19,12 +20,12 @@ from ddit_eval.study import latency, worker
 from ddit_eval.study.export import export
 from ddit_eval.study.measure import PictureEvaluator, PromptSets, prompt_sets
 from ddit_eval.study.space import check_scales
+from ddit_eval.study.storage import Location
 from ddit_eval.system.files import check_writable, digest
 from ddit_eval.system.progress import Progress, quiet
 from ddit_eval.system.workers import check_workers
 
-# What decides the values of a trial, with the code of its metric.
-CODE = ("ddit", "metrics", "models", "study")  # what decides a trial
+CODE = ("ddit", "metrics", "models", "study")  # what decides the values of a trial
 
 
 def run_study(
@@ -46,7 +47,7 @@ def run_study(
     setting, space = Setting(experiment), experiment.study
     check_writable(result.parent)
     check_writable(state)
-    check_scales(space, adapter_scales(experiment))
+    check_scales(space, Adapter.from_pretrained(experiment.adapter).scales if experiment.adapter else ())
     prompts = prompt_sets(setting)
     metric = metrics.suited(space.quality, moving=len(setting.size) == 3)
     if why := metric.missing():
@@ -56,7 +57,7 @@ def run_study(
     table = latency.table_of(setting, state, pipe) if measured_here(space) else None
     if table and space.memory is not None and table.memory is None:
         warnings.warn("study: the memory ceiling is not checked, there is no GPU here", stacklevel=2)
-    place = worker.Location(
+    place = Location(
         storage or str(state / f"study-{key}.journal"),
         f"{experiment.profile}-{key}",
         metric.columns[0].direction,
@@ -90,14 +91,7 @@ def measured_here(space: Study) -> bool:
     return space.cost == "latency" or space.memory is not None
 
 
-def adapter_scales(experiment: Experiment) -> tuple[int, ...]:
-    """The coarse scales of the experiment's adapter; none where it has no adapter."""
-    from ddit_eval.ddit.adapter.adapter import Adapter
-
-    return Adapter.from_pretrained(experiment.adapter).scales if experiment.adapter else ()
-
-
-def shared_table(place: worker.Location, table: Latency) -> Latency:
+def shared_table(place: Location, table: Latency) -> Latency:
     """The table of the machine that was first here: equal machines measure a little differently."""
     study = place.open()
     if "latency" not in study.user_attrs:

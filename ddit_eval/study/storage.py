@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,25 +18,34 @@ if TYPE_CHECKING:
 VARIABLE = "DDIT_STUDY_STORAGE"
 
 
-def open_study(name: str, where: str | Path, better: Literal["higher", "lower"] = "higher") -> optuna.Study:
-    """Open or create the study `name`; which quality is `better` gives its second direction.
+@dataclass(frozen=True)
+class Location:
+    """Where a study is; its name there; which quality is the better one; where its pictures go.
 
-    where: the path of a journal, or the URL of a database (postgresql://, mysql://, sqlite:///).
-    Raises `DditError` where it cannot be reached.
+    storage: the path of a journal, or the URL of a database (postgresql://, mysql://, sqlite:///).
     """
-    import optuna
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    # Metric names, artifacts and deterministic GP objectives are "experimental": no news for the user.
-    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-    least, most = optuna.study.StudyDirection.MINIMIZE, optuna.study.StudyDirection.MAXIMIZE
-    directions = [least, most if better == "higher" else least]
-    study = optuna.create_study(
-        study_name=name, storage=open_storage(where), directions=directions, load_if_exists=True
-    )
-    if study.metric_names is None:
-        study.set_metric_names(["cost", "quality"])
-    return study
+    storage: str
+    name: str
+    better: Literal["higher", "lower"] = "higher"
+    artifacts: Path | None = None
+
+    def open(self) -> optuna.Study:
+        """Open or create the study. Raises `DditError` where its storage cannot be reached."""
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        # Metric names, artifacts and deterministic GP objectives are "experimental": no news for the user.
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study = optuna.create_study(
+            study_name=self.name,
+            storage=open_storage(self.storage),
+            directions=["minimize", "maximize" if self.better == "higher" else "minimize"],
+            load_if_exists=True,
+        )
+        if study.metric_names is None:
+            study.set_metric_names(["cost", "quality"])
+        return study
 
 
 def open_storage(where: str | Path) -> optuna.storages.BaseStorage:

@@ -12,11 +12,9 @@ from ddit_eval.ddit.policies import Policy
 from ddit_eval.errors import DditError
 from ddit_eval.experiment.config import Study
 from ddit_eval.study import pictures, slots
-from ddit_eval.study.early_stop import Scores, bounds, hopeless
 from ddit_eval.study.measure import Evaluator, Score, scores_of
-from ddit_eval.study.sampling import sample
-from ddit_eval.study.space import policy_of
-from ddit_eval.study.trials import is_complete, is_feasible, scores_from_json, scores_to_json, sign_of
+from ddit_eval.study.space import policy_of, sample
+from ddit_eval.study.trials import SCORES, Scores, bounds, hopeless, is_complete, is_feasible, sign_of
 
 if TYPE_CHECKING:
     import optuna
@@ -38,10 +36,12 @@ def run_trial(
     trial.set_user_attr("policy", policy.model_dump(mode="json"))
     for name, value in policy.resolved().items():
         trial.set_user_attr(name, value)
-    rivals = [scores_from_json(t.user_attrs) for t in claimed.earlier if is_complete(t) and is_feasible(t)]
+    rivals = [
+        SCORES.validate_python(t.user_attrs) for t in claimed.earlier if is_complete(t) and is_feasible(t)
+    ]
     scored, stopped = _measure(trial, space, evaluator, policy, steps, rivals, sign)
     scores = scores_of(scored)
-    for name, value in scores_to_json(scores).items():
+    for name, value in SCORES.dump_python(scores, mode="json").items():
         trial.set_user_attr(name, value)
     trial.set_user_attr("schedules", [" ".join(map(str, score.scales)) for score in scored])
     cost, quality = scores.mean()

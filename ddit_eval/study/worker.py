@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from ddit_eval.errors import DditError
 from ddit_eval.experiment.config import Study
 from ddit_eval.study import confirm, slots
 from ddit_eval.study.measure import Evaluator
-from ddit_eval.study.storage import open_study
+from ddit_eval.study.storage import Location
 from ddit_eval.study.trial import run_trial
 from ddit_eval.study.trials import finished
 from ddit_eval.system.progress import Progress, quiet
@@ -21,43 +22,21 @@ from ddit_eval.system.workers import beside
 if TYPE_CHECKING:
     import optuna
 
+Open = Callable[[], Evaluator]
 POLL = 0.2  # seconds between two looks for work that others have to finish first
 
 
-@dataclass(frozen=True)
-class Location:
-    """Where a study is; its name there; which quality is the better one; where its pictures go."""
-
-    storage: str
-    name: str
-    better: Literal["higher", "lower"] = "higher"
-    artifacts: Path | None = None
-
-    def open(self) -> optuna.Study:
-        return open_study(self.name, self.storage, self.better)
-
-
-class Lazy:
-    """An evaluator that is opened when there is something to measure, and not before."""
-
-    def __init__(self, open_evaluator: Callable[[], Evaluator]):
-        self._open = open_evaluator
-        self._evaluator: Evaluator | None = None
-
-    def get(self) -> Evaluator:
-        self._evaluator = self._evaluator or self._open()
-        return self._evaluator
-
-    def close(self) -> None:
-        if self._evaluator is not None:
-            self._evaluator.close()
-            self._evaluator = None
+@contextmanager
+def when_needed(open_evaluator: Open) -> Iterator[Open]:
+    """An evaluator that is opened when there is something to measure, and not before; closed in the end."""
+    with ExitStack() as stack:
+        yield cache(lambda: stack.enter_context(closing(open_evaluator())))
 
 
 def run(
     place: Location,
     space: Study,
-    open_evaluator: Callable[[], Evaluator],
+    open_evaluator: Open,
     workers: int = 1,
     progress: Progress = quiet,
 ) -> optuna.Study:
@@ -69,26 +48,19 @@ def run(
     from optuna.exceptions import StorageInternalError
 
     try:
-        return _run(place, space, open_evaluator, workers, progress)
+        study = place.open()
+        slots.fail_dead(study, space.trials)
+        # With nothing left to try, a second process would be slower to start than the rest is to do.
+        count = min(workers, max(1, space.trials - len(finished(study, space))))
+        children = [(place, space, open_evaluator, (i, count)) for i in range(1, count)]
+        with when_needed(open_evaluator) as evaluator:
+            with beside(_child, children):
+                work(study, space, evaluator, place.artifacts, (0, count), progress=progress)
+            # What a worker that died has left.
+            work(study, space, evaluator, place.artifacts, progress=progress)
     except StorageInternalError as error:
         why = str(error.__cause__ or error).splitlines()[0]
         raise DditError(f"the study's storage failed ({why}); the same command goes on from there") from error
-
-
-def _run(
-    place: Location, space: Study, open_evaluator: Callable[[], Evaluator], workers: int, progress: Progress
-) -> optuna.Study:
-    study = place.open()
-    slots.fail_dead(study, space.trials)
-    # With nothing left to try, a second process would be slower to start than the rest is to do.
-    count = min(workers, max(1, space.trials - len(finished(study, space))))
-    evaluator = Lazy(open_evaluator)
-    try:
-        with beside(_child, [(place, space, open_evaluator, (i, count)) for i in range(1, count)]):
-            work(study, space, evaluator, place.artifacts, (0, count), progress=progress)
-        work(study, space, evaluator, place.artifacts, progress=progress)  # what a worker that died has left
-    finally:
-        evaluator.close()
     progress(space.trials, space.trials, "done")
     return study
 
@@ -96,7 +68,7 @@ def _run(
 def work(
     study: optuna.Study,
     space: Study,
-    evaluator: Lazy,
+    evaluator: Open,
     artifacts: Path | None = None,
     share: tuple[int, int] = (0, 1),
     *,
@@ -112,7 +84,7 @@ def work(
         progress(done, space.trials, "trials")
         if done == space.trials:
             break
-        opened = evaluator.get()  # before a trial is claimed: the others would wait for it meanwhile
+        opened = evaluator()  # before a trial is claimed: the others would wait for it meanwhile
         slots.fail_dead(study, space.trials)
         claimed = slots.claim(study, space)
         if claimed is None:
@@ -129,20 +101,17 @@ def work(
             return
         progress(number, len(points), "held-out prompts")
         if confirm.measured(study, space, slot) is None:
-            confirm.measure(study, space, slot, trial, evaluator.get())
+            confirm.measure(study, space, slot, trial, evaluator())
 
 
 def _child(
     place: Location,
     space: Study,
-    open_evaluator: Callable[[], Evaluator],
+    open_evaluator: Open,
     share: tuple[int, int],
     *,
     stop: Callable[[], bool],
 ) -> None:
     """A worker in a process of its own."""
-    evaluator = Lazy(open_evaluator)
-    try:
+    with when_needed(open_evaluator) as evaluator:
         work(place.open(), space, evaluator, place.artifacts, share, stop=stop)
-    finally:
-        evaluator.close()

@@ -17,7 +17,8 @@ from ddit_eval.ddit.policies import Base, Policy
 from ddit_eval.experiment.config import Study
 from ddit_eval.study.measure import Score
 from ddit_eval.study.pictures import side_by_side
-from ddit_eval.study.worker import Location, run
+from ddit_eval.study.storage import Location
+from ddit_eval.study.worker import run
 from tests.support.fake_evaluator import FakeEvaluator
 
 SPACE = Study(trials=2, prompts=2, confirm=0, floor=1000.0)

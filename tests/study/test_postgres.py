@@ -16,8 +16,8 @@ import pytest
 from ddit_eval.errors import DditError
 from ddit_eval.experiment.config import Study
 from ddit_eval.study import export
-from ddit_eval.study.storage import open_storage
-from ddit_eval.study.worker import Location, run
+from ddit_eval.study.storage import Location, open_storage
+from ddit_eval.study.worker import run
 from tests.support.fake_evaluator import FakeEvaluator, OpenEvaluator
 from tests.support.jobs import JOB
 

@@ -16,12 +16,11 @@ from ddit_eval.experiment.prompts import prompts_hash
 from ddit_eval.experiment.setting import Setting
 from ddit_eval.study import export, run_study, slots
 from ddit_eval.study.confirm import spread
-from ddit_eval.study.early_stop import Scores, bounds, hopeless
 from ddit_eval.study.measure import Score, prompt_sets, reseeded
 from ddit_eval.study.space import check_scales, first_point, policy_of
-from ddit_eval.study.storage import mend_journal
-from ddit_eval.study.trials import dominates, finished
-from ddit_eval.study.worker import Location, run
+from ddit_eval.study.storage import Location, mend_journal
+from ddit_eval.study.trials import Scores, bounds, dominates, finished, hopeless
+from ddit_eval.study.worker import run
 from tests.support.fake_evaluator import FakeEvaluator, OpenEvaluator
 from tests.support.jobs import JOB
 
