@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ddit_eval.cli import calibrate, make, measures, stages
+from ddit_eval.cli import calibrate, make, stages
 from ddit_eval.errors import DditError
 
 app = typer.Typer(
@@ -37,7 +37,7 @@ def _options(
 app.command()(make.generate)
 app.command()(make.train)
 app.command()(make.models)
-app.command("metrics")(measures.measures)
+app.command("metrics")(make.measures)
 app.command()(calibrate.calibrate)
 app.command()(calibrate.oracle)
 app.command()(stages.run)

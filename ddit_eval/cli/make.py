@@ -1,4 +1,4 @@
-"""Commands that make something: pictures from a prompt, an adapter, a list of models."""
+"""Commands that make something: pictures from a prompt, an adapter, lists of models and metrics."""
 
 from __future__ import annotations
 
@@ -180,3 +180,21 @@ def models() -> None:
     for model in missing:
         say(f"To get {model.name}: {model.get}")
     say("A folder of any diffusers pipeline, or the hub id of a downloaded one, works wherever a name does.")
+
+
+def measures() -> None:
+    """List all metrics: which way each is better, its range, its weights and whether they are here."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    from ddit_eval.metrics.listing import rows
+
+    found = rows()
+    table = Table("metric", "of", "better", "range", "needs", "here", box=None, pad_edge=False)
+    for row in found:
+        here = "[red]no[/]" if row.missing else "[green]yes[/]"
+        needs = escape(row.weights or "nothing")
+        table.add_row(escape(row.name), row.of, row.direction, row.range, needs, here)
+    stdout.print(table)
+    for why in dict.fromkeys(row.missing for row in found if row.missing):
+        say(f"Missing: {why}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ddit_eval.cli.options import Workers
-from ddit_eval.cli.show import say, show_columns, show_timing
+from ddit_eval.cli.show import say, show_columns, show_quality, show_timing
 from ddit_eval.errors import DditError
 from ddit_eval.system.progress import progress
 from ddit_eval.system.quiet import quiet_libraries, quiet_transformers
@@ -89,7 +89,6 @@ def evaluate(
     if reference or prompts or metric or out or cache:
         raise DditError(f"{target} is an experiment: it names its own reference, prompts and metrics")
     config = _load(target)
-    from ddit_eval.cli.show_quality import show_quality
     from ddit_eval.experiment.evaluate import evaluate as measure
 
     quiet_transformers()

@@ -22,8 +22,7 @@ from ddit_eval.oracle.bench import CODE, Bench, kept
 from ddit_eval.oracle.calibrate import CALIBRATION
 from ddit_eval.oracle.gap import additivity, gap, quality
 from ddit_eval.oracle.measure import Pictures, mean_squared_error
-from ddit_eval.oracle.schedules import Entry, marginals, schedules
-from ddit_eval.oracle.taus import matched, sweep
+from ddit_eval.oracle.schedules import Entry, marginals, matched, schedules, sweep
 from ddit_eval.schema.oracle import Gap, Harm, Oracle, Row
 from ddit_eval.system.files import digest
 from ddit_eval.system.progress import Progress, quiet

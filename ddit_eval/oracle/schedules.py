@@ -1,22 +1,31 @@
-"""Every schedule that is held against the oracle, at equal shares of the base's FLOPs."""
+"""Every schedule that is held against the oracle, at equal shares of the base's FLOPs; of DDiT's rule the tau
+at which it costs what the others cost."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ddit_eval.ddit.policies import Base, Calibrated, Explicit, Threshold
 from ddit_eval.ddit.policies.calibration import Calibration
-from ddit_eval.oracle.bench import Bench
+from ddit_eval.experiment.prompts import Prompt
+from ddit_eval.experiment.records import code_hash
+from ddit_eval.oracle.bench import CODE, Bench, kept
 from ddit_eval.oracle.best import best, total
 from ddit_eval.oracle.table import HarmTable
+from ddit_eval.system.files import digest
+from ddit_eval.system.progress import Progress, quiet
 
 if TYPE_CHECKING:
     from ddit_eval.ddit.policies import Policy
+
+TAUS = tuple(float(t) for t in np.geomspace(0.3, 6, 5))  # in units of the median signal
 
 
 @dataclass(frozen=True)
@@ -73,3 +82,44 @@ def marginals(calibration: Calibration, steps: int) -> np.ndarray:
     """Mean harm on the calibration prompts by step and scale, (T, S)."""
     expected = [calibration.expected(t, steps, None) for t in range(steps)]
     return np.asarray([[row[s] for s in calibration.scales] for row in expected])
+
+
+def sweep(
+    bench: Bench,
+    prompts: Sequence[Prompt],
+    steps: int,
+    scales: tuple[int, ...],
+    state: Path,
+    *,
+    progress: Progress = quiet,
+    stop: Callable[[], bool] = lambda: False,
+) -> tuple[float, list[float]]:
+    """The median signal of the rule's own kind (order 3, rho .4) on the base, and what the rule costs at each
+    of `TAUS`, as a share of the base. Each is kept under `state`. stop: asked before each."""
+    folder = bench.folder(prompts, steps, state)
+
+    def median() -> float:
+        bench.alone(prompts[:1], steps, [Threshold(tau=1e-30, scales=scales)])
+        seen = [v for step in bench.generator.handle.trace for v in (step.signals or {}).values()]
+        return float(np.median(seen)) if seen else 1.0
+
+    def cost(rule: Threshold) -> float:
+        return float(np.mean(bench.alone(prompts, steps, [rule] * len(prompts))[1]))
+
+    progress(0, len(TAUS) + 1, "matching tau")
+    unit = kept(folder / f"signal-{digest([scales, code_hash(*CODE)])}.json", median)
+    spent: list[float] = []
+    for number, tau in enumerate(TAUS, 1):
+        if stop():
+            break
+        progress(number, len(TAUS) + 1, "matching tau")
+        rule = Threshold(tau=tau * unit, scales=scales)
+        path = folder / f"tau-{digest([rule.model_dump(mode='json'), bench.cost, code_hash(*CODE)])}.json"
+        spent.append(kept(path, partial(cost, rule)))
+    return unit, spent
+
+
+def matched(unit: float, spent: Sequence[float], costs: Sequence[float]) -> dict[float, float]:
+    """tau by cost: linear in log tau between what `sweep` found."""
+    falling = np.minimum.accumulate(spent)[::-1]
+    return {c: unit * float(np.exp(np.interp(c, falling, np.log(TAUS)[::-1]))) for c in costs}

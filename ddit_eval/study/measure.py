@@ -23,6 +23,7 @@ from ddit_eval.models.cost import tokens_of
 from ddit_eval.schema.study import Latency
 from ddit_eval.stats import CAP
 from ddit_eval.study.trials import Scores
+from ddit_eval.system.quiet import quiet_libraries
 from ddit_eval.system.workers import threads
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ class PictureEvaluator:
     ):
         import torch
 
+        quiet_libraries()  # a second worker has no command line that has done so
         self._open = ExitStack()
         if not torch.cuda.is_available():
             self._open.enter_context(threads(1))

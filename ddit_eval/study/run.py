@@ -18,7 +18,7 @@ from ddit_eval.schema import write
 from ddit_eval.schema.study import Ceiling, Latency
 from ddit_eval.study import latency, worker
 from ddit_eval.study.export import export
-from ddit_eval.study.measure import PictureEvaluator, PromptSets, prompt_sets
+from ddit_eval.study.measure import PictureEvaluator, prompt_sets
 from ddit_eval.study.space import check_scales
 from ddit_eval.study.storage import Location
 from ddit_eval.system.files import check_writable, digest
@@ -65,7 +65,7 @@ def run_study(
     )
     if table:
         table = shared_table(place, table)
-    open_evaluator = partial(_open, setting, prompts, table, pipe)
+    open_evaluator = partial(PictureEvaluator, setting, prompts, table, pipe)
     study = worker.run(place, space, open_evaluator, workers, progress)
     exported = export(study, space, setting.measured(prompts=prompts[0])).model_copy(
         update={
@@ -77,13 +77,6 @@ def run_study(
     )
     write(result, exported)
     return exported
-
-
-def _open(setting: Setting, prompts: PromptSets, table: Latency | None, pipe: Any) -> PictureEvaluator:
-    from ddit_eval.system.quiet import quiet_libraries
-
-    quiet_libraries()  # a second worker has no command line that has done so
-    return PictureEvaluator(setting, prompts, table, pipe)
 
 
 def measured_here(space: Study) -> bool:
