@@ -10,12 +10,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ddit_eval.ddit.policies import Base
+from ddit_eval.errors import DditError
 from ddit_eval.experiment.config import Method
 from ddit_eval.experiment.generate import Generator
 from ddit_eval.experiment.prompts import Prompt
 from ddit_eval.experiment.records import code_hash
-from ddit_eval.oracle.measure import Pictures, draw, measure
-from ddit_eval.oracle.table import HarmTable
+from ddit_eval.oracle.measure import (
+    ORDERS,
+    Pictures,
+    draw,
+    mean_squared_error,
+    restart,
+    signals_of,
+    trajectory,
+)
+from ddit_eval.oracle.table import HarmTable, fill_steps
 from ddit_eval.system.files import digest, read_json, write_json
 from ddit_eval.system.progress import Progress, quiet
 
@@ -24,6 +33,7 @@ if TYPE_CHECKING:
     from ddit_eval.experiment.records import Job
 
 CODE = ("ddit", "models", "oracle")  # what decides a number of the oracle
+RHO = 0.4  # of the signals that are measured
 
 
 @dataclass
@@ -51,11 +61,59 @@ class Bench:
     def table(
         self, prompts: Sequence[Prompt], steps: int, state: Path, every: int = 1, progress: Progress = quiet
     ) -> HarmTable:
-        """The harm table of `prompts`; its rows are kept under `state`."""
-        jobs, folder = self.jobs(prompts, steps), self.folder(prompts, steps, state)
-        return measure(
-            self.generator, jobs, self.cost, folder, every=every, batch=self.batch, progress=progress
+        """The harm table of `prompts` under the base; its rows are kept under `state`.
+
+        every: measure each so-many-th step only, the last one included; those between are interpolated.
+        progress: in transformer steps.
+        """
+        adapter = self.generator.handle.adapter
+        if not prompts or adapter is None:
+            raise DditError(
+                "harm needs at least one prompt and an adapter: name one, e.g. adapter: mini-flux"
+            )
+        folder, scales = self.folder(prompts, steps, state), tuple(sorted(self.cost))
+        measured = sorted(range(steps - 1, -1, -every))
+        rows = {(t, s): folder / f"step{t:03d}-scale{s}.json" for t in measured for s in scales}
+        seen = folder / "signals.json"
+        if not all(file.exists() for file in (seen, *rows.values())):
+            self._measure(self.jobs(prompts, steps), rows, seen, progress)
+        harm = np.full((len(prompts), steps, len(scales)), np.nan)
+        for (t, s), file in rows.items():
+            harm[:, t, scales.index(s)] = read_json(file)
+        columns = [adapter.scales.index(s) for s in scales]
+        return HarmTable(
+            prompts=tuple(prompt.text for prompt in prompts),
+            scales=scales,
+            cost=tuple(self.cost[s] for s in scales),
+            harm=fill_steps(harm),
+            signals={int(k): np.asarray(v, np.float64)[..., columns] for k, v in read_json(seen).items()},
+            rho=RHO,
         )
+
+    def _measure(
+        self, jobs: Sequence[Job], rows: dict[tuple[int, int], Path], seen: Path, progress: Progress
+    ) -> None:
+        """Write those of `rows`, by step and scale, that are not there yet, and the signals to `seen`."""
+        steps, batches = jobs[0].steps, self._batches(jobs)
+        todo = [row for row, file in rows.items() if not file.exists()]
+        total = steps + sum(steps - t for t, _ in todo)
+        progress(0, total, "base")
+        bases = [trajectory(self.generator, batch) for batch in batches]
+        parts = [signals_of(self.generator, base, jobs[0].height, jobs[0].width, RHO) for base in bases]
+        write_json(seen, {str(order): [p for part in parts for p in part[order]] for order in ORDERS})
+        done = steps
+        for t, s in todo:
+            progress(done, total, f"step {t + 1} of {steps} at scale {s}")
+            scales = (s, *[1] * (steps - t - 1))
+            harm: list[float] = []
+            for batch, base in zip(batches, bases, strict=True):
+                harm += mean_squared_error(restart(self.generator, batch, base, t, scales), base.pictures)
+            write_json(rows[t, s], harm)
+            done += steps - t
+        progress(total, total, "done")
+
+    def _batches(self, jobs: Sequence[Job]) -> list[Sequence[Job]]:
+        return [jobs[i : i + self.batch] for i in range(0, len(jobs), self.batch)]
 
     def folder(self, prompts: Sequence[Prompt], steps: int, state: Path) -> Path:
         """Where everything measured of `prompts` is kept, so that a second call after a kill goes on."""
@@ -63,9 +121,8 @@ class Bench:
 
     def pictures(self, prompts: Sequence[Prompt], steps: int, policy: Policy | None = None) -> Pictures:
         """In batches, under one policy; by default the base's."""
-        jobs = self.jobs(prompts, steps)
-        parts = [jobs[i : i + self.batch] for i in range(0, len(jobs), self.batch)]
-        return np.concatenate([draw(self.generator, part, policy or Base()) for part in parts])
+        batches = self._batches(self.jobs(prompts, steps))
+        return np.concatenate([draw(self.generator, batch, policy or Base()) for batch in batches])
 
     def alone(
         self, prompts: Sequence[Prompt], steps: int, policies: Sequence[Policy]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,9 +18,6 @@ from ddit_eval.ddit import sampling
 from ddit_eval.ddit.call import accepted
 from ddit_eval.ddit.policies import Base, Explicit
 from ddit_eval.errors import DditError
-from ddit_eval.oracle.table import HarmTable, fill_steps
-from ddit_eval.system.files import read_json, write_json
-from ddit_eval.system.progress import Progress, quiet
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -121,61 +117,3 @@ def signals_of(generator: Generator, base: Trajectory, height: int, width: int, 
             rows.append(signals(finite_difference(path[: t + 1], order), grid, scales, rho).tolist())
         found[order] = [list(prompt) for prompt in zip(*rows, strict=True)]
     return found
-
-
-def measure(
-    generator: Generator,
-    jobs: Sequence[Job],
-    cost: dict[int, float],
-    folder: Path,
-    *,
-    every: int = 1,
-    batch: int = 8,
-    rho: float = 0.4,
-    progress: Progress = quiet,
-) -> HarmTable:
-    """The harm table of `jobs`: one prompt each, otherwise equal, under the base.
-
-    cost: of a step by coarse scale, as a share of the base's. every: measure each so-many-th step only, the
-    last one included; those between are interpolated. folder: keeps the rows; it must be this measurement's
-    own (name it after everything that decides the values). progress: in transformer steps.
-    """
-    if not jobs or generator.handle.adapter is None:
-        raise DditError("harm needs at least one prompt and an adapter: name one, e.g. adapter: mini-flux")
-    steps, scales = jobs[0].steps, tuple(sorted(cost))
-    measured = sorted(range(steps - 1, -1, -every))
-    chunks = [jobs[i : i + batch] for i in range(0, len(jobs), batch)]
-    rows = [(t, s) for t in measured for s in scales]
-    path = {row: folder / f"step{row[0]:03d}-scale{row[1]}.json" for row in rows}
-    todo = [row for row in rows if not path[row].exists()]
-    total = steps + sum(steps - t for t, _ in todo)
-    seen = folder / "signals.json"
-    if todo or not seen.exists():
-        progress(0, total, "base")
-        bases = [trajectory(generator, chunk) for chunk in chunks]
-        parts = [signals_of(generator, base, jobs[0].height, jobs[0].width, rho) for base in bases]
-        write_json(seen, {str(order): [p for part in parts for p in part[order]] for order in ORDERS})
-        done = steps
-        for t, s in todo:
-            progress(done, total, f"step {t + 1} of {steps} at scale {s}")
-            scales_run = (s, *[1] * (steps - t - 1))
-            harm: list[float] = []
-            for chunk, base in zip(chunks, bases, strict=True):
-                harm += mean_squared_error(restart(generator, chunk, base, t, scales_run), base.pictures)
-            write_json(path[t, s], harm)
-            done += steps - t
-        progress(total, total, "done")
-    table = np.full((len(jobs), steps, len(scales)), np.nan)
-    for (t, s), file in path.items():
-        table[:, t, scales.index(s)] = read_json(file)
-    of_adapter = generator.handle.adapter.scales
-    columns = [of_adapter.index(s) for s in scales]
-    signals = {int(k): np.asarray(v, np.float64)[..., columns] for k, v in read_json(seen).items()}
-    return HarmTable(
-        prompts=tuple(job.prompt for job in jobs),
-        scales=scales,
-        cost=tuple(cost[s] for s in scales),
-        harm=fill_steps(table),
-        signals=signals,
-        rho=rho,
-    )
