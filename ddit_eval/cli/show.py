@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ddit_eval.folders.compare import Comparison
     from ddit_eval.schema import Quality, Timing
     from ddit_eval.schema.quality import Column, SetRow
-    from ddit_eval.stats import Equivalence, Interval
+    from ddit_eval.stats import Equivalence
 
 _PARTS = ("transformer", "text", "decode")  # stages that were timed apart
 
@@ -115,7 +115,7 @@ def _column(quality: Quality, name: str, about: Column, base: str) -> Table:
     for row in quality.rows:
         value = row.quality[name]
         change = row.difference.get(name) if row.method != base else None
-        table.add_row(*map(escape, (row.method, str(value), _difference(change), str(value.n))))
+        table.add_row(*map(escape, (row.method, str(value), str(change or ""), str(value.n))))
     return table
 
 
@@ -124,7 +124,7 @@ def _set(rows: list[SetRow], name: str, base: str) -> Table:
     table = _table(name, rows[0].direction, network, f"minus {base}")
     for row in rows:
         count = f"{row.n} / {row.n_reference}"
-        table.add_row(*map(escape, (row.method, str(row.interval), _difference(row.difference), count)))
+        table.add_row(*map(escape, (row.method, str(row.interval), str(row.difference or ""), count)))
     return table
 
 
@@ -132,10 +132,6 @@ def _table(name: str, direction: str, network: str | None, difference: str) -> T
     title = f"{name}: {direction} is better; network: {network or 'none'}"
     heads = ("method", "mean [95 %]", difference, "N")
     return table_of(title, heads, ["method"], title_justify="left", box=None, pad_edge=False)
-
-
-def _difference(interval: Interval | None) -> str:
-    return "" if interval is None else str(interval)
 
 
 def show_timing(timing: Timing) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from ddit_eval.experiment.config import WorldPrompts
 from ddit_eval.experiment.prompts import Prompt
 from ddit_eval.oracle.bench import Bench, kept
 from ddit_eval.oracle.fit import fit
-from ddit_eval.oracle.measure import Pictures, mean_squared_error
+from ddit_eval.oracle.measure import mean_squared_error
 from ddit_eval.oracle.table import HarmTable
 from ddit_eval.system.files import digest
 from ddit_eval.system.progress import Progress, quiet
@@ -37,7 +38,7 @@ def calibrate(
     """
     tables = [bench.table(prompts, n, state, every, progress) for n in steps]
     made = bench.made(prompts)
-    references: dict[int, Pictures] = {}
+    reference = cache(partial(bench.pictures, prompts))
     done = 0
 
     def trial(draft: Calibration, price: float) -> tuple[float, float]:
@@ -48,11 +49,9 @@ def calibrate(
         path = bench.folder(prompts, n, state) / f"price-{digest([draft.digest, price])}.json"
 
         def make() -> list[float]:
-            if n not in references:
-                references[n] = bench.pictures(prompts, n)
             policy = Calibrated(calibration=draft, price=price)
             pictures, costs = bench.alone(prompts, n, [policy] * len(prompts))
-            harm = mean_squared_error(pictures, references[n])
+            harm = mean_squared_error(pictures, reference(n))
             return [float(np.mean(harm)), float(np.mean(costs))]
 
         harm_mean, cost_mean = kept(path, make)

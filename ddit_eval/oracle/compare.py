@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from ddit_eval.experiment.setting import Setting
 from ddit_eval.oracle.bench import CODE, Bench, kept
 from ddit_eval.oracle.calibrate import CALIBRATION
 from ddit_eval.oracle.gap import additivity, gap, quality
-from ddit_eval.oracle.measure import Pictures, mean_squared_error
+from ddit_eval.oracle.measure import mean_squared_error
 from ddit_eval.oracle.schedules import Entry, marginals, matched, schedules, sweep
 from ddit_eval.schema.oracle import Gap, Harm, Oracle, Row
 from ddit_eval.system.files import digest
@@ -102,19 +102,17 @@ def measure_rows(
 ) -> dict[str, tuple[list[float], float]]:
     """By name: the mean squared error to the base's picture by prompt, and the cost as a share of the base's
     run of `steps`. Each is kept in `folder`. stop: asked before each."""
-    base: list[Pictures] = []
+    base = cache(partial(bench.pictures, prompts, steps))
     found: dict[str, tuple[list[float], float]] = {}
 
     def row(entry: Entry) -> tuple[list[float], float]:
-        if not base:
-            base.append(bench.pictures(prompts, steps))
         if entry.apart:
             pictures, each = bench.alone(prompts, entry.steps, entry.policies)
         else:
             pictures = bench.pictures(prompts, entry.steps, entry.policies[0])
             each = [bench.share([s.scale for s in bench.generator.handle.trace])]
         cost = float(np.mean(each)) * entry.steps / steps
-        return mean_squared_error(pictures, base[0]), cost
+        return mean_squared_error(pictures, base()), cost
 
     for number, entry in enumerate(entries):
         if stop():

@@ -13,10 +13,9 @@ import numpy as np
 
 from ddit_eval.clock import machine
 from ddit_eval.ddit.policies import Fixed, Threshold
-from ddit_eval.ddit.trace import StepTrace
 from ddit_eval.experiment.config import Method
 from ddit_eval.experiment.generate import Generator
-from ddit_eval.experiment.records import Job, code_hash
+from ddit_eval.experiment.records import code_hash
 from ddit_eval.experiment.setting import Setting
 from ddit_eval.schema import read, write
 from ddit_eval.schema.study import Latency
@@ -46,6 +45,9 @@ def table_of(setting: Setting, state: Path, pipe: Any = None) -> Latency:
 
 def calibrate(setting: Setting, pipe: Any = None) -> Latency:
     """Measure the table: every scale, and the base with a signal that never fires, in turns."""
+    import torch
+
+    on_gpu = torch.cuda.is_available()
     with Generator(setting, pipe) as generator:
         adapter = generator.handle.adapter
         scales = (1, *(adapter.scales if adapter else ()))
@@ -56,22 +58,13 @@ def calibrate(setting: Setting, pipe: Any = None) -> Latency:
         for _ in range(ROUNDS):
             for name, policy in runs.items():
                 method = Method(name="latency", policy=policy, steps=STEPS)
-                trace, peak = _timed(generator, [setting.job(method, setting.prompts[0])])
+                if on_gpu:
+                    torch.cuda.reset_peak_memory_stats()
+                trace = generator.sample([setting.job(method, setting.prompts[0])]).trace
                 # Steps without a signal say nothing of what it takes.
                 seconds[name] += [s.seconds for s in trace[1:] if name or s.signals]
-                if peak is not None and name:
-                    memory[name] = max(peak, memory.get(name, 0.0))
+                if on_gpu and name:
+                    memory[name] = max(torch.cuda.max_memory_allocated() / 2**30, memory.get(name, 0.0))
     medians = {name: float(np.median(values)) for name, values in seconds.items()}
     signal = max(0.0, medians.pop(0, medians[1]) - medians[1])
     return Latency(seconds=medians, signal=signal, memory=memory or None)
-
-
-def _timed(generator: Generator, jobs: list[Job]) -> tuple[list[StepTrace], float | None]:
-    """The trace of a run, and its peak GiB on a GPU."""
-    import torch
-
-    if not torch.cuda.is_available():
-        return generator.sample(jobs).trace, None
-    torch.cuda.reset_peak_memory_stats()
-    trace = generator.sample(jobs).trace
-    return trace, torch.cuda.max_memory_allocated() / 2**30

@@ -15,8 +15,6 @@ from ddit_eval.system.files import check_writable
 if TYPE_CHECKING:
     import optuna
 
-VARIABLE = "DDIT_STUDY_STORAGE"
-
 
 @dataclass(frozen=True)
 class Location:
@@ -80,7 +78,7 @@ def _database(url: str) -> optuna.storages.BaseStorage:
         why = str(error).splitlines()[0]
         raise DditError(
             f"the storage {shown} cannot be reached: {why}. Start it, mend the URL, or leave out --storage "
-            f"and {VARIABLE} to keep the study in a file."
+            f"and DDIT_STUDY_STORAGE to keep the study in a file."
         ) from error
 
 
