@@ -24,13 +24,9 @@ class Prompt:
     seed: int
 
 
-def _seed(set_seed: int, index: int, text: str) -> int:
-    return int(digest([set_seed, index, text], 8), 16) >> 1
-
-
 def prompts_of(texts: Sequence[str], seed: int, start: int = 0) -> list[Prompt]:
     """Texts with their numbers and their seeds."""
-    return [Prompt(i, text, _seed(seed, i, text)) for i, text in enumerate(texts, start)]
+    return [Prompt(i, text, int(digest([seed, i, text], 8), 16) >> 1) for i, text in enumerate(texts, start)]
 
 
 def load_prompts(source: PromptSource) -> list[Prompt]:
@@ -57,8 +53,7 @@ def tuning_prompts(source: PromptSource, count: int) -> list[Prompt]:
 
 def prompts_hash(prompts: Sequence[Prompt]) -> str:
     """12 hex digits that name the prompts and their seeds."""
-    rows = [[p.index, p.text, p.seed] for p in prompts]
-    return digest(rows)
+    return digest([[p.index, p.text, p.seed] for p in prompts])
 
 
 # What the prompt is called by GenEval and PartiPrompts, DrawBench, and VBench, in any case.

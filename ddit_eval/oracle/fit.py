@@ -98,21 +98,19 @@ def fit(
     tables: Sequence[HarmTable],
     trial: Trial,
     *,
-    order: int | None = None,
-    bins: int = 4,
     points: int = 6,
     made: Mapping[str, object] | None = None,
 ) -> Calibration:
     """The calibration of `tables`, one for each number of steps. `trial` measures a price, see `Trial`.
 
-    order: of the signal; by default the one that ranks harm best on the first table.
+    The signal is of the order that ranks harm best on the first table.
     """
-    order = order or best_order(tables[0])
+    order = best_order(tables[0])
     cost = dict(zip(tables[0].scales, tables[0].cost, strict=True))
     runs = []
     for table in tables:
         by_scale = {
-            s: step_tables(table.harm[:, :, i], table.signals[order][:, :, i], bins)
+            s: step_tables(table.harm[:, :, i], table.signals[order][:, :, i])
             for i, s in enumerate(table.scales)
         }
         start = CurvePoint(price=0, harm=0, cost=1)

@@ -40,8 +40,6 @@ def gap(
     policy: Sequence[float],
     fixed: Sequence[tuple[float, Sequence[float]]],
     oracle: Sequence[tuple[float, Sequence[float]]],
-    *,
-    seed: int = 0,
 ) -> Closed:
     """Share of the gap between fixed schedules and the oracle that a policy closes.
 
@@ -57,14 +55,14 @@ def gap(
         over_fixed=stats.paired_difference(ours, low),
         below_oracle=stats.paired_difference(high, ours),
         gap=room,
-        share=_ratio_of_means(ours - low, high - low, seed) if room.low > 0 else None,
+        share=_ratio_of_means(ours - low, high - low) if room.low > 0 else None,
     )
 
 
-def _ratio_of_means(above: Floats, below: Floats, seed: int) -> stats.Interval:
+def _ratio_of_means(above: Floats, below: Floats) -> stats.Interval:
     """mean(above) / mean(below) with its percentile bootstrap, prompts drawn in pairs."""
     value = float(above.mean() / below.mean())
-    drawn = np.random.default_rng(seed).integers(len(above), size=(stats.RESAMPLES, len(above)))
+    drawn = np.random.default_rng(0).integers(len(above), size=(stats.RESAMPLES, len(above)))
     ratio = above[drawn].mean(1) / below[drawn].mean(1)
     low, high = np.quantile(ratio, [0.025, 0.975])
     return stats.Interval(value, float(low), float(high), len(above))

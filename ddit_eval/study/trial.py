@@ -52,7 +52,7 @@ def run_trial(
                 "`prompts` or choose another quality"
             )
         scales = {scale for score in scored for scale in score.scales}
-        _constrain(trial, slacks(space, quality, sign, evaluator.memory(scales)))
+        _constrain(trial, space, quality, sign, evaluator.memory(scales))
     if artifacts is not None:
         pictures.attach(trial, policy, steps, scored, artifacts)
     try:
@@ -77,16 +77,6 @@ def units(study: optuna.Study, evaluator: Evaluator) -> Callable[[int], float]:
         return float(known)
 
     return unit
-
-
-def slacks(space: Study, quality: float, sign: int, memory: float | None) -> dict[str, float]:
-    """Constraints by name; above 0 the trial is infeasible. `memory`: GiB, None where it is not known."""
-    found: dict[str, float] = {}
-    if space.floor is not None:
-        found["floor"] = sign * (space.floor - quality)
-    if space.memory is not None and memory is not None:
-        found["memory"] = memory - space.memory
-    return found
 
 
 def _start(study: optuna.Study, space: Study, claimed: slots.Claim) -> optuna.trial.Trial:
@@ -123,7 +113,15 @@ def _measure(
     return scored, False
 
 
-def _constrain(trial: optuna.trial.Trial, found: dict[str, float]) -> None:
+def _constrain(
+    trial: optuna.trial.Trial, space: Study, quality: float, sign: int, memory: float | None
+) -> None:
+    """Tell a trial its constraints; above 0 it is infeasible. `memory`: GiB, None where it is not known."""
+    found: dict[str, float] = {}
+    if space.floor is not None:
+        found["floor"] = sign * (space.floor - quality)
+    if space.memory is not None and memory is not None:
+        found["memory"] = memory - space.memory
     for name, value in found.items():
         trial.set_constraint(name, value)
     if found:
