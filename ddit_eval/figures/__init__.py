@@ -13,22 +13,7 @@ from ddit_eval.figures.style import MethodGroup, save
 from ddit_eval.figures.tradeoff import Point, speed_quality
 
 __all__ = [
-    "Bar",
-    "Confirmed",
-    "MethodGroup",
-    "Point",
-    "StepTimes",
-    "Trial",
-    "distillation_error",
-    "pareto_front",
-    "parse_sizes",
-    "picture_grid",
-    "region_film",
-    "region_maps",
-    "save",
-    "schedule_heatmap",
-    "signal_heatmap",
-    "speed_quality",
-    "step_roofline",
-    "time_per_step",
-]
+    "Bar", "Confirmed", "MethodGroup", "Point", "StepTimes", "Trial", "distillation_error",
+    "pareto_front", "parse_sizes", "picture_grid", "region_film", "region_maps", "save",
+    "schedule_heatmap", "signal_heatmap", "speed_quality", "step_roofline", "time_per_step",
+]  # fmt: skip

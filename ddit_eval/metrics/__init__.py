@@ -10,15 +10,6 @@ from ddit_eval.metrics.metric import AnyMetric, Column, Metric, OutsideMetric
 from ddit_eval.metrics.registry import get, measure, measured, missing, names, register, suited
 
 __all__ = [
-    "AnyMetric",
-    "Column",
-    "Metric",
-    "OutsideMetric",
-    "get",
-    "measure",
-    "measured",
-    "missing",
-    "names",
-    "register",
-    "suited",
-]
+    "AnyMetric", "Column", "Metric", "OutsideMetric", "get", "measure", "measured", "missing", "names",
+    "register", "suited",
+]  # fmt: skip
