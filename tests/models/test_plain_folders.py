@@ -6,6 +6,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ MORE = {"prompt": ["a RED star above a blue elephant"], "num_inference_steps": 2
 PLAIN = """
 import hashlib, json, sys, diffusers, torch
 
+torch.set_num_threads(1)
 
 def digest(folder, dtype=None, copy=None):
     pipe = kind.from_pretrained(folder, **({"torch_dtype": dtype} if dtype else {}))
@@ -53,6 +55,15 @@ for name, kind, shipped, ours, copy, call in json.loads(sys.argv[1]):
 assert "ddit_eval" not in sys.modules
 print(json.dumps(found))
 """
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """The last bits depend on how many threads share a product."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def digest(pipe: Any, call: dict[str, Any]) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -218,13 +220,20 @@ def test_missing_results_are_an_error_before_anything_is_created(tmp_path: Path)
     assert not (tmp_path / "mlflow.db").exists()
 
 
+def free_port() -> int:
+    """A port that nobody listens at, below those that the system hands out on its own meanwhile."""
+    for port in random.sample(range(20_000, 30_000), 50):
+        with socket.socket() as one, contextlib.suppress(OSError):
+            one.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no free port among 50")
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A running MLflow server on loopback, with a store of its own."""
     root = tmp_path_factory.mktemp("server")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [
         sys.executable,
         "-m",
