@@ -23,6 +23,7 @@ from experiments.recipes.vae import build_vae, pictures, psnr
 from experiments.recipes.window import nearest_scenes, place_window, window_index
 from experiments.recipes.words import at_shapes, shape_ids, teach
 from tests.support.tiny import tiny_flux, tiny_transformer, tiny_vae
+from tests.support.training import resumes_to_the_step
 
 WEIGHTS = Path(str(resources.files("ddit_eval"))) / "weights"
 
@@ -62,16 +63,7 @@ def test_training_writes_a_flux_pipeline(trainer, tmp_path):
 
 
 def test_training_resumes_to_the_step(trainer):
-    whole, killed = trainer("whole"), trainer("killed")
-    stage = whole.plan.stages[0]
-    for run in (whole, killed):
-        run.train_step(stage, 3, 0)
-        run.step = 1
-    killed.save()
-    again = trainer("killed")
-    assert again.resume()
-    assert again.step == 1
-    assert whole.train_step(stage, 3, 0) == pytest.approx(again.train_step(stage, 3, 0), rel=1e-5)
+    resumes_to_the_step(trainer, stage=0)
 
 
 def test_a_window_holds_an_object_of_each_scene_and_keeps_its_positions(trainer):

@@ -25,6 +25,7 @@ from experiments.recipes.wan_vae import (
     frames_of,
 )
 from tests.support.tiny_wan import tiny_wan_transformer, tiny_wan_vae
+from tests.support.training import resumes_to_the_step
 
 PLAN = Path(__file__).parents[2] / "experiments" / "recipes" / "mini-wan.yaml"
 
@@ -94,16 +95,7 @@ def test_training_writes_a_wan_pipeline(trainer, tmp_path):
 
 
 def test_training_resumes_to_the_step(trainer):
-    whole, killed = trainer("whole"), trainer("killed")
-    stage = whole.plan.stages[1]
-    for run in (whole, killed):
-        run.train_step(stage, 3, 0)
-        run.step = 1
-    killed.save()
-    again = trainer("killed")
-    assert again.resume()
-    assert again.step == 1
-    assert whole.train_step(stage, 3, 0) == pytest.approx(again.train_step(stage, 3, 0), rel=1e-5)
+    resumes_to_the_step(trainer, stage=1)
 
 
 def test_training_lowers_the_error(trainer):
