@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import load_file
 
 from ddit_eval.errors import DditError
-from ddit_eval.metrics.weights import loading, sha256, wrong_hash
+from ddit_eval.metrics.weights import loading, wrong_hash
+from ddit_eval.system.read import file_digest
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,7 +50,7 @@ class Weights:
 
     def found(self) -> str | None:
         """SHA-256 of the file that is there, or None."""
-        return sha256(self.path()) if self.path().is_file() else None
+        return file_digest(self.path()) if self.path().is_file() else None
 
     def load(self) -> dict[str, Tensor]:
         """The tensors by name, read as data (never pickled code)."""

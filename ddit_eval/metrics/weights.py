@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 
 from ddit_eval.errors import DditError
+from ddit_eval.system.read import file_digest
 
 ABSENT = "sha256 unknown"
 SHIPPED = Path(str(resources.files("ddit_eval"))) / "weights"
@@ -18,7 +17,7 @@ READER = SHIPPED / "reader" / "reader.safetensors"
 
 def hash_of(path: Path | None) -> str:
     """For a preset: the first digits of the hash, or that there is no such file."""
-    return f"sha256 {sha256(path)[:12]}" if path is not None and path.is_file() else ABSENT
+    return f"sha256 {file_digest(path)[:12]}" if path is not None and path.is_file() else ABSENT
 
 
 def shipped(path: Path) -> str:
@@ -30,7 +29,7 @@ def shipped(path: Path) -> str:
 
 def wrong_hash(name: str, path: Path, expected: str | None) -> str | None:
     """None where the file has the expected hash (or its first digits), else a sentence."""
-    if not expected or (actual := sha256(path)).startswith(expected.lower()):
+    if not expected or (actual := file_digest(path)).startswith(expected.lower()):
         return None
     return (
         f"{name}: {path} has SHA-256 {actual[:12]}... and not {expected[:12]}...; it is damaged or another "
@@ -54,14 +53,3 @@ def stamp_of(path: Path) -> tuple[str, int, int]:
     """A file as it is now, to be the key of a cache."""
     about = path.stat()
     return str(path.resolve()), about.st_size, about.st_mtime_ns
-
-
-def sha256(path: Path) -> str:
-    """The hash of a file, computed once while the file stays as it is."""
-    return _sha256(*stamp_of(path))
-
-
-@lru_cache(maxsize=16)
-def _sha256(path: str, size: int, time: int) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

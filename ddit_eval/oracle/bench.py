@@ -25,8 +25,9 @@ from ddit_eval.oracle.measure import (
     trajectory,
 )
 from ddit_eval.oracle.table import HarmTable, fill_steps
-from ddit_eval.system.files import digest, read_json, write_json
+from ddit_eval.system.files import digest, write_json
 from ddit_eval.system.progress import Progress, quiet
+from ddit_eval.system.read import read_json
 
 if TYPE_CHECKING:
     from ddit_eval.ddit.policies import Policy

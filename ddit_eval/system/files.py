@@ -6,8 +6,11 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from ddit_eval.errors import DditError
 
@@ -54,18 +57,23 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """Read JSON; raises `DditError` naming the file where it is missing or not JSON."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise DditError(f"{path} is missing: run the stage that writes it (`dvc repro`).") from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DditError(f"{path} cannot be read: {error}. Delete it and run its stage again.") from error
-
-
 def check_writable(folder: Path) -> None:
     """Fail before any work is done, not after: raises `DditError` where `folder` cannot be written to."""
     probe = folder / f".write-test-{os.getpid()}"
     write_bytes(probe, b"")
     probe.unlink(missing_ok=True)
+
+
+def sweep(folder: Path) -> int:
+    """Remove what killed writers on this machine left in `folder` and below; returns how many files.
+
+    The files of processes that live stay.
+    """
+    swept = 0
+    for path in [*folder.rglob(".*.tmp"), *folder.rglob(".write-test-*")]:
+        owner = re.search(r"(\d+)(?:\.tmp)?$", path.name)
+        if owner and not psutil.pid_exists(int(owner[1])):
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+                swept += 1
+    return swept

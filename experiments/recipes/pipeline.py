@@ -24,7 +24,8 @@ from transformers import (  # type: ignore[attr-defined]
     T5TokenizerFast,
 )
 
-from ddit_eval.system.files import read_json, write_json
+from ddit_eval.system.files import write_json
+from ddit_eval.system.read import read_json
 from ddit_eval.world import vocabulary
 
 TEXT_TOKENS = 32

@@ -9,7 +9,7 @@ import pytest
 
 from ddit_eval.errors import DditError
 from ddit_eval.experiment.records import Store, _bare, code_hash
-from ddit_eval.system import files
+from ddit_eval.system import files, read
 from tests.support.jobs import JOB, PICTURE, STEP
 
 
@@ -117,7 +117,7 @@ def test_files_refuse_what_json_does_not_have(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         files.write_json(tmp_path / "a.json", {"value": float("inf")})
     with pytest.raises(DditError, match=r"b\.json is missing"):
-        files.read_json(tmp_path / "b.json")
+        read.read_json(tmp_path / "b.json")
 
 
 def test_the_code_hash_is_blind_to_comments_and_layout() -> None:

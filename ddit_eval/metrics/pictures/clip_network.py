@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ddit_eval.errors import DditError
 from ddit_eval.metrics.weights import loading, stamp_of, wrong_hash
-from ddit_eval.system.files import read_json
+from ddit_eval.system.read import read_json
 
 CONFIG = "open_clip_config.json"
 WEIGHTS = "open_clip_model.safetensors"

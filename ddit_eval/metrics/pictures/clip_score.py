@@ -34,8 +34,8 @@ from ddit_eval.metrics.pictures.clip_network import (
     missing,
     picture_features,
 )
-from ddit_eval.metrics.weights import SHIPPED, sha256, shipped
-from ddit_eval.system.files import read_json
+from ddit_eval.metrics.weights import SHIPPED, shipped
+from ddit_eval.system.read import file_digest, read_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -75,7 +75,7 @@ def clip_metric(
         return {name: clip_score(load_clip(source), pictures, prompts).tolist()}
 
     weights = source.weights()
-    digest = f", SHA-256 {sha256(weights)[:12]}" if weights.is_file() else ""
+    digest = f", SHA-256 {file_digest(weights)[:12]}" if weights.is_file() else ""
     return Metric(
         name,
         (_column(name),),

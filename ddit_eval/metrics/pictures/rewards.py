@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ddit_eval.metrics.weights import sha256
+from ddit_eval.system.read import file_digest
 
 
 def lacking(name: str, needs: str, absent: list[str], instead: str) -> str | None:
@@ -18,7 +18,7 @@ def lacking(name: str, needs: str, absent: list[str], instead: str) -> str | Non
 
 def with_hash(what: str, path: Path | None) -> str:
     """`what`, and the hash of the weights that it was loaded from: their authors publish none to check by."""
-    return f"{what} (SHA-256 {sha256(path)[:12]})" if path is not None and path.is_file() else what
+    return f"{what} (SHA-256 {file_digest(path)[:12]})" if path is not None and path.is_file() else what
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ddit_eval.metrics.sets.feature_network import Network, to_bytes
 from ddit_eval.metrics.weights import hash_of, loading, stamp_of, wrong_hash
-from ddit_eval.system.files import read_json
+from ddit_eval.system.read import read_json
 
 DINOV2 = "facebook/dinov2-large"  # ViT-L/14, as in Stein et al. 2023 (arXiv 2306.04675)
 

@@ -16,7 +16,7 @@ from ddit_eval.metrics.pictures.clip_network import ClipSource
 from ddit_eval.metrics.pictures.clip_score import ARCHITECTURE, CHECKPOINT
 from ddit_eval.metrics.sets.feature_network import Network
 from ddit_eval.metrics.weights import ABSENT, SHIPPED, hash_of, shipped
-from ddit_eval.system.files import read_json
+from ddit_eval.system.read import read_json
 
 PUBLISHED_CLIP = ("ViT-L-14-336/openai", "ViT-L-14-336-quickgelu/openai")
 

@@ -28,6 +28,7 @@ from ddit_eval.metrics.pictures.read import SUFFIXES, read_picture
 from ddit_eval.metrics.sets.feature_network import Network, features, to_bytes
 from ddit_eval.metrics.sets.frechet import Statistics, statistics
 from ddit_eval.system.files import write_bytes
+from ddit_eval.system.read import file_digest
 from ddit_eval.world import render, sample_scenes
 
 _WORLD = re.compile(r"world:(train|heldout):(\d+):seed(\d+):(\d+)px")
@@ -105,16 +106,8 @@ def hash_of_files(paths: Iterable[Path]) -> str:
     """SHA-256 of the files' own hashes, in order: known by content, whatever the files are called."""
     digest = hashlib.sha256()
     for path in paths:
-        digest.update(_file_digest(path))
+        digest.update(bytes.fromhex(file_digest(path)))
     return digest.hexdigest()
-
-
-def _file_digest(path: Path) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").digest()
-    except OSError as error:
-        raise DditError(f"{path} cannot be read ({error.strerror or error}): restore or remove it") from error
 
 
 def _batches(paths: Sequence[Path]) -> Iterator[Tensor]:

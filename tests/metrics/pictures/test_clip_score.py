@@ -23,7 +23,7 @@ from ddit_eval.metrics.pictures import clip_score
 from ddit_eval.metrics.pictures.adherence import score
 from ddit_eval.metrics.pictures.clip_network import ClipSource, load_clip
 from ddit_eval.metrics.pictures.clip_score import clip_metric
-from ddit_eval.metrics.weights import sha256
+from ddit_eval.system.read import file_digest
 from ddit_eval.world import caption, parse, render, sample_scenes
 from experiments.recipes import clip as mini
 
@@ -141,7 +141,7 @@ def test_metric_says_which_network_and_which_scale(folder: Path) -> None:
     assert about["range"] == [-100.0, 100.0]
     assert about["direction"] == "higher"
     assert about["source"].startswith("100 x cosine")
-    digest = sha256(folder / clip.WEIGHTS)
+    digest = file_digest(folder / clip.WEIGHTS)
     assert about["network"] == f"{folder.name} ({clip.WEIGHTS}, SHA-256 {digest[:12]})"
     with pytest.raises(DditError, match="one prompt a picture: 1 for 2"):
         metric(noise(2, 3, 32, 32, seed=0), prompts=["a red star"])
@@ -306,7 +306,7 @@ def test_the_training_script_writes_what_the_metric_loads(tmp_path: Path) -> Non
     mini.main(tmp_path, minutes=1e-3, groups=2, group=3, lr=1e-3, looks=1.0, scenes=64)
     log = json.loads((tmp_path / "training.json").read_text())
     assert log["log"][-1]["step"] >= 1
-    assert log["sha256"] == sha256(tmp_path / clip.WEIGHTS)
+    assert log["sha256"] == file_digest(tmp_path / clip.WEIGHTS)
     assert set(log["heldout"]["pairs"]) == set(mini.SWAPS)
     metric = clip_metric(tmp_path, name="clip-world")
     scenes = sample_scenes(seed=4, start=0, count=2)

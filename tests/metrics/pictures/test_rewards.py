@@ -21,7 +21,7 @@ from ddit_eval.errors import DditError
 from ddit_eval.metrics.pictures import clip_network as clip
 from ddit_eval.metrics.pictures import hpsv2, image_reward, rewards
 from ddit_eval.metrics.pictures.clip_score import clip_score
-from ddit_eval.metrics.weights import sha256
+from ddit_eval.system.read import file_digest
 
 TEXTS = ["a red star", "a blue square"]
 
@@ -103,7 +103,7 @@ def test_image_reward_through_its_package(package: Path) -> None:
     assert metric(pictures, prompts=TEXTS)["image-reward"] == pytest.approx([10.4, 14.6])
     assert before == constants.HF_HUB_OFFLINE
     about = metric.describe()["image-reward"]
-    assert sha256(package / image_reward.WEIGHTS)[:12] in about["network"]
+    assert file_digest(package / image_reward.WEIGHTS)[:12] in about["network"]
     assert about["range"] == ["-inf", "inf"]
     json.dumps(about, allow_nan=False)
     (package / image_reward.CONFIG).unlink()

@@ -13,9 +13,10 @@ import pytest
 import torch
 
 from ddit_eval.errors import DditError
-from ddit_eval.metrics import sets, weights
+from ddit_eval.metrics import sets
 from ddit_eval.metrics.sets import comparison, networks
 from ddit_eval.metrics.sets.feature_network import to_bytes
+from ddit_eval.system.read import file_digest
 from tests.support.sets import means, noise
 
 # Networks.
@@ -65,7 +66,7 @@ def random_inception(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_inception_features_are_torch_fidelity_s(random_inception: Path) -> None:
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-    digest = weights.sha256(random_inception)
+    digest = file_digest(random_inception)
     network = sets.inception_network(random_inception, digest)
     # Other weights than the published ones do not bear the published names.
     assert network.name == f"inception-{digest[:8]}"
@@ -92,7 +93,7 @@ def test_weights_are_never_unpickled(tmp_path: Path) -> None:
 
     path = tmp_path / "weights.pth"
     path.write_bytes(pickle.dumps({"state": Trap()}, protocol=2))
-    network = sets.inception_network(path, weights.sha256(path))
+    network = sets.inception_network(path, file_digest(path))
     with pytest.raises(DditError, match="does not load as Inception"):
         sets.features(network, noise(1, 3, 8, 8))
     assert not (tmp_path / "sprung").exists()
