@@ -119,12 +119,9 @@ def _draw(experiment: Any, prompts: list[Prompt], out: Path) -> None:
 
 
 def _flow(text: str) -> dict[str, Any]:
-    import yaml
+    from ddit_eval.system.yaml import parse_yaml
 
-    try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise DditError(f"--policy {text!r} is not YAML: {error}") from error
+    data = parse_yaml(text, "--policy")
     if isinstance(data, str):
         return {"kind": data}
     if not isinstance(data, dict):

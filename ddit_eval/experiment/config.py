@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -23,6 +22,7 @@ from pydantic import (
 
 from ddit_eval.ddit.policies import Base, Policy, parse_policy, searchable
 from ddit_eval.errors import DditError
+from ddit_eval.system.yaml import load_yaml
 
 
 class Strict(BaseModel):
@@ -252,16 +252,7 @@ class Experiment(Strict):
 
 def load_experiment(path: Path) -> Experiment:
     """Read and check experiments/*.yaml; raises `DditError` naming file, place and value."""
-    try:
-        raw = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DditError(f"cannot read the experiment {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DditError(f"{path} is not YAML: {error}") from error
-    if not isinstance(raw, dict):
-        raise DditError(
-            f"{path} must hold `name: value` lines (model, methods, ...), see experiments/quick.yaml"
-        )
+    raw = load_yaml(Path(path))
     return parse_experiment({"profile": Path(path).stem, **raw}, str(path))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -20,6 +19,7 @@ from pydantic import (
 from ddit_eval.ddit.adapter.detail import DetailConfig
 from ddit_eval.ddit.policies.base import explain
 from ddit_eval.errors import DditError
+from ddit_eval.system.yaml import load_yaml
 
 
 class Source(BaseModel):
@@ -92,8 +92,6 @@ class DistilConfig(BaseModel):
 def load_config(path: Path) -> DistilConfig:
     """Read a YAML file; a wrong key or value is one `DditError` that names it."""
     try:
-        return DistilConfig.model_validate(yaml.safe_load(path.read_text()))
-    except (OSError, yaml.YAMLError) as error:
-        raise DditError(f"cannot read {path}: {error}") from error
+        return DistilConfig.model_validate(load_yaml(path))
     except ValidationError as error:
         raise DditError(explain(str(path), error)) from error
