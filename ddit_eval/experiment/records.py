@@ -26,6 +26,7 @@ from ddit_eval.errors import DditError
 from ddit_eval.schema import read, write
 from ddit_eval.schema.record import FORMAT, Record, Sample
 from ddit_eval.system.files import digest, write_bytes
+from ddit_eval.system.plugins import source_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -74,6 +75,12 @@ def code_hash(*folders: str) -> str:
         for path in paths:
             code.update(f"{path.relative_to(root).as_posix()}\n{_bare(path.read_text('utf-8'))}\n".encode())
     return code.hexdigest()[:12]
+
+
+def code_of(*parts: object) -> str:
+    """`code_hash`; where a policy or a family comes from another package, with it that package's code."""
+    outside = [source for part in parts if (source := source_of(part)) is not None]
+    return digest([code_hash(), *outside]) if outside else code_hash()
 
 
 def _bare(source: str) -> str:

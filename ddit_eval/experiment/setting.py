@@ -7,13 +7,14 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 
 from ddit_eval.ddit.adapter.places import find as locate_adapter
+from ddit_eval.ddit.families import ModelFamily
 from ddit_eval.ddit.policies import Base
 from ddit_eval.ddit.trace import StepTrace
 from ddit_eval.errors import DditError
 from ddit_eval.experiment.config import Experiment, Method
 from ddit_eval.experiment.prompts import Prompt, load_prompts, prompts_hash
-from ddit_eval.experiment.records import Job, code_hash
-from ddit_eval.models.cost import calls_a_step, flop_table, flops_of
+from ddit_eval.experiment.records import Job, code_of
+from ddit_eval.models.cost import calls_a_step, family_of_model, flop_table, flops_of
 from ddit_eval.models.find import fingerprint, locate, text_tokens
 from ddit_eval.models.names import known
 from ddit_eval.schema import Measured
@@ -70,6 +71,10 @@ class Setting:
         return text_tokens(self.experiment.model)
 
     @cached_property
+    def family(self) -> ModelFamily:
+        return family_of_model(self.experiment.model)
+
+    @cached_property
     def calls(self) -> int:
         """Transformer calls of a denoising step."""
         return calls_a_step(self.experiment)
@@ -88,7 +93,7 @@ class Setting:
         height, width, frames = (*self.size, 1)[:3]
         return Job(
             **asdict(self.weights),
-            code=code_hash(),
+            code=code_of(method.policy, self.family),
             method=method.name,
             policy=method.policy.model_dump(mode="json"),
             steps=self.experiment.steps_of(method),

@@ -189,6 +189,8 @@ def checked(name: str, columns: Sequence[Column], values: Columns, n: int) -> Co
             raise DditError(
                 f"metric {name!r} gave {len(numbers)} values of {column} for {n} samples; mend it"
             )
+        if odd := [value for value in numbers if not isinstance(value, float | int)]:
+            raise DditError(f"metric {name!r} gave {odd[0]!r} as a value of {column}, no number; mend it")
     return values
 
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, get_args
 import numpy as np
 
 from ddit_eval.errors import DditError
-from ddit_eval.metrics.metric import AnyMetric, Column, Columns, Metric, Need, Subject
-from ddit_eval.system.plugins import plugins
+from ddit_eval.metrics.metric import AnyMetric, Column, Columns, Measure, Metric, Need, Subject
+from ddit_eval.system.plugins import one_line, plugins
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -125,28 +125,45 @@ def measured(metric: AnyMetric, pixels: Tensor, reference: Tensor | None, prompt
 def outside() -> dict[str, AnyMetric]:
     """The metrics of other packages, each under the name of its entry point."""
     needs = ("of", "needs", "columns", "source", "measure", "missing")
-    return {name: _adopted(name, made) for name, made in plugins(GROUP, needs).items()}
+    return {name: _adopted(name, made) for name, made in plugins(GROUP, needs, (*_SHIPPED,), _wrong).items()}
+
+
+def _wrong(name: str, made: Any) -> str:
+    """What is wrong with the facts of what an entry point names; "" where nothing is."""
+    if made.needs not in get_args(Need):
+        return f"needs must be one of {get_args(Need)}"
+    if made.of not in get_args(Subject):
+        return f"of must be one of {get_args(Subject)}"
+    if not (isinstance(made.columns, list | tuple) and made.columns) or not all(
+        isinstance(column, Column) for column in made.columns
+    ):
+        return "columns must be of ddit_eval.metrics.Column, one at least"
+    taken = {column.name: other for other in _SHIPPED for column in get(other).columns}
+    twice = next((column.name for column in made.columns if column.name in taken), None)
+    return f"its column {twice!r} is one of the shipped metric {taken[twice]!r}" if twice else ""
 
 
 def _adopted(name: str, made: Any) -> AnyMetric:
     """What an entry point names, as a metric of that name."""
-    columns = tuple(made.columns)
-    wrong = [
-        "columns must be of ddit_eval.metrics.Column, one at least"
-        if not columns or not all(isinstance(column, Column) for column in columns)
-        else "",
-        f"needs must be one of {get_args(Need)}" if made.needs not in get_args(Need) else "",
-        f"of must be one of {get_args(Subject)}" if made.of not in get_args(Subject) else "",
-        "there is a metric of that name that ships" if name in _SHIPPED else "",
-    ]
-    if why := "; ".join(filter(None, wrong)):
-        raise DditError(f"entry point {name!r} of {GROUP}: {why}; see ddit_eval.metrics.OutsideMetric")
-    if isinstance(made, Metric):
-        return replace(made, name=name)
-    if callable(made) and hasattr(made, "describe"):  # a `FilmMetric`
+    if callable(made) and hasattr(made, "describe") and not isinstance(made, Metric):  # a `FilmMetric`
         whole: AnyMetric = replace(made, name=name)
         return whole
     facts = {key: getattr(made, key, None) for key in ("network", "note", "weights")}
+    measure = _guarded(name, made.measure)
     return Metric(
-        name, columns, made.needs, made.measure, made.source, missing=made.missing, of=made.of, **facts
+        name, (*made.columns,), made.needs, measure, made.source, missing=made.missing, of=made.of, **facts
     )
+
+
+def _guarded(name: str, measure: Measure) -> Measure:
+    """A measure of another's code: what it raises is named as the metric's, in one line."""
+
+    def guarded(pixels: Tensor, reference: Tensor | None, prompts: Sequence[str]) -> Columns:
+        try:
+            return measure(pixels, reference, prompts)
+        except DditError:
+            raise
+        except Exception as error:
+            raise DditError(f"metric {name!r} failed ({one_line(error)}); mend it or leave it out") from error
+
+    return guarded

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import torch
 
 from ddit_eval.ddit.adapter.adapter import Adapter
-from ddit_eval.ddit.families import family_named
+from ddit_eval.ddit.families import ModelFamily, family_named
 from ddit_eval.ddit.layout import Grid
 from ddit_eval.ddit.trace import StepTrace
 from ddit_eval.errors import DditError
@@ -68,14 +68,18 @@ def transformer_of(model: str | Path, part: str = "transformer") -> Any:
 def grid_of(model: str | Path, height: int, width: int, frames: int = 1) -> Grid:
     """Base tokens of a sample of so many pixels: frames, height, width."""
     space, time = _vae_factors(_settings(model, "vae"))
-    side = space * family_named(_settings(model, "transformer")["_class_name"]).patch
+    side = space * family_of_model(model).patch
     return (frames - 1) // time + 1, height // side, width // side
 
 
 def calls_a_step(experiment: Guided) -> int:
     """Transformer calls of a denoising step: 2 under guidance that calls with and without the prompt."""
-    family = family_named(_settings(experiment.model, "transformer")["_class_name"])
-    return 2 if getattr(experiment, family.guided_by) > 1 else 1
+    return 2 if getattr(experiment, family_of_model(experiment.model).guided_by) > 1 else 1
+
+
+def family_of_model(model: str | Path) -> ModelFamily:
+    """The family of a model's transformer, by its configuration."""
+    return family_named(_settings(model, "transformer")["_class_name"])
 
 
 def _settings(model: str | Path, part: str) -> dict[str, Any]:

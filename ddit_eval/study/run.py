@@ -9,6 +9,7 @@ from typing import Any
 
 from ddit_eval import metrics
 from ddit_eval.ddit.adapter.adapter import Adapter
+from ddit_eval.ddit.policies import searchable
 from ddit_eval.errors import DditError
 from ddit_eval.experiment.config import Experiment, Study
 from ddit_eval.experiment.records import code_hash
@@ -22,6 +23,7 @@ from ddit_eval.study.measure import PictureEvaluator, prompt_sets
 from ddit_eval.study.space import check_scales
 from ddit_eval.study.storage import Location
 from ddit_eval.system.files import check_writable, digest
+from ddit_eval.system.plugins import source_of
 from ddit_eval.system.progress import Progress, quiet
 from ddit_eval.system.workers import check_workers
 
@@ -104,6 +106,7 @@ def study_key(setting: Setting) -> str:
         del parts["study"][name]
     versions = [weights.model_hash, weights.adapter_hash, weights.dtype]
     versions.append(code_hash(*CODE))
+    versions += filter(None, map(source_of, map(searchable, experiment.study.rule)))
     if measured_here(experiment.study):
         versions.append(latency.machine_key())
     return digest([parts, *versions])

@@ -2,32 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.metadata import entry_points
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeAlias
 
 from ddit_eval.errors import DditError
 
+# The name of an entry point and what it names, to a sentence that says what is wrong with it, or "".
+Check: TypeAlias = Callable[[str, Any], str]
+
 
 @cache
-def plugins(group: str, needs: Sequence[str], shipped: Sequence[str] = ()) -> dict[str, Any]:
+def plugins(
+    group: str,
+    needs: Sequence[str],
+    shipped: Sequence[str] = (),
+    check: Check = lambda name, made: "",
+) -> dict[str, Any]:
     """The objects that installed packages name under `group`, e.g. "ddit_eval.metrics", by entry point.
 
     needs: attributes that each must have; shipped: names that are taken (both tuples). Raises `DditError`
-    naming entry point, package and what is wrong where one cannot be loaded, lacks an attribute or takes a
-    name that ships.
+    naming entry point, package and what is wrong where one cannot be loaded, lacks an attribute, fails the
+    check or takes a name that is taken.
     """
     found: dict[str, Any] = {}
     for point in entry_points(group=group):
         package = point.dist.name if point.dist else "an unknown package"
         what = f"entry point {point.name!r} of {package} in {group} ({point.value})"
-        if point.name in shipped:
-            raise DditError(f"{what} takes a name that ships with ddit_eval; choose another")
+        if point.name in shipped or point.name in found:
+            owner = "ships with ddit_eval" if point.name in shipped else "another package has"
+            raise DditError(f"{what} takes a name that {owner}; choose another")
         try:
             found[point.name] = made = point.load()
-        except Exception as error:
-            raise DditError(f"{what} cannot be loaded: {error}; mend or uninstall {package}") from error
+        except (Exception, SystemExit) as error:
+            why = one_line(error)
+            raise DditError(f"{what} cannot be loaded: {why}; mend or uninstall {package}") from error
         if missing := [name for name in needs if not hasattr(made, name)]:
             raise DditError(f"{what} lacks {', '.join(missing)}; see the protocol that {group} documents")
+        if wrong := check(point.name, made):
+            raise DditError(f"{what}: {wrong}; see the protocol that {group} documents")
     return found
+
+
+def one_line(error: BaseException) -> str:
+    """What an exception of another's code says: its kind and its text, in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
+
+
+def source_of(thing: object) -> str | None:
+    """The Python source of the package, or of the single module, that defines a class, or that of an object.
+
+    None of what ships with ddit_eval, and of what was typed in.
+    """
+    top = (thing if isinstance(thing, type) else type(thing)).__module__.partition(".")[0]
+    file = getattr(sys.modules.get(top), "__file__", None)
+    if top == __name__.partition(".")[0] or file is None:
+        return None
+    root = Path(file)
+    paths = sorted(root.parent.rglob("*.py")) if root.name == "__init__.py" else [root]
+    return "\n".join(path.read_text(encoding="utf-8") for path in paths)

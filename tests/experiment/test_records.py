@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import json
 import os
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ddit_eval.ddit.policies import Base, Fixed
 from ddit_eval.errors import DditError
-from ddit_eval.experiment.records import Store, _bare, code_hash
+from ddit_eval.experiment.records import Store, _bare, code_hash, code_of
 from ddit_eval.system import files, read
 from tests.support.jobs import JOB, PICTURE, STEP
 
@@ -128,3 +130,16 @@ def test_the_code_hash_is_blind_to_comments_and_layout() -> None:
     assert code_hash() == code_hash("ddit") != code_hash("ddit", "models")
     with pytest.raises(ValueError, match="no code"):
         code_hash("nothing")
+
+
+def test_the_code_of_a_policy_from_outside_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert code_of(Base(), Fixed(2)) == code_hash()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    file = tmp_path / "outside_rule.py"
+    source = "from ddit_eval.ddit.policies import Fixed\n\nclass Rule(Fixed):\n    pass\n"
+    file.write_text(source)
+    rule = import_module("outside_rule").Rule(2)
+    first = code_of(rule)
+    assert first != code_hash()
+    file.write_text(source + "    order = 0\n")
+    assert code_of(rule) not in (first, code_hash())

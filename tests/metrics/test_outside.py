@@ -44,6 +44,8 @@ SHORT = Metric("x", PLAIN.columns, "pictures", lambda *_: {"light": [0.5]}, sour
 OTHER = Metric("x", PLAIN.columns, "pictures", lambda p, *_: {"dark": [0.5] * len(p)}, source="dark")
 TWICE = Metric("x", (Column("psnr", "higher", 0, 1),), "pictures",
                lambda p, *_: {"psnr": [0.5] * len(p)}, source="a column of another's name")
+TEXT = Metric("x", PLAIN.columns, "pictures", lambda p, *_: {"light": ["0.5"] * len(p)}, source="text")
+CRASH = Metric("x", PLAIN.columns, "pictures", lambda p, *_: p.view("no", "such"), source="a bug")
 NEEDY = type("Needy", (Plain,), {"needs": "luck"})()
 BARE = type("Bare", (), {"needs": "pictures"})()
 '''
@@ -104,8 +106,9 @@ def test_an_outside_metric_is_measured_by_its_name(installed, tmp_path, wide) ->
     ("name", "one", "says"),
     [
         ("mine", "BARE", r"'mine' of outside .* lacks of, columns, source, measure, missing"),
-        ("mine", "NEEDY", r"'mine' of ddit_eval\.metrics: needs must be one of .*reference"),
-        ("psnr", "PLAIN", "a metric of that name that ships"),
+        ("mine", "NEEDY", r"'mine' of outside in ddit_eval\.metrics .*: needs must be one of .*reference"),
+        ("mine", "TWICE", "its column 'psnr' is one of the shipped metric 'psnr'"),
+        ("psnr", "PLAIN", "takes a name that ships with ddit_eval"),
         ("mine", "NOTHING", "cannot be loaded"),
     ],
 )
@@ -120,7 +123,8 @@ def test_what_an_outside_metric_lacks_is_named(installed, name: str, one: str, s
     [
         ("SHORT", "'mine' gave 1 values of light for 3 samples"),
         ("OTHER", "'mine' gave dark, and its columns are light"),
-        ("TWICE", "another metric gives 'psnr' as well"),
+        ("TEXT", "'mine' gave '0.5' as a value of light, no number"),
+        ("CRASH", r"metric 'mine' failed \(TypeError: [^\n]*\); mend it or leave it out"),
     ],
 )
 def test_what_an_outside_metric_gives_is_checked(installed, one: str, says: str) -> None:

@@ -42,7 +42,18 @@ _SHIPPED: dict[str, type[Policy]] = {
 
 def known() -> dict[str, type[Policy]]:
     """Every policy by its kind: what ships, and what installed packages add."""
-    return plugins("ddit_eval.policies", NEEDED_OF_CLASS, tuple(_SHIPPED)) | _SHIPPED
+    return plugins("ddit_eval.policies", NEEDED_OF_CLASS, tuple(_SHIPPED), _wrong) | _SHIPPED
+
+
+def _wrong(name: str, made: Any) -> str:
+    """What is wrong with what an entry point names; "" where nothing is."""
+    if not isinstance(made, type):
+        return "it must name the policy's class, not an object of it"
+    fields = getattr(made, "model_fields", {})
+    kind = fields["kind"].default if "kind" in fields else getattr(made, "kind", name)
+    if isinstance(kind, str) and kind != name:
+        return f"its kind is {kind!r}; an entry point is named by the kind"
+    return ""
 
 
 def parse_policy(data: Mapping[str, Any]) -> Policy:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ddit_eval.ddit import policies
 from ddit_eval.ddit.policies import (
     Base,
     Budget,
@@ -323,7 +324,7 @@ class EveryOther(Static):
 
 
 def test_a_policy_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    def installed(group: str, needs: tuple[str, ...], shipped: Any = ()) -> dict[str, Any]:
+    def installed(group: str, needs: tuple[str, ...], *more: Any) -> dict[str, Any]:
         assert group == "ddit_eval.policies"
         assert not [name for name in needs if not hasattr(EveryOther, name)]
         return {"every-other": EveryOther}
@@ -335,6 +336,21 @@ def test_a_policy_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (policy.family, policy.control, policy.per_sample) == ("static coarse", None, False)
     with pytest.raises(DditError, match="'every-other' is no rule that a study can search; there are base"):
         searchable("every-other")
+
+
+@pytest.mark.parametrize(
+    ("name", "made", "says"),
+    [
+        ("every-other", EveryOther, ""),
+        ("alternate", EveryOther, "its kind is 'every-other'"),
+        ("base2", Base, "its kind is 'base'"),
+        ("every-other", EveryOther(), "the policy's class, not an object"),
+    ],
+)
+def test_an_entry_point_is_named_by_the_kind(name: str, made: Any, says: str) -> None:
+    found = policies._wrong(name, made)
+    assert says in found
+    assert bool(says) == bool(found)
 
 
 def test_what_a_policy_lacks_is_named() -> None:
