@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
@@ -16,57 +14,53 @@ from pydantic import (
     PlainValidator,
     PositiveFloat,
     PositiveInt,
-    ValidationError,
     model_validator,
 )
 
-from ddit_eval.ddit.policies import Base, Policy, parse_policy, searchable
+from ddit_eval.ddit.policies import Base, Policy, StepView, parse_policy, searchable
 from ddit_eval.errors import DditError
+from ddit_eval.system.settings import Count, Frames, Guidance, Once, Pixels, Seed, Settings, Steps, checked
 from ddit_eval.system.yaml import load_yaml
 
 
-class Strict(BaseModel):
-    """Frozen plain data; a name that is not known is an error, not a silent default."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Captions(Strict):
+class Captions(Settings):
     """Captions of scenes or clips `start` to `start + count` of the sequence that belongs to `seed`."""
 
     split: Literal["train", "heldout"] = "heldout"
-    seed: int = 0
-    start: int = Field(0, ge=0)
+    seed: Seed = 0
+    start: Annotated[int, Field(ge=0, lt=2**32)] = 0
 
 
 class WorldPrompts(Captions):
     """Of scenes of the world."""
 
     source: Literal["world"] = "world"
-    count: PositiveInt = 32
+    count: Count = 32
 
 
 class MovingPrompts(Captions):
     """Of clips of the world in motion."""
 
     source: Literal["moving-world"]
-    count: PositiveInt = 16
+    count: Count = 16
 
 
-class FilePrompts(Strict):
+class FilePrompts(Settings):
     """Prompts of a .txt (one a line), .jsonl, .json, .csv or .tsv file, see `experiment.prompts`."""
 
     source: Literal["file"]
     path: Path
-    seed: int = 0
-    count: PositiveInt | None = None  # the first ones only
+    seed: Seed = 0
+    count: Count | None = None  # the first ones only
 
 
 PromptSource = Annotated[WorldPrompts | MovingPrompts | FilePrompts, Field(discriminator="source")]
 
 
 def _policy(value: Any) -> Policy:
-    return parse_policy(value) if isinstance(value, Mapping) else value
+    if not isinstance(value, Mapping):
+        raise ValueError("a policy is its kind and its values, e.g. {kind: fixed, scale: 2}")
+    return parse_policy(value)
 
 
 PolicyField = Annotated[
@@ -74,28 +68,28 @@ PolicyField = Annotated[
 ]
 
 
-class Method(Strict):
+class Method(Settings):
     """A row of the table: a policy and a number of steps."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")
     policy: PolicyField = Field(default_factory=Base)
-    steps: PositiveInt | None = None  # the experiment's where not given
+    steps: Steps | None = None  # the experiment's where not given
 
 
-class Timing(Strict):
+class Timing(Settings):
     """How long to measure: blocks of a prompt and a noise, the order of methods drawn anew in each."""
 
-    prompts: PositiveInt = 8
-    rounds: PositiveInt = 3
-    batch: PositiveInt = 1
-    whole: PositiveInt = 2  # of the prompts are timed from text to picture as well
-    warmup: PositiveInt = 1
+    prompts: Count = 8
+    rounds: Count = 3
+    batch: Count = 1
+    whole: Count = 2  # of the prompts are timed from text to picture as well
+    warmup: Count = 1
     compile: bool = False  # each method once more with its transformer's blocks compiled
-    seed: int = 0
-    methods: tuple[str, ...] | None = None  # all where not given
+    seed: Seed = 0
+    methods: Once[str] | None = None  # all where not given
 
 
-class Study(Strict):
+class Study(Settings):
     """The Optuna study: what is searched, on which prompts, and how long; see `ddit_eval.study`.
 
     A pair is a range, a longer or nested tuple a list of choices; a range whose ends are equal and a list
@@ -103,17 +97,17 @@ class Study(Strict):
     """
 
     # How much: `trials`, `confirm` and `heldout` may be raised later, the study then goes on.
-    trials: PositiveInt = 24
-    prompts: PositiveInt = 6  # to tune on; none of them is reported
-    seeds: PositiveInt = 1  # noises a prompt, averaged
+    trials: Count = 24
+    prompts: Count = 6  # to tune on; none of them is reported
+    seeds: Count = 1  # noises a prompt, averaged
     confirm: NonNegativeInt = 4  # so many points of the front are measured again on held-out prompts
-    heldout: PositiveInt = 8  # these: the first of the experiment's own
+    heldout: Count = 8  # these: the first of the experiment's own
 
     # How trials are chosen: a generation at once, from the generations before it.
     sampler: Literal["tpe", "gp"] = "tpe"
-    seed: int = 0
-    generation: PositiveInt = 4  # also the most workers that are ever busy
-    startup: PositiveInt = 8  # trials at random before the sampler learns
+    seed: Seed = 0
+    generation: Count = 4  # also the most workers that are ever busy
+    startup: Count = 8  # trials at random before the sampler learns
 
     # What is minimised (as a share of the base model's) and what is kept.
     cost: Literal["flops", "tokens", "latency"] = "flops"  # latency: a table, measured once a machine
@@ -123,22 +117,22 @@ class Study(Strict):
 
     # When a trial is hopeless: after these shares of the prompts, a complete trial was at most as dear and
     # better by `margin` (in the metric's unit) and two standard errors of the paired difference.
-    rungs: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.25, 0.5)
+    rungs: Once[Annotated[float, Field(gt=0, lt=1)]] = (0.25, 0.5)
     margin: NonNegativeFloat = 1.0
 
     # The search space.
-    rule: tuple[str, ...] = ("threshold",)
-    steps: tuple[PositiveInt, ...] = (12, 18, 24)  # every rule
-    scales: tuple[tuple[PositiveInt, ...], ...] = ((2,), (4,), (2, 4))  # as far as the adapter has them
-    order: tuple[Literal[1, 2, 3], ...] = (1, 2, 3)  # threshold, budget, region
+    rule: Once[str] = ("threshold",)
+    steps: Once[Steps] = (12, 18, 24)  # every rule
+    scales: Once[Once[PositiveInt]] = ((2,), (4,), (2, 4))  # as far as the adapter has them
+    order: Once[Literal[1, 2, 3]] = (1, 2, 3)  # threshold, budget, region
     rho: tuple[float, float] = (0.2, 0.8)  # threshold, budget
     tau: tuple[float, float] = (0.5, 10.0)  # threshold: in units of the base's median signal of the order
     dwell: tuple[PositiveInt, PositiveInt] = (1, 3)  # threshold
     hysteresis: tuple[float, float] = (1.0, 1.0)  # threshold
-    warmup: tuple[PositiveInt, ...] = (1,)  # threshold: the scale while there is no signal
+    warmup: Once[PositiveInt] = (1,)  # threshold: the scale while there is no signal
     share: tuple[float, float] = (0.1, 0.9)  # coarse-first, fine-first, budget: of the steps that are coarse
     budget: tuple[float, float] = (0.3, 0.9)  # region: of the base tokens
-    window: tuple[PositiveInt, ...] = (2, 3, 4)  # region
+    window: Once[PositiveInt] = (2, 3, 4)  # region
     segments: PositiveInt = 4  # explicit: equal parts of the run, each with a scale of its own
 
     @model_validator(mode="after")
@@ -155,12 +149,6 @@ class Study(Strict):
             low, high = getattr(self, name)
             if low < 0 or high > 1:
                 raise DditError(f"{name}: the range {low} to {high} must lie between 0 and 1")
-        for name in ("rule", "steps", "scales", "order", "warmup", "window"):
-            choices = getattr(self, name)
-            if not choices or () in choices:
-                raise DditError(f"{name}: give at least one choice")
-            if len(set(choices)) < len(choices):
-                raise DditError(f"{name}: a choice in {list(choices)} is there twice; give each once")
         for rule in self.rule:
             if searchable(rule).mixed and self.cost == "latency":
                 raise DditError(
@@ -177,44 +165,44 @@ class Study(Strict):
         return tuple(sorted({scale for scales in self.scales for scale in scales}))
 
 
-class Sets(Strict):
+class Sets(Settings):
     """Distances of each method's pictures, as a set, to a set of reference pictures."""
 
     reference: str  # a folder, or scenes of the world: "world:heldout:512:seed9:64px"
-    networks: tuple[str, ...] = ("reader",)  # whose features
-    families: tuple[Literal["frechet", "kid", "cmmd", "prdc"], ...] = ("frechet", "kid")
-    seed: int = 0
+    networks: Once[str] = ("reader",)  # whose features
+    families: Once[Literal["frechet", "kid", "cmmd", "prdc"]] = ("frechet", "kid")
+    seed: Seed = 0
 
 
-class Oracle(Strict):
+class Oracle(Settings):
     """Every rule against the best schedule there is, see `ddit_eval.oracle.compare`."""
 
-    prompts: Annotated[int, Field(ge=2)] = 8  # the first so many of the experiment's
-    costs: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.85, 0.7, 0.55)  # shares of the base's FLOPs
+    prompts: Annotated[Count, Field(ge=2)] = 8  # the first so many of the experiment's
+    costs: Once[Annotated[float, Field(gt=0, lt=1)]] = (0.85, 0.7, 0.55)  # shares of the base's FLOPs
     every: PositiveInt = 3  # so-many-th step's harm is measured; between them is interpolated
     calibration: str | None = None  # a name, a folder or a file; the adapter's own where not given
 
 
-class Experiment(Strict):
+class Experiment(Settings):
     """One table of results: a model, prompts, methods and what is measured on them."""
 
-    profile: str = Field("", pattern=r"^[A-Za-z0-9._-]*$")  # the yaml's name where not given
+    profile: str = Field("", pattern=r"^([A-Za-z0-9_-][A-Za-z0-9._-]*)?$")  # the yaml's name where not given
     model: str = "mini-flux"
     adapter: str | None = "mini-flux"
-    side: PositiveInt | None = None  # height and width in pixels; the model's own where not given
-    height: PositiveInt | None = None
-    width: PositiveInt | None = None
-    frames: PositiveInt | None = None  # of a clip; the model's own where not given, 1 for a picture
-    fps: PositiveInt | None = None  # frames a second that clips are played at; the model's own, or 8
-    steps: PositiveInt = 24
-    guidance_scale: float = 3.5
-    true_cfg_scale: float = 1.0
+    side: Pixels | None = None  # height and width in pixels; the model's own where not given
+    height: Pixels | None = None
+    width: Pixels | None = None
+    frames: Frames | None = None  # of a clip; the model's own where not given, 1 for a picture
+    fps: Frames | None = None  # frames a second that clips are played at; the model's own, or 8
+    steps: Steps = 24
+    guidance_scale: Guidance = 3.5
+    true_cfg_scale: Guidance = 1.0
     dtype: Literal["float32", "bfloat16", "float16"] | None = None  # bfloat16 on a GPU, else float32
     prompts: PromptSource = WorldPrompts(start=0)
-    batch: PositiveInt = 1
+    batch: Count = 1
     reference: str = "base"
     methods: tuple[Method, ...] = Field(min_length=1)
-    metrics: tuple[str, ...] = ("psnr", "ssim")
+    metrics: Once[str] = ("psnr", "ssim")
     sets: Sets | None = None  # set metrics; none where not given
     timing: Timing = Field(default_factory=Timing)
     study: Study = Field(default_factory=Study)
@@ -223,14 +211,17 @@ class Experiment(Strict):
     @model_validator(mode="after")
     def _names(self) -> Experiment:
         names = [method.name for method in self.methods]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
+        folded = [name.casefold() for name in names]  # files bear these names, on disks that fold case too
+        if twice := [name for name in names if folded.count(name.casefold()) > 1]:
             raise DditError(f"methods: the name {twice[0]!r} is used twice; each row needs a name of its own")
         for name in (self.reference, *(self.timing.methods or ())):
             if name not in names:
                 raise DditError(f"{name!r} is not among the methods ({', '.join(names)})")
         if self.side and (self.height or self.width):
             raise DditError("give either `side` or `height` and `width`, not both")
+        for method in self.methods:
+            if method.policy.order == 0:  # it reads no signal, so what it cannot decide shows already
+                method.policy.decide(StepView(0, self.steps_of(method)))
         return self
 
     def method(self, name: str) -> Method:
@@ -258,18 +249,4 @@ def load_experiment(path: Path) -> Experiment:
 
 def parse_experiment(data: dict[str, Any], where: str) -> Experiment:
     """The experiment that `data` describes; raises `DditError` that starts with `where`."""
-    try:
-        return Experiment.model_validate(data)
-    except ValidationError as error:
-        lines = [_explain(item) for item in error.errors(include_url=False)]
-        raise DditError(f"{where}: " + "; ".join(lines)) from error
-
-
-def _explain(item: Any) -> str:
-    place = ".".join(str(part) for part in item["loc"])
-    message = item["msg"].removeprefix("Value error, ")
-    if item["type"] == "extra_forbidden":
-        message = "not a known name"
-    value = item.get("input")
-    shown = f" (got {value!r})" if isinstance(value, str | int | float | bool | None) else ""
-    return f"{place}: {message}{shown}" if place else f"{message}"
+    return checked(Experiment, data, where)

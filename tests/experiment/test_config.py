@@ -49,6 +49,26 @@ BASE: dict[str, Any] = {"methods": [{"name": "base"}]}
         ({"prompts": {"source": "web"}}, ["prompts", "web"]),
         ({"side": 64, "height": 32}, ["side", "not both"]),
         ({"timing": {"methods": ["nobody"]}}, ["'nobody'"]),
+        ({"stesp": 3}, ["stesp", "did you mean 'steps'"]),
+        ({"study": {"trails": 3}}, ["study.trails", "did you mean 'trials'"]),
+        ({"methods": [{"name": "a", "policy": {"kind": "fixed", "scael": 2}}]}, ["'scale'"]),
+        ({"methods": [{"name": "base"}, {"name": "Base"}]}, ["twice"]),
+        ({"methods": [{"name": "base", "policy": "fixed"}]}, ["methods.0.policy", "kind"]),
+        (
+            {"methods": [{"name": "base", "policy": {"kind": "explicit", "scales": [1, 2]}}]},
+            ["2 scales", "24"],
+        ),
+        ({"methods": []}, ["methods"]),
+        ({"metrics": []}, ["metrics"]),
+        ({"metrics": ["psnr", "psnr"]}, ["metrics", "'psnr'", "twice"]),
+        ({"profile": ".."}, ["profile", ".."]),
+        ({"profile": "a/b"}, ["profile", "a/b"]),
+        ({"prompts": {"source": "world", "count": 0}}, ["prompts", "count", "got 0"]),
+        ({"sets": {"reference": "x", "networks": []}}, ["sets.networks"]),
+        *[({"steps": value}, ["steps", repr(value)]) for value in (-1, 10**9, "4", 4.0, True)],
+        *[({"guidance_scale": value}, ["guidance_scale", repr(value)]) for value in (-1, "3", True)],
+        *[({key: 0}, [key, "got 0"]) for key in ("batch", "side", "frames", "fps")],
+        *[({"timing": {"compile": value}}, ["compile", repr(value)]) for value in ("yes", 1)],
     ],
 )
 def test_bad_values_are_named_in_one_message(change: dict[str, Any], words: list[str]) -> None:
@@ -65,7 +85,7 @@ def test_files_that_are_no_experiment(tmp_path: Path) -> None:
         load_experiment(tmp_path / "no-such.yaml")
     bad = tmp_path / "bad.yaml"
     bad.write_text("a: [1")
-    with pytest.raises(DditError, match="is not YAML"):
+    with pytest.raises(DditError, match="line 1"):
         load_experiment(bad)
     bad.write_text("just text")
     with pytest.raises(DditError, match="must hold"):

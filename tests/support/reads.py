@@ -64,7 +64,7 @@ def watch_fields(fields: set[str]) -> None:
 
     names, replaced, checking = set(Experiment.model_fields), dict[int, tuple[Any, set[str]]](), [False]
     read, copy, dump = Experiment.__getattribute__, Experiment.model_copy, Experiment.model_dump
-    check = Experiment.model_validate
+    check = Experiment.model_validate_json
 
     def reading(self: Any, name: str) -> Any:
         if name in names and not checking[0] and name not in replaced.get(id(self), (None, ()))[1]:
@@ -91,7 +91,7 @@ def watch_fields(fields: set[str]) -> None:
     Experiment.__getattribute__ = reading  # type: ignore[method-assign,assignment]
     Experiment.model_copy = copying  # type: ignore[method-assign]
     Experiment.model_dump = dumping  # type: ignore[method-assign]
-    Experiment.model_validate = validating  # type: ignore[method-assign]
+    Experiment.model_validate_json = validating  # type: ignore[method-assign]
 
 
 def forked(work: Callable[[], None]) -> None:

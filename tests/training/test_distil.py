@@ -154,7 +154,9 @@ def test_relative_error_of_the_mean_velocity_is_one():
         ("model: m\nout: o\nscales: [2, 1]\n", "scales"),
         ("model: m\nout: o\nscals: [2]\n", "scals"),
         ("model: m\nout: o\nlr: -1\n", "lr"),
-        ("model: [\n", "cannot read"),
+        ("model: [\n", "line 2"),
+        ("model: m\nout: o\nbatch: 4.0\n", "batch"),
+        ("model: m\nout: o\nlr: .inf\n", ".inf is not a finite"),
     ],
 )
 def test_a_bad_config_is_named(tmp_path, text, named):

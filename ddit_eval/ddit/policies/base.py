@@ -11,6 +11,7 @@ from ddit_eval.ddit.policies.search import Axis, Params, Space, Unit
 from ddit_eval.ddit.policies.step import Step, StepView
 from ddit_eval.ddit.trace import StepTrace
 from ddit_eval.errors import DditError
+from ddit_eval.system.settings import explain
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,8 +20,11 @@ if TYPE_CHECKING:
 
 Scale: TypeAlias = Annotated[int, Field(ge=1, strict=True)]
 CoarseScale: TypeAlias = Annotated[int, Field(ge=2, strict=True)]
-Order: TypeAlias = Annotated[int, Field(ge=1, le=8)]
-Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
+Order: TypeAlias = Annotated[int, Field(ge=1, le=8, strict=True)]
+Share: TypeAlias = Annotated[float, Field(ge=0, le=1, strict=True)]
+Whole: TypeAlias = Annotated[int, Field(ge=0, strict=True)]
+Positive: TypeAlias = Annotated[int, Field(ge=1, strict=True)]
+Real: TypeAlias = Annotated[float, Field(strict=True)]
 
 
 class Policy(Protocol):
@@ -120,7 +124,7 @@ def check(policy: Policy) -> None:
 class PolicyBase(BaseModel):
     """Frozen values, checked, and the defaults of `Policy`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     family: ClassVar[str] = "other"
     colour: ClassVar[str] = "#9a9a9a"
@@ -149,7 +153,7 @@ class PolicyBase(BaseModel):
         try:
             super().__init__(**dict(zip(names, args, strict=False)), **data)
         except ValidationError as error:
-            raise DditError(explain(type(self).__name__, error)) from None
+            raise DditError(explain(type(self).__name__, error, type(self))) from None
 
     @property
     def per_sample(self) -> bool:
@@ -191,15 +195,3 @@ def fired(knob: str, steps: Sequence[StepTrace], which: str = "") -> str | None:
     if all(p.scale > 1 and (not p.counts or 1 not in p.counts) for p in steps):
         return f"{knob} always fired{seen}: every {which}step ran coarse"
     return None
-
-
-def explain(what: str, error: ValidationError) -> str:
-    """What pydantic found, in one line that names the values."""
-    parts = []
-    for e in error.errors():
-        where = ".".join(str(part) for part in e["loc"])
-        # What is wrong with the whole names its own value.
-        value = "" if e["type"] == "missing" or not where else f" (got {e['input']!r})"
-        message = e["msg"].removeprefix("Value error, ") + value
-        parts.append(f"{where}: {message}" if where else message)
-    return f"{what}: " + "; ".join(parts)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from pydantic import Field
-
-from ddit_eval.ddit.policies.base import CoarseScale, Order, PolicyBase, Share
+from ddit_eval.ddit.policies.base import CoarseScale, Order, PolicyBase, Share, Whole
 from ddit_eval.ddit.policies.search import ORDER, RHO, SCALE, SHARE, Axis, Params, Unit
 from ddit_eval.ddit.policies.step import StepView
 
@@ -29,7 +27,7 @@ class Budget(PolicyBase):
     scale: CoarseScale = 2
     rho: Share = 0.4
     order: Order = 3
-    final_fine: Annotated[int, Field(ge=0)] = 0
+    final_fine: Whole = 0
 
     @property
     def scales(self) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, PrivateAttr, model_validator
 
-from ddit_eval.ddit.policies.base import PolicyBase, fired
+from ddit_eval.ddit.policies.base import PolicyBase, Real, Share, fired
 from ddit_eval.ddit.policies.calibration import Calibration, load
 from ddit_eval.ddit.policies.step import StepView
 from ddit_eval.ddit.trace import StepTrace
@@ -38,10 +38,10 @@ class Calibrated(PolicyBase):
 
     kind: Literal["calibrated"] = "calibrated"
     calibration: str | Calibration
-    psnr: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    harm: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
-    cost: Annotated[float, Field(gt=0, le=1)] | None = None
-    price: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    psnr: Annotated[Real, Field(gt=0)] | None = None
+    harm: Annotated[Real, Field(ge=0)] | None = None
+    cost: Annotated[Share, Field(gt=0)] | None = None
+    price: Annotated[Real, Field(ge=0)] | None = None
     digest: str | None = None
     _table: Calibration = PrivateAttr()
 

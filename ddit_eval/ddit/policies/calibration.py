@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,7 @@ from ddit_eval.ddit.adapter.places import find
 from ddit_eval.ddit.trace import StepTrace
 from ddit_eval.errors import DditError
 from ddit_eval.system.files import digest
+from ddit_eval.system.read import read_json
 
 FILE = "calibration.json"
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -183,13 +183,11 @@ def load(name_or_folder: str | Path) -> Calibration:
 
 @lru_cache(maxsize=16)
 def _read(path: Path, stamp: int) -> Calibration:
-    again = f"delete it and run `ddit-eval calibrate --out {path.parent}`"
+    again = f"Delete it and run `ddit-eval calibrate --out {path.parent}`"
     try:
-        return Calibration.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        return Calibration.model_validate(read_json(path, again))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         what = first["msg"].removeprefix("Value error, ")
-        raise DditError(f"{path} is no calibration ({where}: {what}); {again}") from None
-    except (OSError, ValueError) as error:
-        raise DditError(f"{path} cannot be read ({error}); {again}") from None
+        raise DditError(f"{path} is no calibration ({where}: {what}). {again}") from None

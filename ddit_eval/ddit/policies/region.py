@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from ddit_eval.ddit.policies.base import CoarseScale, Order, PolicyBase, Scale, Share, fired
+from ddit_eval.ddit.policies.base import (
+    CoarseScale,
+    Order,
+    PolicyBase,
+    Positive,
+    Real,
+    Scale,
+    Share,
+    Whole,
+    fired,
+)
 from ddit_eval.ddit.policies.search import ORDER, Axis, Params, Space, Unit, choice, listed, number, scales_of
 from ddit_eval.ddit.policies.step import Step, StepView
 from ddit_eval.ddit.trace import StepTrace
@@ -53,14 +63,14 @@ class Region(PolicyBase):
     )
 
     kind: Literal["region"] = "region"
-    tau: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.05
+    tau: Annotated[Real, Field(gt=0)] = 0.05
     budget: Annotated[Share, Field(gt=0)] | None = None
     scales: Annotated[tuple[CoarseScale, ...], Field(min_length=1)] = (2, 4)
-    window: Annotated[int, Field(ge=1)] = 3
+    window: Positive = 3
     order: Order = 3
-    hysteresis: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 1.0
+    hysteresis: Annotated[Real, Field(ge=1)] = 1.0
     warmup_scale: Scale = 1
-    final_fine: Annotated[int, Field(ge=0)] = 0
+    final_fine: Whole = 0
 
     @model_validator(mode="after")
     def _divides(self) -> Region:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from ddit_eval.ddit.policies.base import PolicyBase, Scale
+from ddit_eval.ddit.policies.base import PolicyBase, Real, Scale, Whole
 from ddit_eval.ddit.policies.search import SCALE, SHARE, Axis, Params, Space, Unit
 from ddit_eval.ddit.policies.step import StepView
 from ddit_eval.errors import DditError
@@ -73,7 +73,7 @@ class _TwoParts(Static):
 
     axes: ClassVar[tuple[Axis, ...] | None] = (SHARE, SCALE)
 
-    steps: Annotated[int, Field(ge=0)]
+    steps: Whole
     scale: Scale = 2
 
     @property
@@ -154,8 +154,8 @@ class Random(Static):
     control: ClassVar[str | None] = "random"
 
     kind: Literal["random"] = "random"
-    mix: Annotated[dict[Scale, Annotated[float, Field(ge=0)]], Field(min_length=1)]
-    seed: int = 0
+    mix: Annotated[dict[Scale, Annotated[Real, Field(ge=0)]], Field(min_length=1)]
+    seed: Annotated[int, Field(strict=True)] = 0
 
     @field_validator("mix", mode="before")
     @classmethod

@@ -9,7 +9,17 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from ddit_eval.ddit.policies.base import CoarseScale, Order, PolicyBase, Scale, Share, fired
+from ddit_eval.ddit.policies.base import (
+    CoarseScale,
+    Order,
+    PolicyBase,
+    Positive,
+    Real,
+    Scale,
+    Share,
+    Whole,
+    fired,
+)
 from ddit_eval.ddit.policies.search import (
     ORDER,
     RHO,
@@ -53,19 +63,17 @@ class Threshold(PolicyBase):
     )
 
     kind: Literal["threshold"] = "threshold"
-    tau: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    tau: Annotated[Real, Field(gt=0)]
     rho: Share = 0.4
     order: Order = 3
     scales: Annotated[tuple[CoarseScale, ...], Field(min_length=1)] = (2, 4)
     warmup_scale: Scale = 1
-    dwell: Annotated[int, Field(ge=1)] = 1
-    hysteresis: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 1.0
+    dwell: Positive = 1
+    hysteresis: Annotated[Real, Field(ge=1)] = 1.0
     measure: Literal["all", "fine"] = "all"
-    warmup_steps: Annotated[int, Field(ge=0)] | None = (
-        None  # at least so many; None: while there is no signal
-    )
-    final_fine: Annotated[int, Field(ge=0)] = 0  # so many steps at the end are fine
-    max_run: Annotated[int, Field(ge=1)] | None = None
+    warmup_steps: Whole | None = None  # at least so many; None: while there is no signal
+    final_fine: Whole = 0  # so many steps at the end are fine
+    max_run: Positive | None = None
 
     @classmethod
     def searched_scales(cls, space: Space) -> set[int]:

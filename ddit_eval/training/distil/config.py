@@ -5,24 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    PositiveFloat,
-    PositiveInt,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from ddit_eval.ddit.adapter.detail import DetailConfig
-from ddit_eval.ddit.policies.base import explain
-from ddit_eval.errors import DditError
+from ddit_eval.system.settings import Count, Frames, Guidance, Pixels, Seed, Settings, Steps, checked
 from ddit_eval.system.yaml import load_yaml
 
 
-class Source(BaseModel):
+class Source(Settings):
     """Where clean pictures or clips and their prompts come from.
 
     world      scenes of the captioned world, drawn
@@ -30,15 +20,14 @@ class Source(BaseModel):
     generated  made by the base model for prompts of the world, once, and kept in the run's folder
     """
 
-    model_config = ConfigDict(extra="forbid")
     kind: Literal["world", "folder", "generated"] = "world"
     path: Path | None = None  # of a folder
-    side: PositiveInt | Annotated[list[PositiveInt], Field(min_length=1)] = 64  # several: in turn
-    frames: PositiveInt = 1  # of a clip
-    seed: int = 0
-    count: PositiveInt = 256  # samples that the base model makes
-    steps: PositiveInt = 24  # and how
-    guidance_scale: float = 3.5
+    side: Pixels | Annotated[list[Pixels], Field(min_length=1)] = 64  # several: in turn
+    frames: Frames = 1  # of a clip
+    seed: Seed = 0
+    count: Count = 256  # samples that the base model makes
+    steps: Steps = 24  # and how
+    guidance_scale: Guidance = 3.5
 
     @model_validator(mode="after")
     def _possible(self) -> Source:
@@ -53,33 +42,32 @@ class Source(BaseModel):
         return self.side if isinstance(self.side, list) else [self.side]
 
 
-class DistilConfig(BaseModel):
+class DistilConfig(Settings):
     """Defaults follow the paper where it names them (scales 2 and 4, rank 32)."""
 
-    model_config = ConfigDict(extra="forbid")
     model: str
     part: Literal["transformer", "transformer_2"] = "transformer"  # of Wan 2.2: each has its own adapter
     out: Path  # for both, the parts' names inside one folder, which `attach` then takes
     scales: tuple[PositiveInt, ...] = (2, 4)
-    time: dict[int, PositiveInt] = {}  # scale to the latent frames that its patches span, for video
+    time: dict[int, PositiveInt] = Field({})  # scale to the latent frames that its patches span, for video
     mixed: bool = False  # each step also learns a random tiling of several sizes, for per-region policies
-    rank: PositiveInt = 32
+    rank: Annotated[int, Field(ge=1, le=4096)] = 32
     attention: bool = False  # LoRA on the attention's layers too, which the paper does not have
     detail: DetailConfig = DetailConfig()
     source: Source = Source()
-    pictures: PositiveInt = 20_000
-    batch: PositiveInt = 8
+    pictures: Count = 20_000
+    batch: Count = 8
     bfloat16: bool = False  # autocast of a float32 base: pays on a GPU and on a CPU with bfloat16 products
     checkpointing: bool = False  # less memory, more time: blocks run again in the backward
     optimizer: Literal["adamw", "prodigy"] = "adamw"
     lr: PositiveFloat = 1e-3
     decay: float = Field(0.5, ge=0, le=1)  # share of the run over which the rate falls to zero
     drop: float = Field(0.05, ge=0, le=1)  # share of empty prompts, for guidance with two calls
-    seed: int = 0
+    seed: Seed = 0
     begin: str | None = None  # adapter (name or folder) whose weights come first, of this base or a kin
     checkpoint_minutes: PositiveFloat = 2.0
     text_tokens: PositiveInt | None = None  # default: the model's own
-    probe_pictures: PositiveInt = 64  # unseen pictures in the error table
+    probe_pictures: Count = 64  # unseen pictures in the error table
 
     @field_validator("scales")
     @classmethod
@@ -91,7 +79,4 @@ class DistilConfig(BaseModel):
 
 def load_config(path: Path) -> DistilConfig:
     """Read a YAML file; a wrong key or value is one `DditError` that names it."""
-    try:
-        return DistilConfig.model_validate(load_yaml(path))
-    except ValidationError as error:
-        raise DditError(explain(str(path), error)) from error
+    return checked(DistilConfig, load_yaml(path), str(path))
