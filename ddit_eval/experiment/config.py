@@ -58,6 +58,8 @@ PromptSource = Annotated[WorldPrompts | MovingPrompts | FilePrompts, Field(discr
 
 
 def _policy(value: Any) -> Policy:
+    if hasattr(value, "decide"):  # a policy already
+        return value
     if not isinstance(value, Mapping):
         raise ValueError("a policy is its kind and its values, e.g. {kind: fixed, scale: 2}")
     return parse_policy(value)
