@@ -8,7 +8,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: repro test lint types install bench ui dashboard clean
+.PHONY: repro test attack lint types install bench ui dashboard clean
 .DEFAULT_GOAL := repro
 
 install: $(VENV)/.installed
@@ -33,6 +33,10 @@ types: install
 
 test: lint types
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+# Damaged files of every format, and every command killed at each of its writes: minutes.
+attack: install
+	$(BIN)/python -W ignore -m tests.support.attack
 
 bench: install
 	$(BIN)/python experiments/bench.py
