@@ -36,6 +36,8 @@ class Binding:
     def __init__(self, name: str, transformer: nn.Module, adapter: Adapter | None):
         self.name, self.transformer, self.adapter = name, transformer, adapter
         self.family = family_of(transformer)
+        self._used = adapter  # or a copy of it, where and as the latents are
+        self._made: tuple[Any, ...] = ()  # what the copy was made of and for
         self._active: _Active | None = None
         self._where: tuple[Any, Grid] | None = None
         self._tables: dict[tuple[Layout, Any], tuple[Any, Any]] = {}
@@ -97,10 +99,18 @@ class Binding:
         self._active = None
 
     def ready(self, call: Call) -> None:
-        """Hooks on the present submodules, the adapter where the latents are."""
-        self._bind()
+        """The adapter where and as the latents are, hooks on the present submodules."""
         if self.adapter is not None:
-            self.adapter.prepare(call.latents.device, call.latents.dtype)
+            where = (call.latents.device, call.latents.dtype)
+            made = (*where, self.adapter.training, self.adapter.state())
+            if made != self._made:
+                if made[:2] != self._made[:2]:
+                    self._tables = {}
+                self._made, used = made, self.adapter.on(*where)
+                if used is not self._used:
+                    self._unhook()
+                    self._used = used
+        self._bind()
 
     def bind_parts(self) -> None:
         """`ready` for a later call of a run: loading a LoRA replaces submodules."""
@@ -109,17 +119,21 @@ class Binding:
 
     def release(self) -> None:
         """Leave the transformer as it was found."""
+        self._unhook()
+        self._active, self._used, self._made, self._tables = None, None, (), {}
+
+    def _unhook(self) -> None:
         for remove in self._removers:
             remove()
-        self._removers, self._bound, self._active = [], {}, None
+        self._removers, self._bound = [], {}
 
     # The hooks on submodules.
 
     def _embed(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
-        if self._active is None or self.adapter is None:
+        if self._active is None or self._used is None:
             return None
         active, family = self._active, self.family
-        tokens = self.adapter.embed(active.layout, active.call.latents, family.embedded(output))
+        tokens = self._used.embed(active.layout, active.call.latents, family.embedded(output))
         if not family.position:
             tokens = tokens + self._table(module, active, output)
         return family.as_embedded(tokens)
@@ -164,11 +178,11 @@ class Binding:
 
     def _head(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
         active = self._active
-        if active is None or self.adapter is None:
+        if active is None or self._used is None:
             return None
         fine = self.family.velocity_in(output)
         call = active.call
-        velocity = self.adapter.de_embed(active.layout, args[0], fine, call.latents, call.timestep)
+        velocity = self._used.de_embed(active.layout, args[0], fine, call.latents, call.timestep)
         return self.family.velocity_out(velocity)
 
     def _parts(self) -> dict[str, nn.Module]:
@@ -176,15 +190,14 @@ class Binding:
         return {name: self.transformer.get_submodule(name) for name in names if name}
 
     def _bind(self) -> None:
-        if self.adapter is None:
+        if self._used is None:
             return
-        layers = {name: self.transformer.get_submodule(name) for name in self.adapter.config.layers}
+        layers = {name: self.transformer.get_submodule(name) for name in self._used.config.layers}
         current = self._parts() | layers
         if all(self._bound.get(name) is module for name, module in current.items()):
             return
-        active = self._active
-        self.release()
-        self._active, self._bound = active, current
+        self._unhook()
+        self._bound = current
         for name, module in current.items():
             if name == self.family.embedding:
                 hooks = [module.register_forward_hook(self._embed)]
@@ -196,7 +209,7 @@ class Binding:
                     module.register_forward_hook(self._positions),
                 ]
             else:
-                hooks = [module.register_forward_hook(partial(self._lora, self.adapter.loras(name)))]
+                hooks = [module.register_forward_hook(partial(self._lora, self._used.loras(name)))]
             self._removers += [hook.remove for hook in hooks]
 
 

@@ -40,7 +40,7 @@ class Decisions:
         traces: list[list[StepTrace]],
         *,
         timestep: float,
-        total: int,
+        total: int | None,
         seed: int | None,
     ) -> list[Layout | None]:
         """The layout of the step by trace, to each of which it is added. None: the base path.
@@ -56,7 +56,7 @@ class Decisions:
             values = None if seen is None else policy.signals(seen)
             if values and not all(map(math.isfinite, values.values())):
                 raise not_finite(index, timestep)
-            view = StepView(index, max(total, index + 1), values, trace, seed)
+            view = StepView(index, total and max(total, index + 1), values, trace, seed)
             layout = policy.layout(Step(binding, call, timestep, view, seen, last))
             self._layouts.append(layout)
             several = layout is not None and policy.mixed

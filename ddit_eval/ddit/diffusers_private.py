@@ -67,9 +67,21 @@ latent_ids = _method("_prepare_latent_ids")
 video_coords = _method("_prepare_video_coords")
 
 
-def is_running(pipe: Any) -> bool:
-    """Whether a pipeline call is between two steps; False for one that does not say."""
-    return getattr(pipe, "_current_timestep", None) is not None
+def place_of_call(pipe: Any, timesteps: torch.Tensor) -> int | None:
+    """Which of these timesteps a call of `pipe` is at, or was as it was aborted; None where it says none.
+
+    Told by where they lie in memory, so that no device synchronisation is needed.
+    """
+    now = getattr(pipe, "_current_timestep", None)
+    if not isinstance(now, torch.Tensor):
+        return None
+    same = now.untyped_storage().data_ptr() == timesteps.untyped_storage().data_ptr()
+    return int(now.storage_offset() - timesteps.storage_offset()) if same else None
+
+
+def steps_of_call(pipe: Any) -> int | None:
+    """How many steps the present call of `pipe` has, or the last one had; None where it does not say."""
+    return getattr(pipe, "_num_timesteps", None)
 
 
 def execution_device(pipe: Any) -> torch.device:

@@ -24,7 +24,7 @@ from ddit_eval.ddit.batch_split import Split, join, named, split, take
 from ddit_eval.ddit.binding import Binding
 from ddit_eval.ddit.decision import Decisions
 from ddit_eval.ddit.diffusers_private import Mailbox
-from ddit_eval.ddit.families import Call, family_of
+from ddit_eval.ddit.families import family_of
 from ddit_eval.ddit.layout import Layout
 from ddit_eval.ddit.policies import Base, Policy, StepView, check, choices
 from ddit_eval.ddit.steps import StepClock
@@ -86,8 +86,6 @@ class Handle:
         self._clock = StepClock(pipe)
         self._timer = _Timer()
         self._traces: list[list[StepTrace]] = [[]]
-        self._timesteps: list[float] = []
-        self._total = 0
         self._decisions = Decisions()
         self._layouts: list[Layout | None] = [None]
         self._parts: _Parts | None = None
@@ -133,7 +131,10 @@ class Handle:
 
     @property
     def trace(self) -> list[StepTrace]:
-        """One entry per step of the last, or running, call; with `per_sample` of its first sample."""
+        """One entry per step of the last, or running, call; with `per_sample` of its first sample.
+
+        A call that goes through its timesteps several times (FramePack) leaves those of the last time.
+        """
         return self.traces[0]
 
     @property
@@ -157,6 +158,10 @@ class Handle:
 
     def __exit__(self, *_: object) -> None:
         self.detach()
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        # A copied pipeline would have an attachment that no one can detach.
+        raise DditError("an attached pipeline cannot be copied or pickled; call detach() on its handle first")
 
     @contextmanager
     def forced(self, scale: int | Layout) -> Iterator[None]:
@@ -192,7 +197,9 @@ class Handle:
         binding.stop()
         started = time.perf_counter()
         self._parts = None
-        tick = "same" if call.aside else self._clock.tick(call.handed, call.timestep)
+        scale = binding.family.time_scale
+        tick = "same" if call.aside else self._clock.tick(call.handed, call.timestep, scale)
+        self._clock.mailbox.ended = tick != "same"  # a step that cannot be decided is tried anew
         if tick == "new" or binding is not self._current:
             # A later transformer goes on with the run of the one before.
             self._current = binding
@@ -208,12 +215,13 @@ class Handle:
                 call,
                 self.policy,
                 self._traces,
-                timestep=self._timestep(binding, index, call),
-                total=self._total,
+                timestep=self._clock.timestep,
+                total=None if self._clock.run is None else len(self._clock.run),
                 seed=self.seed,
             )
             if self._layouts != before:
                 caches.forget(binding.transformer)
+            self._clock.mailbox.ended = False
         binding.bind_parts()
         parts = split(self._layouts)
         if len(parts) == 1:
@@ -261,11 +269,6 @@ class Handle:
         self._traces = [[] for _ in range(batch if self.per_sample else 1)]
         self._decisions = Decisions()
         self._timer = _Timer()
-        scheduler = getattr(self.pipe, "scheduler", None)
-        steps = getattr(scheduler, "timesteps", None)
-        # An image-to-image run starts further down the list.
-        self._timesteps = [] if steps is None else steps.tolist()[self._clock.position or 0 :]
-        self._total = len(self._timesteps)
         self._foresee()
 
     def _foresee(self) -> None:
@@ -275,16 +278,12 @@ class Handle:
         # As Wan 2.2's pipelines share the steps out.
         boundary = self.pipe.config.boundary_ratio
         limit = -1.0 if boundary is None else boundary * self.pipe.scheduler.config.num_train_timesteps
-        for index, timestep in enumerate(self._timesteps):
+        steps = self._clock.run or []
+        for index, timestep in enumerate(steps):
             binding = self.bindings[0 if timestep >= limit else 1]
-            scale = self.policy.decide(StepView(index, self._total, None, [], self.seed))
+            scale = self.policy.decide(StepView(index, len(steps), None, [], self.seed))
             if scale not in (1, *binding.scales):
                 raise self._lacks(self.policy, [scale], binding, f" at step {index}")
-
-    def _timestep(self, binding: Binding, index: int, call: Call) -> float:
-        if self._clock.position is not None and index < len(self._timesteps):
-            return float(self._timesteps[index])
-        return float(call.timestep.flatten()[0]) * binding.family.time_scale
 
     def _lacks(self, policy: Policy, missing: list[int], binding: Binding, when: str = "") -> DditError:
         """What a policy may choose and a transformer cannot do, in one sentence."""

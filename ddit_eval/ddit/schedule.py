@@ -82,12 +82,16 @@ def patch_std(
 
 
 def percentile(values: Tensor, rho: float) -> Tensor:
-    """`torch.quantile(values, rho, dim=-1)` at a third of its cost: (B, n) to (B)."""
+    """`torch.quantile(values, rho, dim=-1)` at a third of its cost: (B, n) to (B).
+
+    NaN where any value is infinite or NaN, which a low percentile would hide.
+    """
     place = rho * (values.shape[-1] - 1)
     low = int(place)
     ordered = values.sort(-1).values
     high = min(low + 1, values.shape[-1] - 1)
-    return torch.lerp(ordered[..., low], ordered[..., high], place - low)
+    # NaN sorts last.
+    return torch.lerp(ordered[..., low], ordered[..., high], place - low) + 0 * ordered[..., -1]
 
 
 def signals(

@@ -7,6 +7,7 @@ feed-forward layers (and, if asked for, on the attention's), residual block (DDi
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -164,11 +165,26 @@ class Adapter(nn.Module):
             return False
         return True
 
-    def prepare(self, device: torch.device, dtype: torch.dtype) -> None:
-        """Move to `device`, and to `dtype` unless in training mode, whose float32 masters are kept."""
+    def on(self, device: torch.device, dtype: torch.dtype) -> Adapter:
+        """This adapter as a transformer there can use it: itself, which is never moved or cast, or a copy.
+
+        In training mode it is itself, whose float32 masters take the gradients. Raises `DditError` where
+        these lie on another device.
+        """
         first = next(self.parameters())
-        if first.device != device or (first.dtype != dtype and not self.training):
-            self.to(device, None if self.training else dtype)
+        if first.device == device and (first.dtype == dtype or self.training):
+            return self
+        if self.training:
+            raise DditError(
+                f"the adapter is in training mode and on {first.device}, the pipeline on {device}; "
+                f"move it with adapter.to({str(device)!r}), or call adapter.eval()"
+            )
+        with torch.inference_mode(False):
+            return copy.deepcopy(self).to(device, dtype)
+
+    def state(self) -> list[tuple[int, int]]:
+        """Differs after any change of the parameters, but for one past autograd's eyes (`.data`)."""
+        return [(id(p), 0 if p.is_inference() else p._version) for p in self.parameters()]
 
     def embed(self, layout: Layout, latents: Tensor, fine: Tensor) -> Tensor:
         """Image tokens of a layout.

@@ -63,9 +63,10 @@ class Ltx(ModelFamily):
                 refused = f"{latents.shape[1]} tokens do not fill a grid of {frames} x {height} x {width}"
         else:
             where = beside = coords
+        timestep = timestep.flatten(1).amax(1) if timestep.ndim > 1 else timestep
         return Call(
             latents,
-            timestep.flatten(1)[:, 0] / self.time_scale if timestep.ndim > 1 else timestep / self.time_scale,
+            timestep / self.time_scale,
             as_they_are,
             where=where,
             beside=beside,

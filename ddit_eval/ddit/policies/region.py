@@ -110,7 +110,7 @@ class Region(PolicyBase):
 
     def decide(self, view: StepView) -> int:
         """The scale of a step that has no map."""
-        return 1 if view.index >= view.total - self.final_fine else self.warmup_scale
+        return 1 if view.among_last(self.final_fine) else self.warmup_scale
 
     def deviations(self, difference: Tensor, grid: Grid, times: Mapping[int, int]) -> Tensor:
         """(B, F, H, W) the local variance."""
@@ -121,9 +121,7 @@ class Region(PolicyBase):
     def signals(self, measured: Tensor) -> dict[int, float]:
         from ddit_eval.ddit.schedule import percentile
 
-        # A median hides single values that are not finite.
-        middle = percentile(measured.flatten()[None], self.rho)[0] + 0 * measured.sum()
-        return dict.fromkeys(self.scales, middle.item())
+        return dict.fromkeys(self.scales, percentile(measured.flatten()[None], self.rho)[0].item())
 
     def allowed(self, view: StepView, variance: Tensor, before: Tensor | None) -> Tensor | None:
         """The coarsest scale by base token (F, H, W); None where `decide` has the whole step.
@@ -132,7 +130,7 @@ class Region(PolicyBase):
         """
         from ddit_eval.ddit.regions import scale_map, spend
 
-        if view.index >= view.total - self.final_fine:
+        if view.among_last(self.final_fine):
             return None
         if self.budget is not None:
             return spend(variance, self.budget, self.scales)

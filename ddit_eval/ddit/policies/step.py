@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ddit_eval.ddit.trace import StepTrace
+from ddit_eval.errors import DditError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,10 +24,24 @@ class StepView:
     """
 
     index: int
-    total: int
+    steps: int | None  # of the run; None where that is not known beforehand
     signals: Mapping[int, float] | None = None
     past: Sequence[StepTrace] = field(default=())
     seed: int | None = None
+
+    @property
+    def total(self) -> int:
+        """Steps of the run. Raises `DditError` where they are not known, so that none are assumed."""
+        if self.steps is None:
+            raise DditError(
+                "this policy needs the number of steps, and nothing says how many this run has; attach to "
+                "the pipeline that runs, and in a loop of your own go through its scheduler's timesteps"
+            )
+        return self.steps
+
+    def among_last(self, count: int) -> bool:
+        """Whether this is one of the last `count` steps; of none it is not, however many there are."""
+        return count > 0 and self.index >= self.total - count
 
 
 @dataclass(frozen=True)

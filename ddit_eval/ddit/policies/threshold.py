@@ -108,7 +108,7 @@ class Threshold(PolicyBase):
         return fired(f"tau = {self.tau:g}", free, "measured ")
 
     def decide(self, view: StepView) -> int:
-        if view.index >= view.total - self.final_fine:
+        if view.among_last(self.final_fine):
             return 1
         if view.signals is None or view.index < (self.warmup_steps or 0):
             return self.warmup_scale

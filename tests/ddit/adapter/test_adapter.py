@@ -210,9 +210,10 @@ def test_precision_follows_the_base_but_masters_are_kept_in_training(base: FluxT
     half = tiny_transformer().to(torch.bfloat16)
     z = torch.randn(2, 64, 12, dtype=torch.bfloat16)
     for training, expected in ((True, torch.float32), (False, torch.bfloat16)):
-        adapter.train(training).prepare(z.device, z.dtype)
-        assert next(adapter.parameters()).dtype == expected
-        assert velocity(adapter, half, uniform(GRID, 2), z).dtype == torch.bfloat16
+        used = adapter.train(training).on(z.device, z.dtype)
+        assert next(used.parameters()).dtype == expected
+        assert next(adapter.parameters()).dtype == torch.float32
+        assert velocity(used, half, uniform(GRID, 2), z).dtype == torch.bfloat16
 
 
 def test_names_are_public() -> None:
