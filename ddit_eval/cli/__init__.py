@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from ddit_eval.cli import calibrate, make, stages
-from ddit_eval.errors import DditError
 
 app = typer.Typer(
     help="""Dynamic patch scheduling for diffusion transformers, and the harness that measures it.
@@ -18,12 +17,12 @@ app = typer.Typer(
     A whole table of results is one YAML file that goes through the stages
     `run`, `evaluate`, `time`, `study`, `track`, `report`; `dvc repro` calls them in order.
     """,
-    no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 _debug = False
+INTERRUPTED = 130  # what a shell calls a command that Ctrl-C ended
 
 
 @app.callback()
@@ -50,17 +49,22 @@ app.command()(stages.report)
 
 
 def main() -> None:
-    """Run the command line; bad input is one line and exit code 2."""
+    """Run the command line; bad input is one line and exit code 2, an error of ours its traceback."""
     import warnings
 
-    from ddit_eval.cli.show import complain, remark
+    from ddit_eval.cli.show import complain, remark, told
 
     # A warning is one line, without the place in the code that it came from.
     warnings.showwarning = lambda message, category, *_: remark(str(message), category)
+    for stream in (sys.stdout, sys.stderr):  # what the terminal cannot show is no reason to die
+        stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     try:
-        app()
-    except DditError as error:
-        if _debug:
+        if app(standalone_mode=False) == INTERRUPTED:
+            complain("interrupted; what was written is kept, and the same command goes on from there")
+            sys.exit(INTERRUPTED)
+    except Exception as error:
+        line = None if _debug else told(error)
+        if line is None:
             raise
-        complain(str(error))
+        complain(line)
         sys.exit(2)

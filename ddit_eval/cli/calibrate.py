@@ -25,16 +25,21 @@ COSTS = (0.9, 0.8, 0.7, 0.6, 0.5)  # of the table that is printed
 def calibrate(
     model: Model = "mini-flux",
     adapter: AdapterName = None,
-    prompts: Annotated[int, typer.Option(help="Prompts of the world's training split.", min=2)] = 8,
+    prompts: Annotated[
+        int, typer.Option(help="Prompts of the world's training split.", min=2, max=100_000)
+    ] = 8,
     file: PromptFile = None,
     steps: Annotated[
         list[int] | None, typer.Option(help="Denoising steps, 24 by default; may be given again.")
     ] = None,
     side: Side = None,
     every: Annotated[
-        int, typer.Option(help="Measure each so-many-th step only; between them is interpolated.", min=1)
+        int,
+        typer.Option(
+            help="Measure each so-many-th step only; between them is interpolated.", min=1, max=1000
+        ),
     ] = 1,
-    batch: Annotated[int, typer.Option(help="Prompts at a time.", min=1)] = 8,
+    batch: Annotated[int, typer.Option(help="Prompts at a time.", min=1, max=100_000)] = 8,
     out: Annotated[
         Path | None, typer.Option(help="Folder for calibration.json; the adapter's own by default.")
     ] = None,
@@ -62,6 +67,7 @@ def calibrate(
     if not os.access(folder if folder.exists() else folder.parent, os.W_OK):
         raise DditError(f"{folder} cannot be written to; name another folder with --out FOLDER")
     check_writable(folder)
+    check_writable(state)
     from ddit_eval.experiment.generate import Generator
     from ddit_eval.experiment.setting import Setting
     from ddit_eval.oracle.bench import Bench
@@ -129,6 +135,7 @@ def oracle(experiment: Yaml, workers: Workers = 1, results: Results = RESULTS, s
     table = load(config.oracle.calibration or config.adapter)
     folder = results / config.profile
     check_writable(folder)
+    check_writable(state)
     quiet_libraries()
     with progress("oracle") as step, Generator(Setting(config)) as generator:
         content = compare(Bench(generator), table, state, workers=workers, progress=step)

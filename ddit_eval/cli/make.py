@@ -27,10 +27,10 @@ def generate(
     model: Model = "mini-flux",
     adapter: AdapterName = None,
     tau: Annotated[
-        float, typer.Option(help="Threshold: larger is faster and further from the base model.")
-    ] = 0.01,
-    rho: Annotated[float, typer.Option(help="Percentile over patches, 0 to 1.")] = 0.4,
-    order: Annotated[int, typer.Option(help="Order of the finite difference.")] = 3,
+        float | None, typer.Option(help="Threshold, 0.01: larger is faster and further from the base model.")
+    ] = None,
+    rho: Annotated[float | None, typer.Option(help="Percentile over patches, 0 to 1; 0.4.")] = None,
+    order: Annotated[int | None, typer.Option(help="Order of the finite difference; 3.")] = None,
     policy: Annotated[
         str, typer.Option(help='A kind, or with its values: "{kind: coarse-first, steps: 12, scale: 2}".')
     ] = "threshold",
@@ -64,8 +64,11 @@ def generate(
     if not texts[0].strip():
         raise DditError('the prompt is empty; write what to draw, e.g. "a red star above a blue square"')
     chosen = _flow(policy)
+    given = {k: v for k, v in (("tau", tau), ("rho", rho), ("order", order)) if v is not None}
     if chosen == {"kind": "threshold"}:
-        chosen |= {"tau": tau, "rho": rho, "order": order}
+        chosen |= {"tau": 0.01} | given
+    elif given:
+        raise DditError(f"--{min(given)} is of the threshold rule alone; write its value into --policy")
     experiment = parse_experiment(
         {
             "model": model, "adapter": adapter or model, "side": side, "frames": frames, "steps": steps,
@@ -137,9 +140,12 @@ def train(
     Killed at any moment, the same command goes on from the last checkpoint.
     On several GPUs: `accelerate launch -m ddit_eval train CONFIG`
     """
+    from ddit_eval.system.files import check_writable
     from ddit_eval.training import distil
 
     settings = distil.load_config(config)
+    distil.check_sources(settings)
+    check_writable(settings.out)
     quiet_libraries()
     if int(os.environ.get("RANK", 0)) == 0:
         say(str(distil.estimate(settings)))

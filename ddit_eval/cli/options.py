@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -14,5 +15,10 @@ AdapterName = Annotated[
 PromptFile = Annotated[
     Path | None, typer.Option(help="Prompts from a file instead: .txt, .jsonl, .json, .csv or .tsv.")
 ]
-Workers = Annotated[int, typer.Option(help="Processes on this machine, on a CPU a thread each.")]
+Workers = Annotated[
+    int,
+    typer.Option(
+        min=1, max=4 * (os.cpu_count() or 1), help="Processes on this machine, on a CPU a thread each."
+    ),
+]
 Side = Annotated[int | None, typer.Option(help="Height and width in pixels; the model's own by default.")]

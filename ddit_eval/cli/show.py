@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import typer
 from rich.markup import escape
 
+from ddit_eval.errors import DditError
 from ddit_eval.system.progress import first, stderr, stdout
 
 if TYPE_CHECKING:
@@ -21,8 +24,30 @@ _PARTS = ("transformer", "text", "decode")  # stages that were timed apart
 
 
 def complain(message: str) -> None:
-    """One clean red line."""
-    stderr.print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True, highlight=False)
+    """One clean red line, whatever stands in the message."""
+    clean = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", message).strip()
+    stderr.print(f"[bold red]error:[/] {escape(clean)}", soft_wrap=True, highlight=False)
+
+
+_USAGE: Any = typer.BadParameter.__base__  # what a mistake in the command line is
+
+
+def told(error: Exception) -> str | None:
+    """The line that tells a user of an error; None where it is a mistake of this package."""
+    said = str(error)
+    if isinstance(error, DditError):
+        return said
+    if isinstance(error, _USAGE):
+        command = error.ctx.command_path if error.ctx else "ddit-eval"
+        return f"{error.format_message()} See `{command} --help`."
+    # torch has an error of its own on a GPU, and another on a CPU.
+    if isinstance(error, MemoryError) or re.search("OutOfMemory|can't allocate", repr(error)):
+        return (
+            f"out of memory: {said or 'the system gave none'}; take a smaller batch or size, or fewer workers"
+        )
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}; mend that or name another place, then run this again"
+    return None
 
 
 def remark(message: str, category: type[Warning]) -> None:
@@ -35,7 +60,7 @@ def remark(message: str, category: type[Warning]) -> None:
 def say(message: str) -> None:
     """A line of result, from the first process."""
     if first():
-        stdout.print(message, soft_wrap=True, highlight=False)
+        stdout.print(message, soft_wrap=True, highlight=False, markup=False)
 
 
 def take_care(warnings: Iterable[str | None]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -62,8 +62,8 @@ def evaluate(
         list[str] | None, typer.Option(help="For a folder: this metric only; may be given again.")
     ] = None,
     network: Annotated[
-        str, typer.Option(help="Features of the set metrics: reader, inception, dinov2, clip.")
-    ] = "reader",
+        str | None, typer.Option(help="For a folder: features of the set metrics, of the reader by default.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="For a folder: write the numbers here, as JSON.")] = None,
     cache: Annotated[
         Path | None, typer.Option(help="For a folder: keep features here from one call to the next.")
@@ -78,15 +78,19 @@ def evaluate(
     """
     if target.suffix not in (".yaml", ".yml"):
         from ddit_eval.folders.compare import compare
-        from ddit_eval.system.files import write_json
+        from ddit_eval.system.files import check_place, write_json
 
         quiet_transformers()
-        content = compare(target, reference, prompts, metric or (), network, cache)
+        if out:
+            check_place(out)
+        content = compare(
+            target, reference, prompts, metric or (), "reader" if network is None else network, cache
+        )
         show_columns(content)
         if out:
             write_json(out, content.plain())
         return
-    if reference or prompts or metric or out or cache:
+    if reference is not None or prompts or metric or network is not None or out or cache:
         raise DditError(f"{target} is an experiment: it names its own reference, prompts and metrics")
     config = _load(target)
     from ddit_eval.experiment.evaluate import evaluate as measure
@@ -167,7 +171,8 @@ def export(
     method: Annotated[str, typer.Argument(help="The row whose samples to write, e.g. base.")],
     out: Annotated[Path, typer.Argument(help="Folder to write them to.")],
     layout: Annotated[
-        str, typer.Option(help='"vbench" ({prompt}-{index}.mp4) or "plain" (000.png and 000.txt).')
+        Literal["vbench", "plain"],
+        typer.Option(help='"vbench" ({prompt}-{index}.mp4) or "plain" (000.png and 000.txt).'),
     ] = "vbench",
     gif: Annotated[bool, typer.Option("--gif", help="VBench's names with .gif, without PyAV.")] = False,
     runs: Runs = RUNS,
@@ -180,9 +185,7 @@ def export(
     from ddit_eval.experiment.export import export as write
     from ddit_eval.judging.wording import counted
 
-    if layout not in ("vbench", "plain"):
-        raise DditError(f"--layout {layout!r} is unknown; it is vbench or plain")
-    count = write(config, runs / config.profile, method, out, layout, ".gif" if gif else ".mp4")  # type: ignore[arg-type]
+    count = write(config, runs / config.profile, method, out, layout, ".gif" if gif else ".mp4")
     say(f"wrote {counted(count, 'sample')} of {method} to {out}")
 
 

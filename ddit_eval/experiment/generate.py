@@ -40,6 +40,8 @@ class Generator:
         from ddit_eval.ddit.handle import attach
 
         self.setting, experiment = setting, setting.experiment
+        if pipe is None:
+            setting.flops  # noqa: B018  needs no weights, and refuses an adapter or a size that does not fit
         self.pipe = load_pipeline(experiment.model, dtype=setting.dtype) if pipe is None else pipe
         self.pipe.set_progress_bar_config(disable=True)
         self.handle = attach(self.pipe, adapter=experiment.adapter)

@@ -13,6 +13,8 @@ from matplotlib.colors import to_rgb, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from ddit_eval.system.files import whole
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -102,9 +104,9 @@ def new_figure(width: float = COLUMN, height: float = 2.4) -> Figure:
 def save(figure: Figure, path: str | Path, dpi: int = 200) -> Path:
     """Write `path`.png, byte for byte the same for the same data; returns its path."""
     stem = Path(path)
-    stem.parent.mkdir(parents=True, exist_ok=True)
     target = stem.with_name(f"{stem.name}.png")  # with_suffix would cut a name at its first dot
-    figure.savefig(target, dpi=dpi, metadata={"Software": None})
+    with whole(target) as temporary:
+        figure.savefig(temporary, format="png", dpi=dpi, metadata={"Software": None})
     return target
 
 

@@ -78,8 +78,10 @@ def compare(
     need is an error. network: whose features the set metrics use. cache: a folder that keeps features from
     one call to the next.
     """
+    sets.network(network)  # what is not known is refused before anything is read
     ours = opened(folder)
     others = None if reference is None or str(reference).startswith("world:") else opened(Path(reference))
+    world = None if reference is None or others else sets.picture_set(str(reference))
     if others and others.of != ours.of:
         raise DditError(f"{reference} holds {others.of} and {folder} {ours.of}: compare like with like")
     alone = _without_partner(ours, reference, others)
@@ -101,7 +103,7 @@ def compare(
         skipped["set metrics"] = "need a reference set"
     elif kinds:
         try:
-            distances = _distances(ours, reference, others, theirs, network, kinds, cache)
+            distances = _distances(ours, world or reference, others, theirs, network, kinds, cache)
         except DditError as error:
             if only:
                 raise
@@ -208,7 +210,7 @@ def _column(
 
 def _distances(
     ours: Folder,
-    reference: str | Path | None,
+    reference: sets.PictureSet | str | Path | None,
     others: Folder | None,
     theirs: Folder | None,
     network: str,
@@ -221,7 +223,9 @@ def _distances(
     """
     pool, groups = ours.as_set()
     decoded = theirs or (others if isinstance(others, FilmFolder) else None)
-    against = decoded.as_set()[0] if decoded else sets.picture_set(str(reference))
+    against = decoded.as_set()[0] if decoded else reference
+    if not isinstance(against, sets.PictureSet):
+        against = sets.picture_set(str(against))
     with TemporaryDirectory() as passing:
         kept = cache or Path(passing)
         rows = sets.compare(pool, against, network, families=kinds, cache=kept, groups=groups)

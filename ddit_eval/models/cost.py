@@ -69,6 +69,8 @@ def grid_of(model: str | Path, height: int, width: int, frames: int = 1) -> Grid
     """Base tokens of a sample of so many pixels: frames, height, width."""
     space, time = _vae_factors(_settings(model, "vae"))
     side = space * family_of_model(model).patch
+    if height % side or width % side:
+        raise DditError(f"{height} x {width} px cannot be made by {model}; take multiples of {side}")
     return (frames - 1) // time + 1, height // side, width // side
 
 

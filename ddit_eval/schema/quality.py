@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
-
-from pydantic import Field, model_validator
+from typing import Any, ClassVar, Literal
 
 from ddit_eval.errors import DditError
-from ddit_eval.schema.measured import Measured, Stage, repeated
-from ddit_eval.schema.model import (
-    Count,
-    Direction,
-    Interval,
-    Json,
-    Number,
-    Positive,
-    Result,
-    Share,
-)
+from ddit_eval.schema.measured import Measured
+from ddit_eval.schema.model import Direction, Interval, Json, Number, Result, ResultFile
 
 
 class Row(Result):
@@ -29,14 +18,14 @@ class Row(Result):
     method: str
     of: Measured
     policy: Json
-    steps: Count
-    n: Count
+    steps: int
+    n: int
     family: str
     colour: str
     control: str | None
-    token_ratio: Positive
-    flop_ratio: Positive
-    scale_share: dict[Count, Share]
+    token_ratio: float
+    flop_ratio: float
+    scale_share: dict[int, float]
     verdict: str | None
     quality: dict[str, Interval]
     difference: dict[str, Interval]
@@ -59,10 +48,10 @@ class Column(Result):
     files: str | None = None
     title: str
     unit: str
-    digits: Annotated[int, Field(ge=0, le=20)]
+    digits: int
     role: Literal["fidelity", "adherence", "score", "description"]
     rank: int
-    margin: Positive | None
+    margin: float | None
 
 
 Sight = Literal["seen", "blind", "fooled", "not asked"]
@@ -90,8 +79,8 @@ class Distance(Result):
     network: str
     direction: Direction
     interval: Interval
-    n: Count
-    n_reference: Count
+    n: int
+    n_reference: int
     pictures: str
     pictures_hash: str
     reference: str
@@ -110,18 +99,15 @@ class SetRow(Distance):
     difference: Interval | None = None
 
 
-class Quality(Stage):
-    """quality.json. `reference`: the base's name; `reference_hash`: of its pictures; `files`: the SHA-256 of
-    the files that were written with it."""
+class Quality(ResultFile):
+    """quality.json. `reference`: the base's name; `reference_hash`: of its pictures."""
 
     made_by: ClassVar[str] = "`ddit-eval evaluate EXPERIMENT`"
-    file: ClassVar[str] = "quality.json"
-    decided_by: ClassVar[tuple[str, ...]] = ("profile", "model", "adapter", "reference", "metrics", "sets")
 
     profile: str
     model: str
     adapter: str | None
-    n: Count
+    n: int
     prompts_hash: str
     reference: str
     reference_hash: str
@@ -129,20 +115,6 @@ class Quality(Stage):
     metrics: dict[str, Column]
     damage: tuple[Sighting, ...] = ()
     sets: tuple[SetRow, ...] = ()
-    files: dict[str, str] = Field(default_factory=dict)
-
-    @model_validator(mode="after")
-    def _rows_are_of_the_head(self) -> Quality:
-        methods = [row.method for row in self.rows]
-        if twice := repeated(methods):
-            raise ValueError(f"the row {twice[0]!r} is there twice")
-        if self.reference not in methods:
-            raise ValueError(f"the reference {self.reference!r} is no row")
-        for row in self.rows:
-            head = (self.n, self.prompts_hash, row.of.policy, row.of.steps)
-            if (row.n, row.of.prompts, row.policy, row.steps) != head:
-                raise ValueError(f"row {row.method!r} is not of the prompts, policy or steps that are said")
-        return self
 
     def row(self, method: str) -> Row:
         """The row of a method; raises `DditError` where there is none."""

@@ -2,36 +2,34 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal
 
-from pydantic import NonNegativeInt, model_validator
-
-from ddit_eval.schema.measured import Measured, Stage, repeated
-from ddit_eval.schema.model import Count, NotNegative, Positive, Ratio, Result
+from ddit_eval.schema.measured import Measured
+from ddit_eval.schema.model import Interval, Result, ResultFile
 
 
 class Machine(Result):
     """What the numbers were measured on, and how fast it is."""
 
     cpu: str
-    cores: Count
-    threads: Count
-    memory_gb: Positive | None
+    cores: int
+    threads: int
+    memory_gb: float | None
     system: str
     python: str
     torch: str
     device: str
-    matmul_gflops: Positive
+    matmul_gflops: float
     matmul_dtype: str
-    copy_gb_s: Positive
+    copy_gb_s: float
 
 
 class Seconds(Result):
     """Quantiles over the runs."""
 
-    p50: Positive
-    p95: Positive
-    mean: Positive
+    p50: float
+    p95: float
+    mean: float
 
 
 class Row(Result):
@@ -43,14 +41,14 @@ class Row(Result):
 
     method: str
     of: Measured | None = None  # None: of no experiment, or the twin of a row that says it
-    speedup: Ratio
-    speedups: dict[str, Ratio]
+    speedup: Interval
+    speedups: dict[str, Interval]
     seconds: Seconds
-    stages: dict[str, NotNegative]
-    prompts: Count
-    runs: Count
-    by_step: tuple[dict[Count, NotNegative], ...] = ()
-    peak_memory: NonNegativeInt | None = None
+    stages: dict[str, float]
+    prompts: int
+    runs: int
+    by_step: tuple[dict[int, float], ...] = ()
+    peak_memory: int | None = None
 
 
 class Scale(Result):
@@ -59,16 +57,16 @@ class Scale(Result):
     `counted`: FLOPs as torch counts them. `share`: bound over median.
     """
 
-    scale: Count
-    n: Count
-    p50: Positive
-    p95: Positive
-    flops: Count
-    bytes: Count
-    bound: Positive
+    scale: int
+    n: int
+    p50: float
+    p95: float
+    flops: int
+    bytes: int
+    bound: float
     limit: Literal["compute", "memory"]
-    share: Positive
-    counted: NonNegativeInt | None = None
+    share: float
+    counted: int | None = None
 
 
 class Table(Result):
@@ -77,36 +75,28 @@ class Table(Result):
 
     rows: tuple[Row, ...]
     stage: str
-    null: Ratio | None
-
-    @model_validator(mode="after")
-    def _a_row_a_method(self) -> Self:
-        if twice := repeated(row.method for row in self.rows):
-            raise ValueError(f"the row {twice[0]!r} is there twice")
-        return self
+    null: Interval | None
 
 
 class Compiled(Table):
     """The methods once more with compiled blocks, against the compiled base."""
 
-    over_eager: Ratio  # what compiling alone gained
-    graphs: NonNegativeInt = 0
-    recompiles: NonNegativeInt = 0
+    over_eager: Interval  # what compiling alone gained
+    graphs: int = 0
+    recompiles: int = 0
 
 
-class Timing(Table, Stage):
+class Timing(Table, ResultFile):
     """timing.json."""
 
     made_by: ClassVar[str] = "`ddit-eval time EXPERIMENT`"
-    file: ClassVar[str] = "timing.json"
-    decided_by: ClassVar[tuple[str, ...]] = ("profile", "model", "reference", "timing")
 
     profile: str
     model: str
     reference: str
-    batch: Count
-    prompts: Count
-    rounds: Count
+    batch: int
+    prompts: int
+    rounds: int
     machine: Machine
     scales: tuple[Scale, ...]
     compiled: Compiled | None = None

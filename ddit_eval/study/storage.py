@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ddit_eval.errors import DditError
 from ddit_eval.system.files import check_writable
+from ddit_eval.system.secret import hidden, without_secrets
 
 if TYPE_CHECKING:
     import optuna
@@ -54,7 +55,9 @@ def open_storage(where: str | Path) -> optuna.storages.BaseStorage:
 
     path = Path(where)
     if path.suffix != ".journal":
-        raise DditError(f"the storage {path} is neither a URL (postgresql://...) nor a file *.journal")
+        raise DditError(
+            f"the storage {hidden(str(where))} is neither a URL (postgresql://...) nor a file *.journal"
+        )
     check_writable(path.parent)
     return JournalStorage(_mending_backend(path))
 
@@ -63,7 +66,7 @@ def _database(url: str) -> optuna.storages.BaseStorage:
     from optuna.storages import RDBStorage
     from sqlalchemy.exc import SQLAlchemyError
 
-    shown = re.sub(r"//[^@/]*@", "//", url)  # without user and password
+    shown, given = hidden(url), url
     options: dict[str, Any] = {"pool_pre_ping": True}
     if url.startswith("sqlite"):
         options["connect_args"] = {"timeout": 60}  # seconds that a writer waits for the others
@@ -73,13 +76,13 @@ def _database(url: str) -> optuna.storages.BaseStorage:
         return RDBStorage(url, engine_kwargs=options)
     except ImportError as error:
         remedy = "pip install 'ddit_eval[postgres]'" if "psycopg" in url else "install its driver"
-        raise DditError(f"the storage {shown} needs a driver that is not here ({error}); {remedy}") from error
-    except SQLAlchemyError as error:
-        why = str(error).splitlines()[0]
+        raise DditError(f"the storage {shown} needs a driver that is not here ({error}); {remedy}") from None
+    except (SQLAlchemyError, ValueError) as error:
+        why = without_secrets(without_secrets(str(error), url), given)
         raise DditError(
             f"the storage {shown} cannot be reached: {why}. Start it, mend the URL, or leave out --storage "
             f"and DDIT_STUDY_STORAGE to keep the study in a file."
-        ) from error
+        ) from None
 
 
 def _mending_backend(path: Path) -> Any:

@@ -17,6 +17,7 @@ from ddit_eval.study.storage import Location
 from ddit_eval.study.trial import run_trial
 from ddit_eval.study.trials import finished
 from ddit_eval.system.progress import Progress, quiet
+from ddit_eval.system.secret import without_secrets
 from ddit_eval.system.workers import beside
 
 if TYPE_CHECKING:
@@ -59,8 +60,8 @@ def run(
             # What a worker that died has left.
             work(study, space, evaluator, place.artifacts, progress=progress)
     except StorageInternalError as error:
-        why = str(error.__cause__ or error).splitlines()[0]
-        raise DditError(f"the study's storage failed ({why}); the same command goes on from there") from error
+        why = without_secrets(str(error.__cause__ or error), place.storage)
+        raise DditError(f"the study's storage failed ({why}); the same command goes on from there") from None
     progress(space.trials, space.trials, "done")
     return study
 

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,26 +16,41 @@ import psutil
 from ddit_eval.errors import DditError
 
 
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A temporary beside `path`, which takes its place when the body has written it; else nothing is left.
+
+    Raises `DditError` naming the path where it is no file, the folder read-only or the disk full.
+    """
+    temporary = path.with_name(f".{path.name[-200:]}.{os.getpid()}.tmp")
+    try:
+        if path.exists() and not path.is_file():
+            raise OSError("that is no file")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        # PyAV, Pillow and safetensors have errors of their own, with the system's inside.
+        if isinstance(error, OSError) or "os error" in str(error):
+            why = getattr(error, "strerror", None) or error
+            raise DditError(
+                f"cannot write {path}: {why}. Make the folder writable, free some space or name another "
+                "folder; what was written before is kept, and the same command goes on from there."
+            ) from error
+        raise
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Write `data` to `path` so that a reader sees the old file or the new one, never half of one.
 
-    Raises `DditError` naming the path where the folder is read-only or the disk is full.
+    Raises `DditError` as `whole` does.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise DditError(
-            f"cannot write {path}: {error.strerror or error}. Make the folder writable, free some space or "
-            "name another folder; what was written before is kept, and the same command goes on from there."
-        ) from error
+    with whole(path) as temporary:
+        temporary.write_bytes(data)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -62,6 +78,13 @@ def check_writable(folder: Path) -> None:
     probe = folder / f".write-test-{os.getpid()}"
     write_bytes(probe, b"")
     probe.unlink(missing_ok=True)
+
+
+def check_place(file: Path) -> None:
+    """The same of a file to be written: raises `DditError` where its place cannot be taken."""
+    if file.exists() and not file.is_file():
+        raise DditError(f"{file} is no file; name another place to write to")
+    check_writable(file.parent)
 
 
 def sweep(folder: Path) -> int:

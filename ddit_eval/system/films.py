@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ddit_eval.errors import DditError
+from ddit_eval.system.files import whole
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -20,7 +21,8 @@ def write_sample(frames: Sequence[Image], stem: Path, fps: int) -> Path:
     as `stem`.gif."""
     if len(frames) == 1:
         path = stem.with_name(stem.name + ".png")
-        frames[0].save(path)
+        with whole(path) as temporary:
+            frames[0].save(temporary, "PNG")
         return path
     even = not any(side % 2 for side in frames[0].size)
     ending = ".mp4" if even and find_spec("av") else ".gif"
@@ -30,9 +32,9 @@ def write_sample(frames: Sequence[Image], stem: Path, fps: int) -> Path:
 def write_film(frames: Sequence[Image], path: Path, fps: int) -> Path:
     """RGB frames of one size as .gif or .mp4 (H.264, by PyAV). Raises `DditError` where that cannot be."""
     if path.suffix == ".gif":
-        frames[0].save(
-            path, save_all=True, append_images=list(frames[1:]), duration=round(1000 / fps), loop=0
-        )
+        more = {"append_images": list(frames[1:]), "duration": round(1000 / fps), "loop": 0}
+        with whole(path) as temporary:
+            frames[0].save(temporary, "GIF", save_all=True, **more)
     elif path.suffix == ".mp4":
         _write_mp4(frames, path, fps)
     else:
@@ -48,7 +50,7 @@ def _write_mp4(frames: Sequence[Image], path: Path, fps: int) -> None:
     width, height = frames[0].size
     if width % 2 or height % 2:
         raise DditError(f"{path}: H.264 needs even sides, not {width} x {height}; choose .gif")
-    with av.open(str(path), "w") as film:
+    with whole(path) as temporary, av.open(str(temporary), "w", format="mp4") as film:
         stream = film.add_stream("libx264", rate=fps, options={"crf": str(QUALITY)})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for frame in frames:

@@ -31,8 +31,17 @@ def progress(what: str) -> Iterator[Progress]:
     columns = (
         rich.TextColumn("[bold]{task.description}"), rich.BarColumn(), rich.MofNCompleteColumn(),
         rich.TimeElapsedColumn(), rich.TextColumn("left"), rich.TimeRemainingColumn(),
-        rich.TextColumn("{task.fields[label]}"),
+        rich.TextColumn("{task.fields[label]}", markup=False),
     )  # fmt: skip
-    with rich.Progress(*columns, console=stderr, disable=not first()) as bar:
-        task = bar.add_task(what, total=None, label="")
-        yield lambda done, total, label: bar.update(task, completed=done, total=total, label=label)
+    bar = rich.Progress(*columns, console=stderr, disable=not first())
+    task = bar.add_task(what, total=None, label="")
+
+    def step(done: int, total: int, label: str) -> None:
+        bar.start()  # with the work: what is refused before it is one line
+        bar.update(task, completed=done, total=total, label=label)
+
+    try:
+        yield step
+    finally:
+        if bar.live.is_started:
+            bar.stop()

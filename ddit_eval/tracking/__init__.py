@@ -17,7 +17,8 @@ import re
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ from ddit_eval.figures.of_results import FILM_FPS, region_figure, region_film, t
 from ddit_eval.judging.results import Results, load, read_records
 from ddit_eval.schema import Record
 from ddit_eval.system.films import write_sample
+from ddit_eval.system.secret import hidden, without_secrets
 from ddit_eval.tracking.plan import Planned, bounds, methods, training, trials
 
 if TYPE_CHECKING:
@@ -62,12 +64,12 @@ def track(
     config = experiment.model_dump(mode="json") if experiment else None
     records = read_records(records_dir)
     plan = [*methods(results, records), *trials(results), *bounds(results)]
-    client, identity = _open(uri, f"ddit-{results.quality.profile}")
-    logged = _logged(client, identity)
-    new = [planned for planned in plan if planned.hash not in logged]
-    extra = _origin()
-    for planned in new:
-        _log(client, identity, planned, extra, results, records, config)
+    with _reached(uri, f"ddit-{results.quality.profile}") as (client, identity):
+        logged = _logged(client, identity)
+        new = [planned for planned in plan if planned.hash not in logged]
+        extra = _origin()
+        for planned in new:
+            _log(client, identity, planned, extra, results, records, config)
     return len(new)
 
 
@@ -77,10 +79,10 @@ def track_training(folder: Path, uri: str | None = None) -> bool:
     The error by scale over training (a row of the log a step) and at the end by timestep.
     """
     planned = training(folder)
-    client, experiment = _open(uri, "ddit-training")
-    if planned.hash in _logged(client, experiment):
-        return False
-    _log(client, experiment, planned, _origin(), None, {}, None)
+    with _reached(uri, "ddit-training") as (client, experiment):
+        if planned.hash in _logged(client, experiment):
+            return False
+        _log(client, experiment, planned, _origin(), None, {}, None)
     return True
 
 
@@ -97,37 +99,46 @@ def _root() -> Path:
     return next((p for p in (here, *here.parents) if (p / ".git").exists() or (p / ".dvc").is_dir()), here)
 
 
-def _open(uri: str | None, name: str) -> tuple[MlflowClient, str]:
+@contextmanager
+def _reached(uri: str | None, name: str) -> Iterator[tuple[MlflowClient, str]]:
     """A client and the id of the experiment, created where it is missing, with artifacts beside the
-    database."""
+    database. Raises `DditError` where the body cannot read or write there."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("DO_NOT_TRACK", "true")
     logging.getLogger("mlflow").setLevel(logging.WARNING)  # the first use tells of every table it makes
-    import mlflow
     from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
 
     uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or default_uri()
+    try:
+        yield _open(uri, name)
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        why = without_secrets(str(error), uri)
+        raise DditError(
+            f"MLflow at {hidden(uri)} cannot be used: {why}. Make it writable, free some space or name "
+            "another one in MLFLOW_TRACKING_URI; what is logged is kept."
+        ) from None
+
+
+def _open(uri: str, name: str) -> tuple[MlflowClient, str]:
+    import mlflow
+
     location = None
     if uri.startswith("sqlite:///"):
         database = Path(uri.removeprefix("sqlite:///")).resolve()
         database.parent.mkdir(parents=True, exist_ok=True)
         location = (database.parent / "mlartifacts" / name).as_uri()
-    try:
-        client = mlflow.MlflowClient(tracking_uri=uri)
-        found = client.get_experiment_by_name(name)
-        if found is not None and location and found.artifact_location != location:
-            # The repository was moved: artifacts are found by absolute paths, so the old experiment cannot
-            # show its own. It is set aside, and everything is logged again, which takes seconds.
-            client.rename_experiment(found.experiment_id, f"{name} (before a move, {found.experiment_id})")
-            found = None
-        if found is not None and found.lifecycle_stage == "deleted":
-            client.restore_experiment(found.experiment_id)
-        if found is None:
-            return client, client.create_experiment(name, artifact_location=location)
-    except MlflowException as error:
-        raise DditError(
-            f"MLflow at {uri} cannot be used: {error.message}. Name another one in MLFLOW_TRACKING_URI."
-        ) from error
+    client = mlflow.MlflowClient(tracking_uri=uri)
+    found = client.get_experiment_by_name(name)
+    if found is not None and location and found.artifact_location != location:
+        # The repository was moved: artifacts are found by absolute paths, so the old experiment cannot
+        # show its own. It is set aside, and everything is logged again, which takes seconds.
+        client.rename_experiment(found.experiment_id, f"{name} (before a move, {found.experiment_id})")
+        found = None
+    if found is not None and found.lifecycle_stage == "deleted":
+        client.restore_experiment(found.experiment_id)
+    if found is None:
+        return client, client.create_experiment(name, artifact_location=location)
     return client, found.experiment_id
 
 

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ddit_eval.errors import DditError
+from ddit_eval.system.files import whole
 
 FILE = "state.safetensors"
 
@@ -21,7 +22,6 @@ def save(
     folder: Path, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer, meta: dict[str, Any]
 ) -> None:
     """Write modules, the optimizer's state and `meta` (JSON) to `folder`."""
-    folder.mkdir(parents=True, exist_ok=True)
     state: dict[str, Tensor] = {}
     for name, module in modules.items():
         state |= {f"{name}.{k}": v for k, v in module.state_dict().items()}
@@ -36,8 +36,8 @@ def save(
     # One file: a kill between two renames would pair the weights of one step with the count of another.
     header = {"meta": json.dumps(meta | {"groups": groups})}
     tensors = {k: v.detach().cpu().clone().contiguous() for k, v in state.items()}
-    save_file(tensors, folder / "state.tmp", metadata=header)
-    (folder / "state.tmp").replace(folder / FILE)
+    with whole(folder / FILE) as temporary:
+        save_file(tensors, temporary, metadata=header)
 
 
 def load(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from torch import Tensor
 from ddit_eval.ddit.adapter.config import AdapterConfig, parse_config
 from ddit_eval.ddit.adapter.places import CONFIG, WEIGHTS, find
 from ddit_eval.errors import DditError
+from ddit_eval.system.files import whole, write_text
 
 AGAIN = "fetch or train the adapter again"
 
@@ -26,20 +25,11 @@ def write(
     """Write both files into the folder `path`, each replaced only when it is whole."""
     folder = Path(path)
     tensors = {k: v.detach().to("cpu", dtype).contiguous() for k, v in weights.items()}
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".tmp-") as hidden:
-            scratch = Path(hidden)
-            save_file(tensors, scratch / WEIGHTS)
-            # Adapters without time growth stay readable to versions that know none.
-            exclude = None if config.time else {"time"}
-            (scratch / CONFIG).write_text(config.model_dump_json(indent=2, exclude=exclude) + "\n")
-            for name in (WEIGHTS, CONFIG):
-                os.replace(scratch / name, folder / name)
-    except OSError as error:
-        raise DditError(
-            f"cannot write the adapter to {folder}: {error}; choose a folder that is writable"
-        ) from None
+    # Adapters without time growth stay readable to versions that know none.
+    exclude = None if config.time else {"time"}
+    with whole(folder / WEIGHTS) as hidden:
+        save_file(tensors, hidden)
+        write_text(folder / CONFIG, config.model_dump_json(indent=2, exclude=exclude) + "\n")
 
 
 def read(path: str | Path) -> tuple[AdapterConfig, dict[str, Tensor]]:

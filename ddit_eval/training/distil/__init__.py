@@ -1,7 +1,7 @@
 """Teaching a frozen transformer to read coarser patches, by distillation (arXiv 2602.16968)."""
 
-from ddit_eval.training.distil.config import DistilConfig, load_config
+from ddit_eval.training.distil.config import DistilConfig, check_sources, load_config
 from ddit_eval.training.distil.estimate import Estimate, estimate
 from ddit_eval.training.distil.run import distil
 
-__all__ = ["DistilConfig", "Estimate", "distil", "estimate", "load_config"]
+__all__ = ["DistilConfig", "Estimate", "check_sources", "distil", "estimate", "load_config"]

@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from ddit_eval.ddit.adapter.detail import DetailConfig
+from ddit_eval.ddit.adapter.places import CONFIG, find
+from ddit_eval.errors import DditError
 from ddit_eval.system.settings import Count, Frames, Guidance, Pixels, Seed, Settings, Steps, checked
 from ddit_eval.system.yaml import load_yaml
 
@@ -80,3 +82,12 @@ class DistilConfig(Settings):
 def load_config(path: Path) -> DistilConfig:
     """Read a YAML file; a wrong key or value is one `DditError` that names it."""
     return checked(DistilConfig, load_yaml(path), str(path))
+
+
+def check_sources(config: DistilConfig) -> None:
+    """Raise `DditError` where what the training starts from is not here, before anything is loaded."""
+    if config.begin is not None and not (find(config.begin) / CONFIG).is_file():
+        raise DditError(f"begin: there is no adapter at {find(config.begin)}; name one, or leave `begin` out")
+    folder = config.source.path
+    if config.source.kind == "folder" and (folder is None or not folder.is_dir()):
+        raise DditError(f"source.path: {folder} is no folder; name one of pictures with .txt prompts")

@@ -6,7 +6,6 @@ They are made once, before the training, and kept as latents: every step then ta
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from ddit_eval.ddit.call import call_arguments, set_guidance
 from ddit_eval.errors import DditError
+from ddit_eval.system.files import whole
 from ddit_eval.training.distil.config import Source
 from ddit_eval.training.inputs import inputs_of
 
@@ -36,7 +36,6 @@ def make(
     `folder` takes a safetensors file a chunk, latents (CHUNK, C, [F,] h, w) as the transformer sees them;
     `probes` samples beyond `source.count` are for the error table.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     pipe.set_progress_bar_config(disable=True)
     for path, start in _chunks(source, folder, probes)[share]:
         if path.is_file():
@@ -46,9 +45,10 @@ def make(
         latents = _sample(pipe, source, texts, start, text_tokens)
         if not torch.isfinite(latents).all():
             raise DditError(f"samples {start} to {start + CHUNK - 1} of the base model hold NaN; use float32")
-        hidden = path.with_suffix(f".{os.getpid()}.tmp")
-        save_file({"latents": latents}, hidden, {"source": _settings(source), "prompts": json.dumps(texts)})
-        os.replace(hidden, path)
+        with whole(path) as hidden:
+            save_file(
+                {"latents": latents}, hidden, {"source": _settings(source), "prompts": json.dumps(texts)}
+            )
 
 
 def load(
