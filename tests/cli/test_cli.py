@@ -132,3 +132,36 @@ def test_unknown_words_are_named_in_a_warning(
         )
     assert code == 0
     assert "warning: the model does not know 'elephant'" in err
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "words"),
+    [
+        (KeyboardInterrupt(), 130, "goes on from there"),
+        (MemoryError(), 2, "smaller batch"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), 2, "smaller batch"),
+        (PermissionError(13, "Permission denied", "/x/y"), 2, "/x/y: Permission denied"),
+        (DditError("a [/x]\n\x1b[31m \udcff"), 2, "a [/x] [31m ?"),
+    ],
+)
+def test_what_ends_a_command_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: Any, raised: BaseException, code: int, words: str
+) -> None:
+    from ddit_eval.models import find
+
+    def fails(_: str) -> None:
+        raise raised
+
+    monkeypatch.setattr(find, "find", fails)
+    done, _, err = command(monkeypatch, capsys, "models")
+    assert (done, err.count("\n")) == (code, 1)
+    assert err.startswith("error: ")
+    assert words in err
+
+
+def test_a_mistake_of_ours_shows_its_traceback(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    from ddit_eval.models import find
+
+    monkeypatch.setattr(find, "find", lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        command(monkeypatch, capsys, "models")
