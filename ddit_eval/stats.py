@@ -46,8 +46,15 @@ def number_to_json(value: float) -> float | str | None:
 
 
 def number_from_json(value: float | str | None) -> float:
-    """The inverse of `number_to_json`."""
-    return math.nan if value is None else float(value)
+    """The inverse of `number_to_json`; raises ValueError for what it does not write."""
+    if value is None:
+        return math.nan
+    if isinstance(value, bool) or not (isinstance(value, int | float) or value in ("inf", "-inf")):
+        raise ValueError(f'{value!r} is not a number, "inf", "-inf" or null')
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError("the number is too large") from None
 
 
 # A float as result files hold it.

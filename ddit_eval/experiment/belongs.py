@@ -10,8 +10,14 @@ from ddit_eval.experiment.config import Experiment, Method
 from ddit_eval.experiment.prompts import load_prompts, prompts_hash
 from ddit_eval.experiment.setting import size_of
 from ddit_eval.schema import Measured, Oracle, Quality, Study, Timing, differences
+from ddit_eval.schema.measured import Stage, unlike
 
-_OTHERS = ("policy", "steps", "prompts")  # that a trial or a row of the oracle has of its own
+
+def asked(experiment: Experiment, model: type[Stage]) -> dict[str, Any]:
+    """The parts of an experiment that decide a file, beside what its rows are measured of; lists of names in
+    no order."""
+    plain = experiment.model_dump(mode="json", include={*model.decided_by})
+    return {name: sorted(v) if isinstance(v, list) else v for name, v in plain.items()}
 
 
 def belongs(
@@ -23,28 +29,47 @@ def belongs(
     oracle: Oracle | None = None,
 ) -> None:
     """Refuse files that do not belong together: a YAML edited since, a timing of another policy, a study or
-    an oracle of other weights.
+    an oracle of other weights. Every head, row and trial is looked at.
 
     Raises `DditError` naming the row, what differs and the command that mends it.
     """
     if experiment is not None:
-        _as_said(quality, experiment)
-    base = quality.row(quality.reference).of
-    for timed in timing.rows if timing else ():
-        ours = next((row.of for row in quality.rows if row.method == timed.method), None)
-        if ours is None:
+        _rows_as_said(quality, experiment)
+    for file in filter(None, (quality, timing, study, oracle)):
+        said, where = quality.asked, "quality.json"
+        if experiment is not None:
+            said, where = asked(experiment, type(file)), "the experiment"
+            _refuse(file.file, [] if file.asked else ["it does not say what was asked of it"], file.made_by)
+        _refuse(file.file, unlike(said, file.asked, where, file.file), file.made_by)
+    ours = {row.method: row.of for row in quality.rows}
+    base = ours[quality.reference]
+    if timing:
+        _timed(timing, ours)
+    for trial in study.trials if study else ():
+        apart = differences(trial.of, base, "study.json", "quality.json", but=("policy", "steps", "prompts"))
+        _refuse(f"study.json, trial {trial.number}", apart, Study.made_by)
+    for row in oracle.rows if oracle else ():
+        apart = differences(row.of, base, "oracle.json", "quality.json", but=("policy", "steps"))
+        _refuse(f"oracle.json, row {row.name!r}", apart, Oracle.made_by)
+
+
+def _timed(timing: Timing, ours: dict[str, Measured]) -> None:
+    """A row for each method that was to be timed, of the same as that of quality.json."""
+    rows = {row.method: row.of for row in timing.rows}
+    wanted = {*(timing.asked.get("timing", {}).get("methods") or ours), timing.reference}
+    _refuse(
+        "timing.json",
+        [f"it has no row {name!r}" for name in ours if name in wanted - {*rows}],
+        Timing.made_by,
+    )
+    for name, of in rows.items():
+        if name not in ours:
             apart = ["quality.json has no such row"]
-        elif timed.of is None:
+        elif of is None:
             apart = ["it does not say what it was measured of"]
         else:
-            apart = differences(timed.of, ours, "timing.json", "quality.json")
-        _refuse(f"timing.json, row {timed.method!r}", apart, Timing.made_by)
-    for trial in study.trials[:1] if study else ():
-        apart = differences(trial.of, base, "study.json", "quality.json", but=_OTHERS)
-        _refuse("study.json", apart, Study.made_by)
-    for row in oracle.rows[:1] if oracle else ():
-        apart = differences(row.of, base, "oracle.json", "quality.json", but=_OTHERS)
-        _refuse("oracle.json", apart, Oracle.made_by)
+            apart = differences(of, ours[name], "timing.json", "quality.json")
+        _refuse(f"timing.json, row {name!r}", apart, Timing.made_by)
 
 
 def stale(experiment: Experiment, method: Method, made: Measured, file: str) -> list[str]:
@@ -65,11 +90,8 @@ def stale(experiment: Experiment, method: Method, made: Measured, file: str) -> 
     return names + differences(made.model_copy(update=said), made, "the experiment", file)
 
 
-def _as_said(quality: Quality, experiment: Experiment) -> None:
+def _rows_as_said(quality: Quality, experiment: Experiment) -> None:
     mend = "`ddit-eval run EXPERIMENT` and `ddit-eval evaluate EXPERIMENT`"
-    if quality.reference != experiment.reference:
-        ours, theirs = experiment.reference, quality.reference
-        _refuse("quality.json", [f"reference is {ours!r} in the experiment and {theirs!r} in it"], mend)
     prompts = prompts_hash(load_prompts(experiment.prompts))
     rows = {row.method: row for row in quality.rows}
     for method in experiment.methods:

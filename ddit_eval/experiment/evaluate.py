@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ddit_eval import metrics, stats
 from ddit_eval.ddit.policies import parse_policy
 from ddit_eval.errors import DditError
+from ddit_eval.experiment.belongs import asked as asked_of
 from ddit_eval.experiment.config import Experiment
 from ddit_eval.experiment.generate import records_of
 from ddit_eval.experiment.prompts import prompts_hash
 from ddit_eval.experiment.records import Store, pixels_of
+from ddit_eval.experiment.samples import to_csv
 from ddit_eval.experiment.setting import Setting
 from ddit_eval.metrics.metric import Columns
 from ddit_eval.models.cost import flops_of, tokens_of
@@ -29,6 +29,7 @@ from ddit_eval.schema.quality import Column, Row, Sighting
 from ddit_eval.schema.record import Trace
 from ddit_eval.system.files import check_writable, write_json, write_text
 from ddit_eval.system.progress import Progress, quiet
+from ddit_eval.system.read import file_digest
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -127,18 +128,14 @@ def traces_of(records: Sequence[Record]) -> Trace:
     )
 
 
-def samples_csv(measured: Mapping[str, Values], records: Mapping[str, Sequence[Record]]) -> str:
-    """One line a sample; an empty cell is a value that the prompt does not ask for."""
-    names = list(next(iter(measured.values())).values)
-    buffer = StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["method", "index", "prompt", "seed", *names, "tokens", "flops"])
+def samples_of(
+    measured: Mapping[str, Values], records: Mapping[str, Sequence[Record]]
+) -> Iterator[list[Any]]:
+    """The rows of samples.csv."""
     for method, m in measured.items():
         for i, record in enumerate(records[method]):
-            values = [stats.number_to_json(m.values[name][i]) for name in names]
-            head = [method, record.index, record.prompt, record.seed]
-            writer.writerow([*head, *values, m.tokens[i], m.flops[i]])
-    return buffer.getvalue()
+            values = [stats.number_to_json(same[i]) for same in m.values.values()]
+            yield [method, record.index, record.prompt, record.seed, *values, m.tokens[i], m.flops[i]]
 
 
 def headline(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
@@ -190,7 +187,11 @@ def evaluate(
             [flops_of(record.trace, table, setting.calls) for record in same],
         )
     base, prompts = measured[experiment.reference], prompts_hash(setting.prompts)
+    write_text(results / "samples.csv", to_csv([*base.values], samples_of(measured, records)))
+    write(results / "traces.json", Traces(methods={name: traces_of(same) for name, same in records.items()}))
     quality = Quality(
+        asked=asked_of(experiment, Quality),
+        files={name: file_digest(results / name) for name in ("samples.csv", "traces.json")},
         profile=experiment.profile,
         model=experiment.model,
         adapter=experiment.adapter,
@@ -207,10 +208,7 @@ def evaluate(
         damage=damage(experiment, reference, texts),
         sets=tuple(set_rows(pictures, experiment.reference, **dict(asked))) if asked else (),
     )
-    write(results / "quality.json", quality)
     write_json(results / "metrics.json", headline(quality.rows))
-    traces = {name: traces_of(same) for name, same in records.items()}
-    write(results / "traces.json", Traces(methods=traces))
-    write_text(results / "samples.csv", samples_csv(measured, records))
+    write(results / "quality.json", quality)  # last: it holds for the others
     progress(len(records), len(records), "done")
     return quality

@@ -15,6 +15,7 @@ from ddit_eval.clock.stopwatch import Stopwatch
 from ddit_eval.ddit import sampling
 from ddit_eval.ddit.policies import Fixed, choices
 from ddit_eval.ddit.trace import StepTrace
+from ddit_eval.experiment.belongs import asked
 from ddit_eval.experiment.config import Experiment, Method
 from ddit_eval.experiment.generate import Generator
 from ddit_eval.experiment.prompts import Prompt
@@ -161,6 +162,7 @@ def time_experiment(
             for row in roofline.by_scale(bench.steps, work, weights, about)
         ]
     content = Timing(
+        asked=asked(experiment, Timing),
         profile=experiment.profile,
         model=experiment.model,
         reference=experiment.reference,

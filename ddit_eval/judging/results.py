@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
-
 from ddit_eval import stats
 from ddit_eval.errors import DditError
 from ddit_eval.experiment.belongs import belongs
 from ddit_eval.experiment.config import Experiment
+from ddit_eval.experiment.samples import read_samples
 from ddit_eval.schema import Index, Oracle, Quality, Record, Study, Timing, Traces, read
 from ddit_eval.schema.distillation import Distillation
 from ddit_eval.schema.model import ResultFile
 from ddit_eval.schema.quality import Column, Row
 from ddit_eval.schema.record import Trace
 from ddit_eval.schema.timing import Row as Timed
+from ddit_eval.system.read import file_digest
 
 Floats = stats.Floats
 F = TypeVar("F", bound=ResultFile)
@@ -102,7 +101,7 @@ class Results:
 
 
 def load(folder: Path, experiment: Experiment | None = None) -> Results:
-    """Read results/<profile>; quality.json must be there, the other files may be missing.
+    """Read results/<profile>; quality.json and what was written with it must be there, others may be missing.
 
     Raises `DditError` that names the command which makes a file anew, where an older version made it, or
     where files do not belong together or to the `experiment`.
@@ -116,43 +115,21 @@ def load(folder: Path, experiment: Experiment | None = None) -> Results:
         optional("timing.json", Timing), optional("study.json", Study), optional("oracle.json", Oracle),
     )  # fmt: skip
     belongs(quality, experiment=experiment, timing=timing, study=study, oracle=oracle)
-    traces = optional("traces.json", Traces)
-    samples = folder / "samples.csv"
+    for name in ("samples.csv", "traces.json"):
+        if not (folder / name).exists() or file_digest(folder / name) != quality.files.get(name):
+            what = f"{folder / name} is missing, or not as it was written with quality.json"
+            raise DditError(f"{what}; make both anew: {quality.made_by}")
+    samples, prompts = read_samples(folder / "samples.csv", quality)
     return Results(
         quality=quality,
         timing=timing,
-        traces=traces.methods if traces else {},
+        traces=read(folder / "traces.json", Traces).methods,
         study=study,
         distillation=_errors(folder, quality.adapter),
         oracle=oracle,
-        samples=read_samples(samples, list(quality.metrics)) if samples.exists() else {},
-        prompts=read_texts(samples, quality.reference) if samples.exists() else (),
+        samples=samples,
+        prompts=prompts,
     )
-
-
-def read_texts(path: Path, method: str) -> tuple[str, ...]:
-    """The prompts of samples.csv in the order of their numbers."""
-    with path.open(newline="", encoding="utf-8") as file:
-        texts = {int(row["index"]): row["prompt"] for row in csv.DictReader(file) if row["method"] == method}
-    return tuple(texts[index] for index in sorted(texts))
-
-
-def read_samples(path: Path, metrics: list[str]) -> dict[str, dict[str, Floats]]:
-    """samples.csv as method -> metric -> one value a prompt; several seeds of a prompt are averaged."""
-    rows: dict[str, list[dict[str, str]]] = {}
-    with path.open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            rows.setdefault(row["method"], []).append(row)
-    samples: dict[str, dict[str, Floats]] = {}
-    for method, same in rows.items():
-        same.sort(key=lambda row: (int(row["index"]), int(row["seed"])))
-        prompts = [row["index"] for row in same]
-        samples[method] = {
-            m: stats.by_prompt(np.array([stats.number_from_json(row[m] or None) for row in same]), prompts)
-            for m in metrics
-            if m in same[0]
-        }
-    return samples
 
 
 def read_records(folder: Path | None) -> dict[str, list[Record]]:

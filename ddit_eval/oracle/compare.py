@@ -13,6 +13,7 @@ import numpy as np
 from ddit_eval import stats
 from ddit_eval.ddit.policies.calibration import Calibration
 from ddit_eval.errors import DditError
+from ddit_eval.experiment.belongs import asked
 from ddit_eval.experiment.config import Method
 from ddit_eval.experiment.generate import Generator
 from ddit_eval.experiment.prompts import Prompt, load_prompts
@@ -73,6 +74,7 @@ def compare(
     rows = [_row(bench, entry, *measured[entry.name]) for entry in entries]
     log_harm = np.log(np.maximum(table.harm, 1e-12))
     return Oracle(
+        asked=asked(experiment, Oracle),
         profile=experiment.profile,
         n=len(prompts),
         steps=steps,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
-from ddit_eval.schema.model import Json, Result
+from pydantic import Field
+
+from ddit_eval.schema.model import Count, Finite, Json, Result, ResultFile
 from ddit_eval.system.files import digest
 
 _NAMES = {"model", "adapter"}  # their hashes decide, not what they are called
@@ -24,10 +27,10 @@ class Measured(Result):
     adapter_hash: str | None
     dtype: str
     policy: Json
-    steps: int
-    size: tuple[int, ...]
-    guidance_scale: float
-    true_cfg_scale: float
+    steps: Count
+    size: tuple[Count, ...]
+    guidance_scale: Finite
+    true_cfg_scale: Finite
     prompts: str
     code: str
 
@@ -35,6 +38,15 @@ class Measured(Result):
     def digest(self) -> str:
         """12 hex digits: equal for rows of equal samples."""
         return digest({k: v for k, v in self.plain().items() if k not in _NAMES})
+
+
+class Stage(ResultFile):
+    """A file of results/PROFILE, called `file`. Beside what its rows are measured of, parts of the experiment
+    decide it: `decided_by` names them, `asked` says what they were (empty: it is of no experiment)."""
+
+    file: ClassVar[str]
+    decided_by: ClassVar[tuple[str, ...]]
+    asked: Json = Field(default_factory=dict)
 
 
 def differences(
@@ -50,9 +62,18 @@ def differences(
     `here`, `there`: what the two are called. `but`: facts that may differ.
     """
     names = [name for name in Measured.model_fields if name not in {*_NAMES, *but}]
-    pairs = ((name, getattr(one, name), getattr(other, name)) for name in names)
-    apart = [item for pair in pairs for item in _apart(*pair)]
+    return unlike({n: getattr(one, n) for n in names}, {n: getattr(other, n) for n in names}, here, there)
+
+
+def unlike(one: Json, other: Json, here: str, there: str) -> list[str]:
+    """The same of plain data, of the names that both have."""
+    apart = [item for name in one if name in other for item in _apart(name, one[name], other[name])]
     return [f"{name} is {a!r} in {here} and {b!r} in {there}" for name, a, b in apart]
+
+
+def repeated(names: Iterable[Any]) -> list[Any]:
+    """Those that are there more than once."""
+    return [name for name, count in Counter(names).items() if count > 1]
 
 
 def _apart(name: str, one: Any, other: Any) -> Iterator[tuple[str, Any, Any]]:

@@ -2,18 +2,52 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, PlainSerializer, SerializerFunctionWrapHandler, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+)
 from pydantic.functional_serializers import model_serializer
 
 from ddit_eval import stats
 from ddit_eval.errors import DditError
-from ddit_eval.system.files import write_json
+from ddit_eval.system.files import digest, write_json
+from ddit_eval.system.read import read_json
 
+CHECKSUM = "checksum"  # of all else in a file
+
+
+def _in_order(interval: stats.Interval) -> stats.Interval:
+    if interval.low > interval.high:
+        raise ValueError(f"the low end {interval.low} lies above the high end {interval.high}")
+    if not 0 <= interval.infinite <= interval.n:
+        raise ValueError(f"{interval.infinite} of {interval.n} samples cannot be infinite")
+    return interval
+
+
+def _positive(interval: stats.Interval) -> stats.Interval:
+    if not all(0 < end < math.inf for end in (interval.value, interval.low, interval.high)):
+        raise ValueError(f"{interval} is no ratio: it must be positive and finite")
+    return interval
+
+
+# Numbers by what they mean, so that one which means nothing is refused.
 Number = stats.Number
-Interval = Annotated[stats.Interval, PlainSerializer(stats.Interval.to_json)]
+Count = Annotated[int, Field(ge=1)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+NotNegative = Annotated[Finite, Field(ge=0)]
+Positive = Annotated[Finite, Field(gt=0)]
+Share = Annotated[Finite, Field(ge=0, le=1)]
+Interval = Annotated[stats.Interval, AfterValidator(_in_order), PlainSerializer(stats.Interval.to_json)]
+Ratio = Annotated[Interval, AfterValidator(_positive)]
 Direction = Literal["higher", "lower"]
 Json = dict[str, Any]  # what is another's to define: a policy, parameters of a trial
 
@@ -35,35 +69,41 @@ class Result(BaseModel):
 
 
 class ResultFile(Result):
-    """A model that a file of its own holds. `made_by`: the command that makes the file anew."""
+    """A model that a file of its own holds. `made_by`: the command that makes the file anew. `sealed`:
+    whether it bears a checksum of what it holds."""
 
     made_by: ClassVar[str]
+    sealed: ClassVar[bool] = True
 
 
 F = TypeVar("F", bound=ResultFile)
 
 
 def write(path: Path, content: ResultFile) -> None:
-    """Write a result file, whole or not at all."""
-    write_json(path, content.plain())
+    """Write a result file, whole or not at all, with the checksum of what it holds."""
+    plain = content.plain()
+    write_json(path, plain | {CHECKSUM: digest(plain, 64)} if content.sealed else plain)
 
 
 def read(path: Path, model: type[F]) -> F:
     """The content of a result file.
 
     Raises `DditError` naming file, place and the command that makes it anew, where it is missing, damaged,
-    another's or of an older version.
+    another's, of an older version or not as it was written.
     """
     remedy = f"make it anew: {model.made_by}"
+    plain = read_json(path, f"{remedy[0].upper()}{remedy[1:]}.")
+    checksum = plain.pop(CHECKSUM, None) if model.sealed and isinstance(plain, dict) else None
     try:
-        return model.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise DditError(f"{path} cannot be read ({error.strerror}); {remedy}") from error
+        content = model.model_validate(plain)
     except ValidationError as error:
         first, *others = error.errors(include_url=False)
         more = f" (and {len(others)} more)" if others else ""
         what = f"{path} does not read as {model.__name__}"
         raise DditError(f"{what}: {_explain(first)}{more}; {remedy}") from None
+    if model.sealed and checksum != digest(plain, 64):
+        raise DditError(f"{path} is not as it was written: its checksum does not fit what it holds; {remedy}")
+    return content
 
 
 def _explain(item: Any) -> str:

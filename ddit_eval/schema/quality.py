@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, model_validator
 
 from ddit_eval.errors import DditError
-from ddit_eval.schema.measured import Measured
-from ddit_eval.schema.model import Direction, Interval, Json, Number, Result, ResultFile
+from ddit_eval.schema.measured import Measured, Stage, repeated
+from ddit_eval.schema.model import (
+    Count,
+    Direction,
+    Interval,
+    Json,
+    Number,
+    Positive,
+    Result,
+    Share,
+)
 
 
 class Row(Result):
@@ -18,14 +29,14 @@ class Row(Result):
     method: str
     of: Measured
     policy: Json
-    steps: int
-    n: int
+    steps: Count
+    n: Count
     family: str
     colour: str
     control: str | None
-    token_ratio: float
-    flop_ratio: float
-    scale_share: dict[int, float]
+    token_ratio: Positive
+    flop_ratio: Positive
+    scale_share: dict[Count, Share]
     verdict: str | None
     quality: dict[str, Interval]
     difference: dict[str, Interval]
@@ -48,10 +59,10 @@ class Column(Result):
     files: str | None = None
     title: str
     unit: str
-    digits: int
+    digits: Annotated[int, Field(ge=0, le=20)]
     role: Literal["fidelity", "adherence", "score", "description"]
     rank: int
-    margin: float | None
+    margin: Positive | None
 
 
 Sight = Literal["seen", "blind", "fooled", "not asked"]
@@ -79,8 +90,8 @@ class Distance(Result):
     network: str
     direction: Direction
     interval: Interval
-    n: int
-    n_reference: int
+    n: Count
+    n_reference: Count
     pictures: str
     pictures_hash: str
     reference: str
@@ -99,15 +110,18 @@ class SetRow(Distance):
     difference: Interval | None = None
 
 
-class Quality(ResultFile):
-    """quality.json. `reference`: the base's name; `reference_hash`: of its pictures."""
+class Quality(Stage):
+    """quality.json. `reference`: the base's name; `reference_hash`: of its pictures; `files`: the SHA-256 of
+    the files that were written with it."""
 
     made_by: ClassVar[str] = "`ddit-eval evaluate EXPERIMENT`"
+    file: ClassVar[str] = "quality.json"
+    decided_by: ClassVar[tuple[str, ...]] = ("profile", "model", "adapter", "reference", "metrics", "sets")
 
     profile: str
     model: str
     adapter: str | None
-    n: int
+    n: Count
     prompts_hash: str
     reference: str
     reference_hash: str
@@ -115,6 +129,20 @@ class Quality(ResultFile):
     metrics: dict[str, Column]
     damage: tuple[Sighting, ...] = ()
     sets: tuple[SetRow, ...] = ()
+    files: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _rows_are_of_the_head(self) -> Quality:
+        methods = [row.method for row in self.rows]
+        if twice := repeated(methods):
+            raise ValueError(f"the row {twice[0]!r} is there twice")
+        if self.reference not in methods:
+            raise ValueError(f"the reference {self.reference!r} is no row")
+        for row in self.rows:
+            head = (self.n, self.prompts_hash, row.of.policy, row.of.steps)
+            if (row.n, row.of.prompts, row.policy, row.steps) != head:
+                raise ValueError(f"row {row.method!r} is not of the prompts, policy or steps that are said")
+        return self
 
     def row(self, method: str) -> Row:
         """The row of a method; raises `DditError` where there is none."""

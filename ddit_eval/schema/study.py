@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, NonNegativeInt, model_validator
 
 from ddit_eval.ddit.trace import StepTrace
-from ddit_eval.schema.measured import Measured
-from ddit_eval.schema.model import Interval, Json, Number, Result, ResultFile
+from ddit_eval.schema.measured import Measured, Stage, repeated
+from ddit_eval.schema.model import (
+    Count,
+    Finite,
+    Interval,
+    Json,
+    NotNegative,
+    Number,
+    Positive,
+    Result,
+    ResultFile,
+)
 
 
 class Objective(Result):
@@ -28,24 +40,24 @@ class Trial(Result):
     `constraints`: above 0 the trial is infeasible. `schedules`: the scales of the steps, a line a prompt.
     """
 
-    number: int
+    number: NonNegativeInt
     of: Measured
     params: Json
-    prompts: int
-    values: tuple[float, ...] | None
+    prompts: Count
+    values: tuple[Finite, Finite] | None
     intervals: Scored | None = None
     partial: tuple[Number, ...] | None = None
-    constraints: tuple[float, ...]
-    state: str
+    constraints: tuple[Finite, ...]
+    state: Annotated[str, Field(pattern="^(COMPLETE|PRUNED|FAIL)$")]
     pareto: bool
-    schedules: tuple[str, ...]
-    tau: float | None = None  # of a rule with a threshold: what its relative tau stands for
+    schedules: tuple[Annotated[str, Field(pattern=r"^\d+( \d+)*$")], ...]
+    tau: Positive | None = None  # of a rule with a threshold: what its relative tau stands for
 
 
 class Confirmed(Result):
     """A point of the front on the prompts it was tuned on and on others; `stands`: nothing dominates it."""
 
-    number: int
+    number: NonNegativeInt
     tuned: Scored
     heldout: Scored
     stands: bool
@@ -54,7 +66,7 @@ class Confirmed(Result):
 class Ceiling(Result):
     """The memory ceiling in GiB, and whether it could be checked."""
 
-    ceiling: float
+    ceiling: Positive
     checked: bool
 
 
@@ -66,9 +78,9 @@ class Latency(ResultFile):
 
     made_by: ClassVar[str] = "delete it, then `ddit-eval study EXPERIMENT`"
 
-    seconds: dict[int, float]
-    signal: float
-    memory: dict[int, float] | None
+    seconds: dict[Count, Positive]
+    signal: NotNegative
+    memory: dict[Count, NotNegative] | None
 
     def seconds_of(self, trace: Sequence[StepTrace]) -> float:
         """Seconds of the denoising steps of a trace."""
@@ -79,18 +91,32 @@ class Latency(ResultFile):
         return max(self.memory[scale] for scale in scales) if self.memory else None
 
 
-class Study(ResultFile):
+class Study(Stage):
     """study.json."""
 
     made_by: ClassVar[str] = "`ddit-eval study EXPERIMENT`"
+    file: ClassVar[str] = "study.json"
+    decided_by: ClassVar[tuple[str, ...]] = ("profile", "steps", "study")  # the steps are the base's
 
     study: str
     sampler: str
-    objectives: tuple[Objective, ...]
-    prompts: int
+    objectives: tuple[Objective, Objective]
+    prompts: Count
     prompts_hash: str
-    seeds: int
+    seeds: Count
     trials: tuple[Trial, ...]
     confirmed: tuple[Confirmed, ...]
     latency: Latency | None = None
     memory: Ceiling | None = None
+
+    @model_validator(mode="after")
+    def _trials_are_of_the_head(self) -> Study:
+        numbers = [trial.number for trial in self.trials]
+        if twice := repeated(numbers) or repeated(point.number for point in self.confirmed):
+            raise ValueError(f"trial {twice[0]} is there twice")
+        if lost := {point.number for point in self.confirmed} - {*numbers}:
+            raise ValueError(f"trial {min(lost)} was confirmed and is not there")
+        for trial in self.trials:
+            if trial.of.prompts != self.prompts_hash:
+                raise ValueError(f"trial {trial.number} is not of the prompts that are said")
+        return self

@@ -2,34 +2,36 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
-from ddit_eval.schema.measured import Measured
-from ddit_eval.schema.model import Interval, Result, ResultFile
+from pydantic import NonNegativeInt, model_validator
+
+from ddit_eval.schema.measured import Measured, Stage, repeated
+from ddit_eval.schema.model import Count, NotNegative, Positive, Ratio, Result
 
 
 class Machine(Result):
     """What the numbers were measured on, and how fast it is."""
 
     cpu: str
-    cores: int
-    threads: int
-    memory_gb: float | None
+    cores: Count
+    threads: Count
+    memory_gb: Positive | None
     system: str
     python: str
     torch: str
     device: str
-    matmul_gflops: float
+    matmul_gflops: Positive
     matmul_dtype: str
-    copy_gb_s: float
+    copy_gb_s: Positive
 
 
 class Seconds(Result):
     """Quantiles over the runs."""
 
-    p50: float
-    p95: float
-    mean: float
+    p50: Positive
+    p95: Positive
+    mean: Positive
 
 
 class Row(Result):
@@ -41,14 +43,14 @@ class Row(Result):
 
     method: str
     of: Measured | None = None  # None: of no experiment, or the twin of a row that says it
-    speedup: Interval
-    speedups: dict[str, Interval]
+    speedup: Ratio
+    speedups: dict[str, Ratio]
     seconds: Seconds
-    stages: dict[str, float]
-    prompts: int
-    runs: int
-    by_step: tuple[dict[int, float], ...] = ()
-    peak_memory: int | None = None
+    stages: dict[str, NotNegative]
+    prompts: Count
+    runs: Count
+    by_step: tuple[dict[Count, NotNegative], ...] = ()
+    peak_memory: NonNegativeInt | None = None
 
 
 class Scale(Result):
@@ -57,16 +59,16 @@ class Scale(Result):
     `counted`: FLOPs as torch counts them. `share`: bound over median.
     """
 
-    scale: int
-    n: int
-    p50: float
-    p95: float
-    flops: int
-    bytes: int
-    bound: float
+    scale: Count
+    n: Count
+    p50: Positive
+    p95: Positive
+    flops: Count
+    bytes: Count
+    bound: Positive
     limit: Literal["compute", "memory"]
-    share: float
-    counted: int | None = None
+    share: Positive
+    counted: NonNegativeInt | None = None
 
 
 class Table(Result):
@@ -75,28 +77,36 @@ class Table(Result):
 
     rows: tuple[Row, ...]
     stage: str
-    null: Interval | None
+    null: Ratio | None
+
+    @model_validator(mode="after")
+    def _a_row_a_method(self) -> Self:
+        if twice := repeated(row.method for row in self.rows):
+            raise ValueError(f"the row {twice[0]!r} is there twice")
+        return self
 
 
 class Compiled(Table):
     """The methods once more with compiled blocks, against the compiled base."""
 
-    over_eager: Interval  # what compiling alone gained
-    graphs: int = 0
-    recompiles: int = 0
+    over_eager: Ratio  # what compiling alone gained
+    graphs: NonNegativeInt = 0
+    recompiles: NonNegativeInt = 0
 
 
-class Timing(Table, ResultFile):
+class Timing(Table, Stage):
     """timing.json."""
 
     made_by: ClassVar[str] = "`ddit-eval time EXPERIMENT`"
+    file: ClassVar[str] = "timing.json"
+    decided_by: ClassVar[tuple[str, ...]] = ("profile", "model", "reference", "timing")
 
     profile: str
     model: str
     reference: str
-    batch: int
-    prompts: int
-    rounds: int
+    batch: Count
+    prompts: Count
+    rounds: Count
     machine: Machine
     scales: tuple[Scale, ...]
     compiled: Compiled | None = None

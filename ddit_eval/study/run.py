@@ -11,6 +11,7 @@ from ddit_eval import metrics
 from ddit_eval.ddit.adapter.adapter import Adapter
 from ddit_eval.ddit.policies import searchable
 from ddit_eval.errors import DditError
+from ddit_eval.experiment.belongs import asked
 from ddit_eval.experiment.config import Experiment, Study
 from ddit_eval.experiment.records import code_hash
 from ddit_eval.experiment.setting import Setting
@@ -71,6 +72,7 @@ def run_study(
     study = worker.run(place, space, open_evaluator, workers, progress)
     exported = export(study, space, setting.measured(prompts=prompts[0])).model_copy(
         update={
+            "asked": asked(experiment, Exported),
             "latency": table if space.cost == "latency" else None,
             "memory": None
             if space.memory is None

@@ -69,15 +69,17 @@ def parse_json(text: str | bytes, what: str) -> Any:
         raise DditError(f"{what} is not JSON: {error}") from None
 
 
-def read_json(path: Path, remedy: str = "Delete it and run its stage again.") -> Any:
+def read_json(path: Path, remedy: str = "Run the stage that writes it again (`dvc repro`).") -> Any:
     """`parse_json` of a file; a lone surrogate is refused too."""
     if not path.exists():
-        raise DditError(f"{path} is missing: run the stage that writes it (`dvc repro`).")
+        raise DditError(f"{path} is missing. {remedy}")
     try:
         value = parse_json(read_bytes(path), str(path))
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         raise DditError(f"{path} holds half a surrogate pair, which is no text. {remedy}") from None
+    except RecursionError:
+        raise DditError(f"{path} nests too deep. {remedy}") from None
     except DditError as error:
         raise DditError(f"{error}. {remedy}") from None
     return value

@@ -34,7 +34,7 @@ class Holder(Result):
 
 @pytest.mark.parametrize("value", [1.5, math.inf, -math.inf, math.nan])
 def test_an_interval_survives_json(value: float) -> None:
-    holder = Holder(value=stats.Interval(value, value, 2.0, 3, 1, "why"), null=None)
+    holder = Holder(value=stats.Interval(value, value, value, 3, 1, "why"), null=None)
     plain = json.loads(json.dumps(holder.plain(), allow_nan=False))
     assert plain == {"value": holder.value.to_json(), "null": None}
     assert str(Holder.model_validate(plain)) == str(holder)
@@ -49,11 +49,18 @@ def test_a_file_reads_as_it_was_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("{", "Invalid JSON"),
+        ("{", "not JSON"),
         ("[]", "Index: the whole: "),
         ('{"methods": {}}', "flops is not there"),
         ('{"methods": {}, "flops": {}, "more": 1}', "more is not a known name"),
         ('{"methods": {"base": 3}, "flops": {"1": "x"}}', "methods.base"),
+        ('{"methods": {}, "methods": {}, "flops": {}}', "'methods' stands twice"),
+        ('{"methods": {}, "flops": {}}', "not as it was written"),
+        ('{"methods": {}, "flops": {"1": 3}, "checksum": "0"}', "not as it was written"),
+        ('{"methods": {"\\ud800": []}, "flops": {}}', "surrogate"),
+        ('{"a": ' * 990 + "1" + "}" * 990, "Make it anew"),
+        ("[" * 100_000, "nests too deep"),
+        ("null", "the whole"),
     ],
 )
 def test_a_damaged_or_foreign_file_is_named_with_place_and_remedy(
@@ -63,15 +70,14 @@ def test_a_damaged_or_foreign_file_is_named_with_place_and_remedy(
     path.write_text(text)
     with pytest.raises(DditError) as caught:
         read(path, Index)
-    assert says in str(caught.value)
+    assert says.casefold() in str(caught.value).casefold()
     assert str(path) in str(caught.value)
     assert "ddit-eval run" in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_missing_file_and_one_of_an_older_version_say_which_command_makes_it(tmp_path: Path) -> None:
-    with pytest.raises(
-        DditError, match=r"traces.json cannot be read .No such file.*; make it anew: `ddit-eval evaluate"
-    ):
+    with pytest.raises(DditError, match=r"traces.json is missing. Make it anew: `ddit-eval evaluate"):
         read(tmp_path / "traces.json", Traces)
     old = {"profile": "quick", "model": "m", "adapter": None, "n": 1, "prompts_hash": "", "reference": "base",
            "reference_hash": "", "rows": [{"method": "base"}], "metrics": {}}  # fmt: skip

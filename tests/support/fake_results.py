@@ -5,18 +5,18 @@ Every number is invented; the shapes, names and files are those of the real pipe
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ddit_eval.schema import Oracle, Quality, Study, Timing, Traces
+from ddit_eval.experiment.samples import to_csv
+from ddit_eval.schema import Index, Oracle, Quality, Study, Timing, Traces
 from ddit_eval.schema import write as write_file
 from ddit_eval.schema.distillation import Distillation
+from ddit_eval.system.read import file_digest
 from tests.support.made_results import MACHINE, column, facts, made_record, measured
 
 STEPS = 24
@@ -151,11 +151,6 @@ def _picture(index: int, error: float, rng: np.random.Generator) -> np.ndarray:
     return (np.clip(image + error * rng.normal(size=image.shape), 0, 1) * 255).astype(np.uint8)
 
 
-def _json(path: Path, value: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")
-
-
 def write(
     root: Path,
     profile: str = "quick",
@@ -263,8 +258,11 @@ def write(
             )  # fmt: skip
             write_file(records / f"{key}.json", record)
     metrics = {name: column(name) for name in ("psnr", "reader-lpips", "object-accuracy")}
+    write_file(out / "traces.json", Traces.model_validate({"methods": traces}))
+    (out / "samples.csv").write_text(to_csv([*metrics], samples))
+    files = {name: file_digest(out / name) for name in ("samples.csv", "traces.json")}
     quality = {
-        "profile": profile, "model": "mini-flux", "adapter": "mini-flux", "n": prompts,
+        "files": files, "profile": profile, "model": "mini-flux", "adapter": "mini-flux", "n": prompts,
         "prompts_hash": "0" * 12, "reference": "base", "reference_hash": "r", "rows": rows,
         "metrics": metrics,
     }  # fmt: skip
@@ -275,14 +273,10 @@ def write(
         "null": {"value": 1.004, "low": 0.991, "high": 1.017},
     }  # fmt: skip
     write_file(out / "timing.json", Timing.model_validate(timed))
-    _json(records.parent / "index.json", {"methods": index, "flops": {"1": 100, "2": 30, "4": 12}})
-    write_file(out / "traces.json", Traces.model_validate({"methods": traces}))
+    index_file = {"methods": index, "flops": {"1": 100, "2": 30, "4": 12}}
+    write_file(records.parent / "index.json", Index.model_validate(index_file))
     write_file(out / "study.json", study(trials, rng))
     write_file(out / "distillation.json", distillation())
-    with (out / "samples.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["method", "index", "prompt", "seed", *metrics, "tokens", "flops"])
-        writer.writerows(samples)
     return out
 
 

@@ -103,8 +103,8 @@ def make(rows: list[tuple[str, dict[str, Any], int, float, Any]], direction: str
         }  # fmt: skip
         table.append(Row.model_validate(row))
     quality = Quality(
-        profile="t", model="m", adapter=None, n=N, prompts_hash="h", reference="base", reference_hash="r",
-        rows=tuple(table), metrics={"psnr": column("psnr", direction=direction)},
+        profile="t", model="m", adapter=None, n=N, prompts_hash="0" * 12, reference="base",
+        reference_hash="r", rows=tuple(table), metrics={"psnr": column("psnr", direction=direction)},
     )  # fmt: skip
     return Results(quality, timing({row[0]: row[3] for row in rows}), samples=samples)
 

@@ -22,7 +22,7 @@ from ddit_eval.ddit.trace import StepTrace
 from ddit_eval.errors import DditError
 from ddit_eval.experiment.config import load_experiment
 from ddit_eval.judging.results import load
-from ddit_eval.schema import Index, write
+from ddit_eval.schema import Index, Quality, read, write
 from tests.support import fake_results
 from tests.support.made_results import made_record
 
@@ -175,10 +175,10 @@ def test_a_kill_between_two_requests_leaves_no_duplicate(
 ) -> None:
     quality = project / "results" / "quick" / "quality.json"
     old = quality.read_text()
-    data = json.loads(old)
-    data["rows"][0]["token_ratio"] += 1
-    quality.write_text(json.dumps(data))
-    name = data["rows"][0]["method"]
+    data = read(quality, Quality)
+    row = data.rows[0].model_copy(update={"token_ratio": data.rows[0].token_ratio + 1})
+    write(quality, data.model_copy(update={"rows": (row, *data.rows[1:])}))
+    name = row.method
     with monkeypatch.context() as patch:
         patch.setattr(tracking, "_log_artifacts", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
@@ -215,7 +215,7 @@ def test_the_database_is_at_the_root_that_dvc_names(monkeypatch: pytest.MonkeyPa
 
 
 def test_missing_results_are_an_error_before_anything_is_created(tmp_path: Path) -> None:
-    with pytest.raises(DditError, match=r"quality\.json cannot be read"):
+    with pytest.raises(DditError, match=r"quality\.json is missing"):
         tracking.track(tmp_path / "results" / "none", None, f"sqlite:///{tmp_path / 'mlflow.db'}")
     assert not (tmp_path / "mlflow.db").exists()
 
