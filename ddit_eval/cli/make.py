@@ -56,13 +56,13 @@ def generate(
         ddit-eval generate "a cat runs" --model Wan2.1-T2V-1.3B --adapter my-wan-adapter --frames 33
     """
     from ddit_eval.experiment.config import parse_experiment
-    from ddit_eval.experiment.prompts import prompts_of, read_file
+    from ddit_eval.experiment.prompts import prompts_of
+    from ddit_eval.system.prompts import read_prompts
+    from ddit_eval.system.text import check_prompt
 
     if (prompt is None) == (file is None):
         raise DditError('give a prompt ("a red star") or --file FILE, one of the two')
-    texts = read_file(file) if file else [prompt or ""]
-    if not texts[0].strip():
-        raise DditError('the prompt is empty; write what to draw, e.g. "a red star above a blue square"')
+    texts = read_prompts(file) if file else [check_prompt(prompt or "", "the prompt")]
     chosen = _flow(policy)
     given = {k: v for k, v in (("tau", tau), ("rho", rho), ("order", order)) if v is not None}
     if chosen == {"kind": "threshold"}:

@@ -11,6 +11,7 @@ from rich.markup import escape
 
 from ddit_eval.errors import DditError
 from ddit_eval.system.progress import first, stderr, stdout
+from ddit_eval.system.text import visible
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -54,13 +55,17 @@ def remark(message: str, category: type[Warning]) -> None:
     """Our warnings are for the user; those of libraries about their own future are not."""
     if issubclass(category, DeprecationWarning | PendingDeprecationWarning | FutureWarning):
         return
-    stderr.print(f"[yellow]warning:[/] {escape(message)}", soft_wrap=True, highlight=False)
+    stderr.print(f"[yellow]warning:[/] {_line(message)}", soft_wrap=True, highlight=False)
 
 
 def say(message: str) -> None:
     """A line of result, from the first process."""
     if first():
         stdout.print(message, soft_wrap=True, highlight=False, markup=False)
+
+
+def _line(message: str) -> str:
+    return escape(visible(message, one_line=True))
 
 
 def take_care(warnings: Iterable[str | None]) -> None:

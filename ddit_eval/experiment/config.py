@@ -46,7 +46,7 @@ class MovingPrompts(Captions):
 
 
 class FilePrompts(Settings):
-    """Prompts of a .txt (one a line), .jsonl, .json, .csv or .tsv file, see `experiment.prompts`."""
+    """Prompts of a .txt (one a line), .jsonl, .json, .csv or .tsv file, see `system.prompts`."""
 
     source: Literal["file"]
     path: Path

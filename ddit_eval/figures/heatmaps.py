@@ -125,7 +125,7 @@ def _grid(rows: Sequence[Sequence[float | None]] | Sequence[Sequence[int]]) -> n
 def _canvas(grid: np.ndarray, labels: Sequence[str] | None, title: str | None) -> tuple[Figure, Axes]:
     rows = len(grid)
     if rows == 1 and labels and not title:  # a single prompt has the whole width above its row
-        title = textwrap.fill(labels[0], int(17 * COLUMN))
+        title = textwrap.fill(shorten(labels[0], 400), int(17 * COLUMN))
     row = 0.26 if rows <= LABELLED_ROWS else 0.075
     head = 0.95 + 0.16 * (title or "").count("\n") + 0.2 * bool(title)
     figure = new_figure(COLUMN, min(max(row * rows, 0.3), 3.6) + head)

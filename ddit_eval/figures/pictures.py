@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from PIL import Image
 
 from ddit_eval.errors import DditError
 from ddit_eval.figures.style import PAGE, shorten, styled
+from ddit_eval.system.pictures import read_levels
 
 
 @styled
@@ -75,7 +75,4 @@ def show(axes: Axes, picture: Any) -> None:
 
 
 def pixels_of(picture: Any) -> np.ndarray:
-    if isinstance(picture, str | Path):
-        with Image.open(picture) as image:
-            return np.asarray(image.convert("RGB"))
-    return np.asarray(picture)
+    return read_levels(Path(picture)) if isinstance(picture, str | Path) else np.asarray(picture)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,6 +82,7 @@ RC: dict[Any, Any] = {
     "grid.color": "#e3e3e3",
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
+    "text.parse_math": False,  # a prompt may hold two $
 }
 
 
@@ -89,7 +91,9 @@ def styled(draw: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(draw)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
-        with matplotlib.rc_context(RC):
+        with matplotlib.rc_context(RC), warnings.catch_warnings():
+            # A character that the font lacks is drawn as a box, and that is all there is to say of it.
+            warnings.filterwarnings("ignore", r"Glyph \d+ .*missing from")
             return draw(*args, **kwargs)
 
     return wrapper

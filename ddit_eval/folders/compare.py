@@ -1,7 +1,7 @@
 """Metrics of two folders of pictures or of films, whatever made them.
 
 Samples are paired by file name (without its ending), prompts by a `.txt` of the same name beside a sample or
-by the lines of one file; samples without a partner are compared as a set (of films: of all their frames).
+by one file of them; samples without a partner are compared as a set (of films: of all their frames).
 Metrics that cannot run here, or that nothing was given for, are skipped with the reason.
 """
 
@@ -19,7 +19,8 @@ from torch import Tensor
 from ddit_eval import metrics, stats
 from ddit_eval.errors import DditError
 from ddit_eval.folders.films import FilmFolder, film_folder
-from ddit_eval.folders.pictures import PictureFolder, picture_folder, prompts_of
+from ddit_eval.folders.pictures import PictureFolder, picture_folder
+from ddit_eval.folders.prompts import prompts_of
 from ddit_eval.metrics import sets
 from ddit_eval.metrics.films.frames import Film
 from ddit_eval.metrics.films.metric import FilmMetric
@@ -109,8 +110,8 @@ def compare(
                 raise
             skipped["set metrics"] = str(error)
     return Comparison(
-        pictures=str(folder),
-        reference=None if reference is None else str(reference),
+        pictures=_written(folder),
+        reference=None if reference is None else _written(reference),
         pictures_hash=ours.hash,
         reference_hash=others.hash if others else distances[0].reference_hash if distances else None,
         n=len(ours.files),
@@ -119,6 +120,11 @@ def compare(
         sets=tuple(distances),
         skipped=skipped,
     )
+
+
+def _written(path: str | Path) -> str:
+    """A path as text, whatever its bytes."""
+    return str(path).encode(errors="backslashreplace").decode()
 
 
 def _without_partner(ours: Folder, reference: str | Path | None, others: Folder | None) -> str | None:

@@ -13,8 +13,11 @@ from typing import Literal
 from torch import Tensor
 
 from ddit_eval.errors import DditError
-from ddit_eval.metrics.films.frames import FILMS, PICTURES, read
+from ddit_eval.metrics.films.frames import FILMS, read
 from ddit_eval.metrics.sets.reference import PictureSet, hash_of_files
+from ddit_eval.system.pictures import SUFFIXES, files_in
+from ddit_eval.system.read import natural
+from ddit_eval.system.text import by_eye
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class FilmFolder:
         return hash_of_files(
             file
             for path in self.files.values()
-            for file in (sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path])
+            for file in (files_in(path, SUFFIXES).values() if path.is_dir() else [path])
         )
 
     @cached_property
@@ -80,12 +83,14 @@ class FilmFolder:
 
 def film_folder(folder: Path) -> FilmFolder | None:
     """The folder's films; None where it holds none."""
-    files: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        frames = path.is_dir() and any(p.suffix.lower() in PICTURES for p in path.iterdir())
-        if frames or path.suffix.lower() in (".gif", *FILMS):
-            name = path.name if frames else path.stem
-            if name in files:
+    if not folder.is_dir():
+        return None
+    files = files_in(folder, (".gif", *FILMS))
+    for path in sorted(folder.iterdir()):
+        if path.is_dir() and not path.name.startswith(".") and files_in(path, SUFFIXES):
+            if (name := by_eye(path.name)) in files:
                 raise DditError(f"{files[name]} and {path} have the same name; keep one of them")
             files[name] = path
-    return FilmFolder(folder, files) if files else None
+    return (
+        FilmFolder(folder, dict(sorted(files.items(), key=lambda item: natural(item[0])))) if files else None
+    )

@@ -1,8 +1,8 @@
-"""A folder of pictures, and the prompts beside samples."""
+"""A folder of pictures."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from ddit_eval.errors import DditError
-from ddit_eval.metrics.pictures.read import SUFFIXES, read_levels
 from ddit_eval.metrics.sets.reference import PictureSet, folder_set
+from ddit_eval.system.pictures import SUFFIXES, files_in, read_levels
 
 
 @dataclass(frozen=True)
@@ -65,33 +65,7 @@ def picture_folder(folder: Path) -> PictureFolder:
     """Raises `DditError` if there are no pictures or if two have the same name."""
     if not folder.is_dir():
         raise DditError(f"there is no folder {folder}; give a folder of pictures")
-    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
-    if not paths:
+    files = files_in(folder, SUFFIXES)
+    if not files:
         raise DditError(f"{folder} holds no pictures ({', '.join(SUFFIXES)})")
-    files: dict[str, Path] = {}
-    for path in paths:
-        if path.stem in files:
-            raise DditError(f"{files[path.stem]} and {path.name} have the same name; keep one of them")
-        files[path.stem] = path
     return PictureFolder(folder, files)
-
-
-def prompts_of(folder: Path, names: Sequence[str], file: Path | None) -> list[str] | None:
-    """One prompt a sample: the lines of `file`, or the .txt beside each; None where there are none."""
-    if file is not None:
-        try:
-            lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
-        except OSError as error:
-            raise DditError(f"cannot read {file}: {error}") from error
-        lines = [line for line in lines if line]
-        if len(lines) != len(names):
-            raise DditError(f"{file} has {len(lines)} prompts for {len(names)} samples: one a line, in order")
-        return lines
-    texts = [folder / f"{name}.txt" for name in names]
-    there = [path for path in texts if path.is_file()]
-    if not there:
-        return None
-    missing = next((path for path in texts if not path.is_file()), None)
-    if missing:
-        raise DditError(f"{len(there)} samples have a prompt, but {missing} is missing")
-    return [path.read_text(encoding="utf-8").strip() for path in texts]

@@ -10,6 +10,7 @@ from importlib import metadata, resources
 from pathlib import Path
 
 from ddit_eval.schema import Record
+from ddit_eval.system.read import read_text
 
 LIBRARIES = (
     "torch", "diffusers", "transformers", "safetensors", "numpy", "scipy", "torchmetrics", "open_clip_torch",
@@ -41,7 +42,7 @@ def collect(records: Mapping[str, Sequence[Record]], experiment: Path | None = N
         dirty=bool(commit and _git(root, "status", "--porcelain", "--", *_CODE)),
         libraries={name: found for name in LIBRARIES if (found := _version(name))},
         weights=weights_of(records),
-        experiment=experiment.read_text(encoding="utf-8") if experiment and experiment.is_file() else None,
+        experiment=read_text(experiment) if experiment and experiment.is_file() else None,
     )
 
 

@@ -13,6 +13,7 @@ from ddit_eval.judging.verdict import Verdict
 from ddit_eval.report.blocks import Block, Text, to_markdown
 from ddit_eval.report.document import methods_table
 from ddit_eval.system.files import write_text
+from ddit_eval.system.read import read_text
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 
@@ -23,12 +24,7 @@ def readme_table(readme: Path, profiles: Sequence[tuple[Results, Verdict]]) -> b
 
     Returns whether the file changed. Raises `DditError` where the file or its marks are missing.
     """
-    try:
-        old = readme.read_text(encoding="utf-8")
-    except OSError as error:
-        raise DditError(
-            f"cannot read {readme}: {error.strerror}; name the README with the two marks"
-        ) from error
+    old = read_text(readme)
     if old.count(BEGIN) != 1 or old.count(END) != 1 or old.index(BEGIN) > old.index(END):
         raise DditError(f"{readme} needs the marks {BEGIN} and {END}, each once and in this order")
     parts = [_blocks(*pair, brief=number > 0) for number, pair in enumerate(profiles)]

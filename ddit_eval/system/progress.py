@@ -5,13 +5,25 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
+from rich.text import Text
+
+from ddit_eval.system.text import visible
 
 Progress = Callable[[int, int, str], None]  # done, to do, what is being done
 
-stdout = Console()
-stderr = Console(stderr=True)
+
+class Terminal(Console):
+    """A console that shows text as it is: no :emoji: is replaced, and no control character in it acts."""
+
+    def render_str(self, text: str, **style: Any) -> Text:  # what is printed and what stands in tables
+        return super().render_str(visible(text), **style)
+
+
+stdout = Terminal(emoji=False)
+stderr = Terminal(emoji=False, stderr=True)
 
 
 def first() -> bool:
@@ -29,16 +41,16 @@ def progress(what: str) -> Iterator[Progress]:
     from rich import progress as rich
 
     columns = (
-        rich.TextColumn("[bold]{task.description}"), rich.BarColumn(), rich.MofNCompleteColumn(),
-        rich.TimeElapsedColumn(), rich.TextColumn("left"), rich.TimeRemainingColumn(),
-        rich.TextColumn("{task.fields[label]}", markup=False),
+        rich.TextColumn("{task.description}", style="bold", markup=False), rich.BarColumn(),
+        rich.MofNCompleteColumn(), rich.TimeElapsedColumn(), rich.TextColumn("left"),
+        rich.TimeRemainingColumn(), rich.TextColumn("{task.fields[label]}", markup=False),
     )  # fmt: skip
     bar = rich.Progress(*columns, console=stderr, disable=not first())
     task = bar.add_task(what, total=None, label="")
 
     def step(done: int, total: int, label: str) -> None:
         bar.start()  # with the work: what is refused before it is one line
-        bar.update(task, completed=done, total=total, label=label)
+        bar.update(task, completed=done, total=total, label=visible(label, one_line=True))
 
     try:
         yield step

@@ -51,7 +51,8 @@ def read_text(path: Path) -> str:
 
 def lines(text: str) -> list[str]:
     """Lines as an editor numbers them: ended by LF, CR LF or CR and by nothing else in Unicode."""
-    return re.split(r"\r\n|\n|\r", text.removesuffix("\n"))
+    parts = re.split(r"\r\n|\n|\r", text)
+    return parts if parts[-1] else parts[:-1]
 
 
 def parse_json(text: str | bytes, what: str) -> Any:

@@ -14,6 +14,7 @@ from ddit_eval.cli import app
 from ddit_eval.errors import DditError
 from ddit_eval.folders.compare import compare, opened
 from ddit_eval.folders.pictures import picture_folder
+from ddit_eval.folders.prompts import prompts_of
 from ddit_eval.world import caption, render, sample_scenes
 
 
@@ -62,7 +63,7 @@ def test_every_metric_that_applies(folders):
 
 def test_every_picture_is_decoded_once(folders, monkeypatch):
     from ddit_eval.metrics import sets
-    from ddit_eval.metrics.pictures import read as pictures
+    from ddit_eval.metrics.sets import reference
 
     read: list[Path] = []
 
@@ -70,9 +71,9 @@ def test_every_picture_is_decoded_once(folders, monkeypatch):
         read.append(path)
         return plain(path)
 
-    plain = pictures.read_levels
+    plain = reference.read_levels
     monkeypatch.setattr("ddit_eval.folders.pictures.read_levels", counted)
-    monkeypatch.setattr(pictures, "read_levels", counted)
+    monkeypatch.setattr(reference, "read_levels", counted)
     got = compare(*folders, only=["psnr", "kid", "prdc"])
     assert len(read) == len(set(read)) == 16
     rows = sets.compare(*map(sets.folder_set, folders), families=["kid", "prdc"])
@@ -138,8 +139,8 @@ def test_bad_folders(folders, tmp_path):
     with pytest.raises(DditError, match="psnr: needs a reference"):
         compare(ours, only=["psnr"])
     lines = tmp_path / "prompts.txt"
-    lines.write_text("a red star\n\n")
-    with pytest.raises(DditError, match="1 prompts for 8 samples"):
+    lines.write_text("a red star\n")
+    with pytest.raises(DditError, match=r"1 prompts for 8 samples.* '001' has none"):
         compare(ours, theirs, lines)
     (theirs / "003.png").rename(theirs / "009.png")
     with pytest.raises(DditError, match="2 have no partner, the first is '003'"):
@@ -159,6 +160,43 @@ def test_bad_folders(folders, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DditError, match="holds no pictures"):
         picture_folder(tmp_path / "empty")
+
+
+@pytest.mark.parametrize("form", ["{}", "{:03d}", "frame_{}", "img{:04d}-base"])
+def test_prompts_of_a_file_go_by_the_numbers_in_names(tmp_path, form):
+    from ddit_eval.system.pictures import files_in
+
+    texts = [f"prompt {n}" for n in range(1003)]
+    lines = tmp_path / "lines.txt"
+    lines.write_text("\n".join(texts))
+    for n in range(1003):
+        (tmp_path / f"{form.format(n)}.png").touch()
+    got = dict(
+        zip(names := list(files_in(tmp_path, (".png",))), prompts_of(tmp_path, names, lines), strict=True)
+    )
+    assert got == {form.format(n): text for n, text in enumerate(texts)}
+    names.remove(form.format(7))
+    with pytest.raises(DditError, match=r"lines\.txt: there is no sample 7 before '.*8"):
+        prompts_of(tmp_path, names, lines)
+    with pytest.raises(DditError, match="1003 prompts for 1000 samples, one for each: 'prompt 1000' is left"):
+        prompts_of(tmp_path, [form.format(n) for n in range(1000)], lines)
+
+
+def test_names_that_are_prompts_say_so(tmp_path):
+    (tmp_path / "lines.json").write_text(json.dumps(["two cats", "caf\u00e9", "a = b"]))
+    names = ["a = b-0", "a = b-1", "caf\u00e9-0", "two cats-0"]
+    assert prompts_of(tmp_path, names, tmp_path / "lines.json") == ["a = b", "a = b", "caf\u00e9", "two cats"]
+
+
+def test_captions_stand_beside_samples_whatever_their_letters(folders):
+    ours = folders[0]
+    (ours / "000.png").rename(ours / "cafe\u0301.PNG")
+    (ours / "000.txt").rename(ours / "caf\u00e9.TXT")
+    (ours / "._001.png").write_bytes(b"what a Mac leaves")
+    assert prompts_of(ours, list(picture_folder(ours).files), None)[-1].startswith("a")
+    (ours / "003.txt").write_bytes("caf\u00e9".encode("latin-1"))
+    with pytest.raises(DditError, match=r"003\.txt, line 1, is not UTF-8"):
+        compare(ours)
 
 
 @pytest.fixture

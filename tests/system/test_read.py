@@ -30,6 +30,7 @@ def test_text_loses_its_mark_and_other_encodings_are_named(tmp_path: Path) -> No
 
 def test_only_line_ends_end_a_line() -> None:
     assert read.lines("a\u2028b\x0bc\x85d\r\ne\rf\n\n") == ["a\u2028b\x0bc\x85d", "e", "f", ""]
+    assert [read.lines(text) for text in ("", "a", "a\r\n", "a\r", "\n")] == [[], *[["a"]] * 3, [""]]
 
 
 @pytest.mark.parametrize(

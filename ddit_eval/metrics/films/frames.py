@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,10 +16,19 @@ from torch import Tensor
 
 from ddit_eval.errors import DditError
 from ddit_eval.metrics.metric import check_pixels
-from ddit_eval.metrics.pictures.read import read_levels
+from ddit_eval.system.pictures import SUFFIXES, files_in, levels_of, read_levels, readable
 
-PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
-FILMS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
+# The container that an ending promises, so that a list of other files or addresses is not followed.
+_CONTAINERS = {
+    ".mp4": "mp4",
+    ".mov": "mov",
+    ".m4v": "mp4",
+    ".mkv": "matroska",
+    ".webm": "webm",
+    ".avi": "avi",
+}
+FILMS = tuple(_CONTAINERS)
+MOST = 2**30  # pixels of all frames together: as floats they take twelve times as many bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,12 +65,13 @@ def read(path: str | Path, fps: float | None = None) -> Film:
 
     Frames of a folder are taken in the order of the numbers in their names (frame2 before frame10) and
     carry no rate; `fps` gives one, and goes before the rate that a file states. Raises `DditError` where
-    there is nothing to read, sizes differ or the reader of video files is not installed.
+    there is nothing to read, sizes differ, frames are more than fit into memory, or the reader of video
+    files is not installed.
     """
     place = Path(path)
     if place.is_dir():
         frames, found = _folder(place), None
-    elif not place.is_file():
+    elif not place.exists():
         raise DditError(f"{place} is not there: give a gif, a folder of frames or a video file")
     elif place.suffix.lower() == ".gif":
         frames, found = _gif(place)
@@ -72,7 +80,7 @@ def read(path: str | Path, fps: float | None = None) -> Film:
     else:
         raise DditError(
             f"{place}: a {place.suffix or 'nameless kind of'} file is no film that is read here; give a "
-            f"gif, a folder of pictures ({', '.join(PICTURES)}) or one of {', '.join(FILMS)}"
+            f"gif, a folder of pictures ({', '.join(SUFFIXES)}) or one of {', '.join(FILMS)}"
         )
     if len(frames) == 1:
         raise DditError(f"{place}: a film needs at least 2 frames, and this one has 1: it is a picture")
@@ -82,7 +90,7 @@ def read(path: str | Path, fps: float | None = None) -> Film:
 def _stack(frames: list[Any], place: Path) -> Tensor:
     """Arrays (H, W, 3) of bytes to (T, 3, H, W) of bytes."""
     if not frames:
-        raise DditError(f"{place} holds no frames: give a film, or pictures ({', '.join(PICTURES)})")
+        raise DditError(f"{place} holds no frames: give a film, or pictures ({', '.join(SUFFIXES)})")
     sizes = sorted({frame.shape[:2] for frame in frames})
     if len(sizes) > 1:
         raise DditError(
@@ -92,38 +100,51 @@ def _stack(frames: list[Any], place: Path) -> Tensor:
 
 
 def _folder(place: Path) -> list[Any]:
-    paths = (p for p in place.iterdir() if p.suffix.lower() in PICTURES and not p.name.startswith("."))
-    return [read_levels(path) for path in sorted(paths, key=_by_number)]
-
-
-def _by_number(path: Path) -> list[Any]:
-    """A key that puts frame2 before frame10."""
-    # Every second part is a number, so that numbers meet numbers when two keys are compared.
-    parts = re.split(r"([0-9]+)", path.stem)
-    return [int(part) if i % 2 else part for i, part in enumerate(parts)] + [path.name]
+    paths, frames = files_in(place, SUFFIXES).values(), []
+    for path in paths:
+        frames.append(read_levels(path))
+        _check(place, len(paths), frames[0].shape[:2])
+    return frames
 
 
 def _gif(place: Path) -> tuple[list[Any], float | None]:
     frames, times = [], []
-    with _readable(place), Image.open(place) as film:
+    with readable(place, "a film"), Image.open(place, formats=("GIF",)) as film:
+        _check(place, getattr(film, "n_frames", 1), film.size)
         for frame in ImageSequence.Iterator(film):
-            frames.append(np.asarray(frame.convert("RGB")))
-            times.append(float(frame.info.get("duration", 0)))
-    return _evenly(frames, times)
+            frames.append(levels_of(frame, place))
+            times.append(round(frame.info.get("duration", 0)))
+    return _evenly(place, frames, times)
 
 
-def _evenly(frames: list[Any], times: list[float]) -> tuple[list[Any], float | None]:
+def _check(place: Path, count: int, size: Sequence[int]) -> None:
+    """Refuse what would not fit, before it is decoded."""
+    if count * math.prod(size) > MOST:
+        raise DditError(
+            f"{place} has {count} frames of {' x '.join(map(str, size))} pixels, more than {MOST:,} in all: "
+            "cut it into shorter films"
+        )
+
+
+def _evenly(place: Path, frames: list[Any], times: list[int]) -> tuple[list[Any], float | None]:
     """Frames at even steps and their rate, from frames that last `times` milliseconds.
 
-    Writers of gifs merge equal frames into one that lasts longer; where all times are multiples of the
-    shortest, those frames are repeated, or a still moment would count as one frame.
+    Writers merge equal frames into one that lasts longer: it is repeated, or a still moment would count as
+    one frame. Times that are not multiples of the shortest (a gif rounds to 10 ms) are so of a shorter step.
     """
-    step = min(times)
-    if step <= 0:
+    if min(times) <= 0:
         return frames, None
-    repeats = [round(time / step) for time in times]
-    if any(abs(time - n * step) > 1e-6 for time, n in zip(times, repeats, strict=True)):
-        return frames, 1000 * len(times) / sum(times)
+    repeats = [round(time / min(times)) for time in times]
+    step: float = sum(times) / sum(repeats)
+    if any(abs(time - n * step) > 10 for time, n in zip(times, repeats, strict=True)):
+        step = math.gcd(*times)
+        repeats = [round(time / step) for time in times]
+    if sum(repeats) > 8 * len(frames) + 64:
+        raise DditError(
+            f"{place} shows its {len(frames)} frames for {min(times)} to {max(times)} ms, at an even rate "
+            f"{sum(repeats)}: write it at one rate"
+        )
+    _check(place, sum(repeats), frames[0].shape[:2])
     return [frame for frame, n in zip(frames, repeats, strict=True) for _ in range(n)], 1000 / step
 
 
@@ -136,21 +157,25 @@ def _film(place: Path) -> tuple[list[Any], float | None]:
 
     import av
 
-    with _readable(place), av.open(str(place)) as film:
+    # Of a bare name with a colon its start would be a protocol.
+    container = _CONTAINERS[place.suffix.lower()]
+    with readable(place, "a film"), av.open(str(place.absolute()), format=container) as film:
         if not film.streams.video:
             raise ValueError("it holds no video")
         stream = film.streams.video[0]
-        rate = stream.average_rate or stream.guessed_rate
-        frames = [frame.to_ndarray(format="rgb24") for frame in film.decode(stream)]
+        _check(place, stream.frames, (stream.width, stream.height))
+        frames: list[Any] = []
+        starts: list[float | None] = []
+        for frame in film.decode(stream):
+            _check(place, len(frames) + 1, (frame.width, frame.height))
+            frames.append(np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90))
+            starts.append(frame.time)
         # A decoder ends quietly where a file does; the container knows how many there were.
         if len(frames) < stream.frames:
             raise ValueError(f"it ends after {len(frames)} of its {stream.frames} frames")
-    return frames, float(rate) if rate else None
-
-
-@contextmanager
-def _readable(place: Path) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:  # whatever a damaged file raises, the remedy is the same
-        raise DditError(f"{place} cannot be read as a film or picture: {error}; write it again") from error
+        rate = stream.average_rate or stream.guessed_rate
+    if len(frames) < 2 or None in starts:
+        return frames, float(rate) if rate else None
+    times = [round(1000 * float(time)) for time in np.diff(np.array(starts, float))]
+    shown, even = _evenly(place, frames, [*times, times[-1]])
+    return shown, float(rate) if rate and len(shown) == len(frames) else even

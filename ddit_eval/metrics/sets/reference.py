@@ -24,10 +24,10 @@ from torch import Tensor
 
 from ddit_eval.errors import DditError
 from ddit_eval.metrics.metric import check_pixels
-from ddit_eval.metrics.pictures.read import SUFFIXES, read_picture
 from ddit_eval.metrics.sets.feature_network import Network, features, to_bytes
 from ddit_eval.metrics.sets.frechet import Statistics, statistics
 from ddit_eval.system.files import write_bytes
+from ddit_eval.system.pictures import SUFFIXES, files_in, read_levels
 from ddit_eval.system.read import file_digest
 from ddit_eval.world import render, sample_scenes
 
@@ -83,20 +83,17 @@ def world_set(split: Literal["train", "heldout"], count: int, *, seed: int = 1, 
 
 
 def folder_set(folder: str | Path, files: Sequence[str] | None = None) -> PictureSet:
-    """The picture files in a folder (not below it), in order of their names, or the `files` named.
+    """The picture files in a folder (not below it), in order of their names (2.png before 10.png), or the
+    `files` named.
 
-    Names sort as text, so pictures that are to be paired need equal names or numbers of equal length. The
-    hash is that of the files' bytes in order. A file that cannot be read is an error: it is never skipped.
+    The hash is that of the files' bytes in order. A file that cannot be read is an error, never skipped.
     """
     root = Path(folder)
     if not root.is_dir():
         raise DditError(
             f"there is no folder {root}; give a folder of pictures or world:heldout:512:seed1:64px"
         )
-    if files is None:
-        paths = sorted(p for p in root.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
-    else:
-        paths = [root / name for name in files]
+    paths = [root / name for name in files] if files is not None else [*files_in(root, SUFFIXES).values()]
     if not paths:
         raise DditError(f"{root} holds no pictures ({', '.join(SUFFIXES)})")
     return PictureSet(str(root), hash_of_files(paths), len(paths), lambda: _batches(paths))
@@ -113,7 +110,7 @@ def hash_of_files(paths: Iterable[Path]) -> str:
 def _batches(paths: Sequence[Path]) -> Iterator[Tensor]:
     batch: list[Tensor] = []
     for path in paths:
-        picture = read_picture(path)
+        picture = torch.from_numpy(read_levels(path)).permute(2, 0, 1).float() / 255
         if batch and (len(batch) == _BATCH or batch[0].shape != picture.shape):
             yield torch.stack(batch)
             batch = []

@@ -12,6 +12,8 @@ from PIL import Image
 from torch import Tensor
 
 from ddit_eval.errors import DditError
+from ddit_eval.system.pictures import SUFFIXES, files_in, read_levels
+from ddit_eval.system.prompts import caption as caption_in
 from ddit_eval.training.distil.config import Source
 from ddit_eval.world import caption, caption_clip, render, render_clip, sample_moving_scenes, sample_scenes
 
@@ -51,21 +53,21 @@ def folder_pictures(source: Source) -> Pictures:
         raise DditError(
             f"source folder {source.path} does not exist: give a folder of pictures with .txt prompts"
         )
-    files = sorted(p for p in source.path.iterdir() if p.suffix.lower() in {".png", ".jpg", ".jpeg", ".webp"})
-    files = [p for p in files if p.with_suffix(".txt").is_file()]
-    if not files:
+    captions, pictures = files_in(source.path, (".txt",)), files_in(source.path, SUFFIXES)
+    if not pictures:
         raise DditError(f"source folder {source.path} holds no picture with a .txt prompt beside it")
+    if alone := [path for name, path in pictures.items() if name not in captions]:
+        raise DditError(f"{len(alone)} pictures have no .txt prompt beside them, the first is {alone[0]}")
+    files = sorted((path, caption_in(captions[name])) for name, path in pictures.items())
     order = np.random.default_rng(source.seed).permutation(len(files))
 
     def one(path: Path, side: int) -> Tensor:
-        with Image.open(path) as image:
-            square = image.convert("RGB").resize((side, side), Image.Resampling.LANCZOS)
+        square = Image.fromarray(read_levels(path)).resize((side, side), Image.Resampling.LANCZOS)
         return torch.from_numpy(np.asarray(square, np.float32)).permute(2, 0, 1) / 127.5 - 1
 
     def draw(start: int, count: int, side: int) -> tuple[Tensor, list[str]]:
         chosen = [files[order[(start + i) % len(files)]] for i in range(count)]
-        prompts = [p.with_suffix(".txt").read_text().strip() for p in chosen]
-        return torch.stack([one(p, side) for p in chosen]), prompts
+        return torch.stack([one(path, side) for path, _ in chosen]), [text for _, text in chosen]
 
     return draw
 

@@ -54,10 +54,17 @@ def test_a_still_moment_in_a_gif_keeps_its_frames(tmp_path: Path) -> None:
     assert got.fps == pytest.approx(10)
 
 
-def test_frames_of_uneven_times_are_taken_as_they_are(tmp_path: Path) -> None:
-    got = read(write_gif(tmp_path / "a.gif", pixels(3), duration=[100, 150, 250]))
-    assert len(got.frames) == 3
-    assert got.fps == pytest.approx(6)
+def test_frames_of_uneven_times_are_repeated_to_an_even_rate(tmp_path: Path) -> None:
+    frames = pixels(3)
+    got = read(write_gif(tmp_path / "a.gif", frames, duration=[100, 150, 250]))
+    assert got.fps == pytest.approx(20)  # 50 ms are the longest step that all are multiples of
+    torch.testing.assert_close(got.frames, frames.repeat_interleave(torch.tensor([2, 3, 5]), 0).float() / 255)
+    # 24 a second, as hundredths of a second hold it
+    got = read(write_gif(tmp_path / "b.gif", pixels(6), duration=[40, 40, 40, 50, 40, 40]))
+    assert (len(got.frames), got.fps) == (6, pytest.approx(24))
+    write_gif(tmp_path / "c.gif", pixels(2), duration=[10, 655350])
+    with pytest.raises(DditError, match=r"c\.gif shows its 2 frames for 10 to 655350 ms, at .* 65536"):
+        read(tmp_path / "c.gif")
 
 
 def test_a_folder_read_back_is_the_tensor_in_the_order_of_numbers(tmp_path: Path) -> None:
@@ -171,6 +178,43 @@ def test_a_film_file_that_is_broken_is_named(tmp_path: Path) -> None:
         film.start_encoding()
     with pytest.raises(DditError, match=r"none\.mp4"):
         read(tmp_path / "none.mp4")
+
+
+def test_a_turned_film_is_upright_and_an_ending_is_kept_to(tmp_path: Path) -> None:
+    pytest.importorskip("av", reason="PyAV is not installed")
+    frames = torch.zeros(3, 3, 32, 64)
+    frames[:, :, :, :32] = 1  # the left half is light
+    path = write_mp4(tmp_path / "a.mp4", (frames * 255).byte())
+    data, matrix = path.read_bytes(), bytes.fromhex("00010000" + "00" * 12 + "00010000")
+    at = data.index(b"tkhd") + 44
+    assert data[at : at + 20] == matrix
+    quarter = bytes.fromhex("00000000" + "00010000" + "00000000" + "ffff0000" + "00000000")
+    (tmp_path / "b.mp4").write_bytes(data[:at] + quarter + data[at + 20 :])
+    got = read(tmp_path / "b.mp4").frames[0]
+    assert got.shape == (3, 64, 32)
+    assert got[:, :30].mean() > 0.9 > 0.1 > got[:, 34:].mean()  # a quarter clockwise: what was left is above
+    (tmp_path / "a.avi").write_bytes(data)
+    (tmp_path / "list.mp4").write_text(f"#EXTM3U\n#EXTINF:1,\n{path}\n")
+    for name in ("a.avi", "list.mp4"):
+        with pytest.raises(DditError, match=rf"{name} cannot be read as a film"):
+            read(tmp_path / name)
+
+
+def test_films_larger_than_memory_are_refused_undecoded(tmp_path: Path) -> None:
+    write_gif(tmp_path / "a.gif", pixels(4))
+    data = bytearray((tmp_path / "a.gif").read_bytes())
+    data[6:10] = b"\xff\xff\xff\xff"  # width and height
+    (tmp_path / "a.gif").write_bytes(data)
+    with pytest.raises(DditError, match=r"a\.gif .*(exceeds limit|more than 1,073,741,824)"):
+        read(tmp_path / "a.gif")
+    pytest.importorskip("av", reason="PyAV is not installed")
+    path = write_mp4(tmp_path / "a.mp4", (noise(8, 3, 64, 64) * 255).byte())
+    data = bytearray(path.read_bytes())
+    at = data.index(b"stsz") + 12
+    data[at : at + 4] = (10**9).to_bytes(4, "big")  # of frames
+    path.write_bytes(data)
+    with pytest.raises(DditError, match=r"a\.mp4"):
+        read(path)
 
 
 @pytest.mark.parametrize(
