@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from io import TextIOWrapper
 from typing import Annotated
 
 import typer
@@ -54,6 +55,9 @@ def main() -> None:
 
     from ddit_eval.cli.show import complain, remark, told
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # whatever the terminal's encoding
     # A warning is one line, without the place in the code that it came from.
     warnings.showwarning = lambda message, category, *_: remark(str(message), category)
     for stream in (sys.stdout, sys.stderr):  # what the terminal cannot show is no reason to die

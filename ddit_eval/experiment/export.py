@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -12,6 +13,7 @@ from ddit_eval.experiment.records import Store
 from ddit_eval.schema import Record
 from ddit_eval.system.files import check_writable, write_text
 from ddit_eval.system.films import write_film, write_sample
+from ddit_eval.system.text import by_eye
 
 if TYPE_CHECKING:
     from ddit_eval.experiment.config import Experiment
@@ -56,15 +58,18 @@ def export(
 def _named(records: list[Record], ending: str) -> list[tuple[str, Record]]:
     """Records with VBench's names for them."""
     seen: Counter[str] = Counter()
+    read: dict[str, str] = {}  # names by how a file system may read them
     named = []
     for record in records:
         prompt = record.prompt
         name = f"{prompt}-{seen[prompt]}{ending}"
         why = None
-        if any(c in name for c in "/\\\0\n"):
+        if re.search(r"[/\\\x00-\x1f\x7f]", name):
             why = "has a character that no file name may hold"
         elif len(name.encode()) > _LONGEST:
             why = "is too long for a file's name"
+        elif (twin := read.setdefault(by_eye(name).casefold(), name)) != name:
+            why = f"gives a file's name that some file systems take for {twin!r}"
         if why:
             raise DditError(f"the prompt {prompt!r} {why}; change it, or use --layout plain")
         seen[prompt] += 1

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullLocator
+from matplotlib.ticker import LogFormatter, MaxNLocator, NullLocator
 
 from ddit_eval.errors import DditError
 from ddit_eval.figures.style import (
@@ -81,6 +81,8 @@ def _harm(axes: Axes, harm: Harm) -> None:
             color=darker(str(colour)) if isinstance(colour, str) else colour,
         )  # fmt: skip
     axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(LogFormatter())  # no mathematics, which texts of figures are not
+    axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.4)))
     axes.set_xlabel("the one coarse step, of the run")
     axes.set_ylabel("harm to the final picture (MSE)")
     axes.set_title("one coarse step alone", loc="left")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -96,7 +97,8 @@ def _markdown(block: Block) -> str:
         case Claims(items):
             return "\n".join(f"- **{c.found}**: {c.claim} {c.evidence}" for c in items)
         case Code(text):
-            return f"```yaml\n{text.rstrip()}\n```"
+            fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+            return f"{fence}yaml\n{text.rstrip()}\n{fence}"
         case Folded():
             return ""
         case Viewer(_, still):
@@ -107,4 +109,5 @@ def _markdown(block: Block) -> str:
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    """Text that is shown as it is: a backslash before what Markdown would read, a space for a line end."""
+    return re.sub(r"[\\`*|]|<(?=[A-Za-z/!?])", r"\\\g<0>", re.sub(r"\r\n|\n|\r", " ", text))

@@ -230,9 +230,14 @@ def test_samples_of_one_prompt_are_counted_and_names_checked() -> None:
 
     rows = [row(text) for text in ("a cat", "a dog", "a cat")]
     assert [name for name, _ in named(rows, ".mp4")] == ["a cat-0.mp4", "a dog-0.mp4", "a cat-1.mp4"]
-    for text, why in (("either/or", "no file name may hold"), ("long " * 60, "too long")):
+    for text, why in (
+        ("either/or", "no file name may hold"),
+        ("a\x1b[31m star", "no file name may hold"),
+        ("long " * 60, "too long"),
+        ("A Cat", "take for 'a cat-0.mp4'"),
+    ):
         with pytest.raises(DditError, match=why):
-            named([row(text)], ".mp4")
+            named([row("a cat"), row(text)], ".mp4")
 
 
 def test_every_film_that_cannot_be_measured_is_named(tmp_path: Path) -> None:

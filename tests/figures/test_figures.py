@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import matplotlib
+import matplotlib.image
 import numpy as np
 import pytest
 from matplotlib.collections import LineCollection, QuadMesh
@@ -52,6 +52,16 @@ def test_one_row_takes_its_prompt_as_title_and_has_no_row_numbers() -> None:
     axes = figure.axes[0]
     assert axes.get_title(loc="left") == "a red star above a blue square"
     assert len(axes.get_yticks()) == 0
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("rows", [1, 2])
+def test_any_text_is_drawn_as_it_is_and_in_silence(tmp_path: Path, rows: int) -> None:
+    text = "a $x_{$ 中 \x1b[31m \u2028 🌟 50% {} "
+    figure = figures.schedule_heatmap(SCALES[:rows], labels=[text + "x" * 10_000] * rows, title=text)
+    figures.save(figure, tmp_path / "a")
+    assert figure.axes[0].get_title(loc="left") == text
+    assert matplotlib.image.imread(tmp_path / "a.png").shape[0] < 1000
 
 
 def test_rows_of_different_length_leave_the_rest_empty() -> None:

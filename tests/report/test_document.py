@@ -11,7 +11,7 @@ from ddit_eval.figures.of_results import study as draw_study
 from ddit_eval.judging.gap import determined, gap_line
 from ddit_eval.judging.verdict import judge
 from ddit_eval.judging.wording import show, times
-from ddit_eval.report.blocks import Table, Text, to_markdown
+from ddit_eval.report.blocks import Code, Table, Text, to_markdown
 from ddit_eval.report.document import document
 from ddit_eval.report.page import to_html
 from ddit_eval.schema.oracle import Gap
@@ -57,7 +57,10 @@ def test_the_damage_table_says_what_a_metric_is_blind_to() -> None:
 
 def test_markup_is_escaped() -> None:
     table = Table(["a"], [["x|<b>"]])
-    assert "x\\|<b>" in to_markdown([table])
+    assert r"x\|\<b>" in to_markdown([table])
+    odd = Table(["a"], [["`a` | *b*\r\nc\\|", "p < 0.001"]])
+    assert r"| \`a\` \| \*b\* c\\\| | p < 0.001 |" in to_markdown([odd])
+    assert to_markdown([Code("a: '```'")]) == "````yaml\na: '```'\n````\n"
     assert "x|&lt;b&gt;" in to_html([table, Text("t")], "<title>")
 
 

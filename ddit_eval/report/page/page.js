@@ -37,7 +37,7 @@
       to.alt = from.alt;
     }
     $("name").textContent = method.selectedOptions[0].text;
-    $("text").textContent = prompt.selectedOptions[0].text;
+    $("text").textContent = prompt.selectedOptions[0].textContent; // .text would drop spaces
     $("note").textContent = heads[m + 1].querySelector("span").textContent;
     for (const button of document.querySelectorAll(".sheet button"))
       button.setAttribute("aria-current", String(button === cell(m, p)));
