@@ -9,7 +9,6 @@ from ddit_eval.errors import DditError
 
 # What acts instead of being shown: control characters, halves of surrogate pairs, changes of the direction.
 _ACTING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-_FORMULA = re.compile(r"'*[=+\-@\t\r]")
 
 
 def visible(text: str, one_line: bool = False) -> str:
@@ -27,16 +26,6 @@ def check_prompt(text: str, where: str) -> str:
     if re.search("[\ud800-\udfff]", text):
         raise DditError(f"{where} has half a surrogate pair, which is no text; write the whole character")
     return text
-
-
-def cell(text: str) -> str:
-    """Text for a table that a spreadsheet may open: what it would take for a formula gets a ' in front."""
-    return "'" + text if _FORMULA.match(text) else text
-
-
-def of_cell(text: str) -> str:
-    """The text that `cell` was given."""
-    return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
 
 
 def by_eye(name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 
 from ddit_eval.system.progress import Terminal
-from ddit_eval.system.text import cell, of_cell, visible
+from ddit_eval.system.text import visible
 
 
 def test_nothing_in_a_text_acts_on_a_terminal() -> None:
@@ -17,10 +17,3 @@ def test_nothing_in_a_text_acts_on_a_terminal() -> None:
     assert shown == "a \\x1b[31mstar\\x07\\x9b2J \\u202egnp \\udcff \\u2028 :smile: 🌟 \u200f [/x] [red]\n"
     assert visible("a\nb\tc", one_line=True) == "a\\nb\\tc"
     assert visible("a\nb") == "a\nb"
-
-
-def test_no_cell_is_a_formula_and_each_comes_back() -> None:
-    for text in ("=cmd()", "+1", "-5 stars", "@here", "'=x", "''-", "a star", "'tis a star", "'", ""):
-        assert cell(text)[:1] not in tuple("=+-@")
-        assert of_cell(cell(text)) == text
-    assert (cell("a star"), cell("'tis"), cell("=x")) == ("a star", "'tis", "'=x")

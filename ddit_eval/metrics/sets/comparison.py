@@ -7,6 +7,7 @@ Names. "fid" and "kid" stand for Inception's features alone, "cmmd" for those of
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -174,6 +175,7 @@ def _row(
 
 def _within(interval: stats.Interval, column: Column) -> stats.Interval:
     """The interval's ends inside the metric's range; the value is left as it was measured."""
-    low = interval.low if column.low is None else max(interval.low, min(column.low, interval.value))
-    high = interval.high if column.high is None else min(interval.high, max(column.high, interval.value))
+    least = -math.inf if column.low is None else min(column.low, interval.value)
+    most = math.inf if column.high is None else max(column.high, interval.value)
+    low, high = (min(max(end, least), most) for end in (interval.low, interval.high))
     return replace(interval, low=low, high=high)
