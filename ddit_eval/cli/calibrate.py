@@ -130,12 +130,13 @@ def oracle(experiment: Yaml, workers: Workers = 1, results: Results = RESULTS, s
     from ddit_eval.oracle.bench import Bench
     from ddit_eval.oracle.compare import compare
     from ddit_eval.schema import write
-    from ddit_eval.system.files import check_writable
+    from ddit_eval.system.files import check_writable, sweep
 
     table = load(config.oracle.calibration or config.adapter)
     folder = results / config.profile
-    check_writable(folder)
-    check_writable(state)
+    for place in (folder, state):
+        check_writable(place)
+        sweep(place)
     quiet_libraries()
     with progress("oracle") as step, Generator(Setting(config)) as generator:
         content = compare(Bench(generator), table, state, workers=workers, progress=step)

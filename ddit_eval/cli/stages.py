@@ -46,7 +46,8 @@ def run(experiment: Yaml, workers: Workers = 1, runs: Runs = RUNS) -> None:
     quiet_libraries()
     with progress("pictures") as step:
         outcome = generate(config, runs / config.profile, workers=workers, progress=step)
-    say(f"{outcome.total} records in {runs / config.profile}: {outcome.made} made, {outcome.there} kept")
+    made = f"{outcome.made} made" + (f" ({outcome.damaged} were damaged)" if outcome.damaged else "")
+    say(f"{outcome.total} records in {runs / config.profile}: {made}, {outcome.there} kept")
 
 
 def evaluate(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +15,6 @@ from ddit_eval.errors import DditError
 if TYPE_CHECKING:
     from ddit_eval.ddit.handle import Handle
     from ddit_eval.ddit.policies import Policy
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -93,9 +90,3 @@ def draw(handle: Handle, request: Request, **changes: Any) -> Run:
         made = pixels.shape[1]
         raise DditError(f"frames: {frames} cannot be made by this model, it gave {made}; ask for {made}")
     return Run(np.asarray(pixels, np.float32), handle.trace)
-
-
-def batches(samples: Sequence[T], size: int, policy: Policy) -> Iterator[Sequence[T]]:
-    """Samples of one policy, `size` at a time; singly where the schedule is the sample's own."""
-    step = 1 if policy.per_sample else size
-    return (samples[i : i + step] for i in range(0, len(samples), step))

@@ -27,7 +27,7 @@ from ddit_eval.models.cost import flops_of, tokens_of
 from ddit_eval.schema import Index, Quality, Record, Traces, read, write
 from ddit_eval.schema.quality import Column, Row, Sighting
 from ddit_eval.schema.record import Trace
-from ddit_eval.system.files import check_writable, write_json, write_text
+from ddit_eval.system.files import check_writable, sweep, write_json, write_text
 from ddit_eval.system.progress import Progress, quiet
 from ddit_eval.system.read import file_digest
 
@@ -171,6 +171,7 @@ def evaluate(
     if moving and asked:
         raise DditError("sets: set metrics compare pictures, and this experiment makes clips; leave it out")
     check_writable(results)
+    sweep(results)
     store = Store(runs / "records")
     records = records_of(experiment, runs)
     table = read(runs / "index.json", Index).flops

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +20,19 @@ from ddit_eval.experiment.setting import Setting
 from ddit_eval.models.cost import flops_of_counts
 from ddit_eval.models.load import load_pipeline
 from ddit_eval.schema import Index, Record, read, write
-from ddit_eval.system.files import check_writable
+from ddit_eval.system.files import check_writable, sweep
 from ddit_eval.system.progress import Progress, quiet
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run of the generator did. `made` counts the samples of this process."""
+    """What a run of the generator found and made. `damaged`: how many of those made were there, and not as
+    they were written."""
 
     total: int
     there: int
     made: int
+    damaged: int = 0
 
 
 class Generator:
@@ -77,20 +79,19 @@ class Generator:
         return run
 
 
-def batches(jobs: Sequence[Job], size: int) -> Iterator[Sequence[Job]]:
-    """Consecutive jobs of one method, `size` at a time as far as its policy allows."""
-    for _, group in groupby(jobs, key=lambda job: job.method):
-        same = list(group)
-        yield from sampling.batches(same, size, parse_policy(same[0].policy))
-
-
-def _kept(store: Store, job: Job) -> bool:
-    """Whether the record is there; one whose row was renamed gets its new name."""
-    record = store.load(job.key)
+def _kept(store: Store, job: Job, damaged: set[str] | None = None) -> bool:
+    """Whether the record is there and whole; one of other names or frames a second gets the job's. Keys of
+    those that are not whole are added to `damaged`."""
+    try:
+        record = store.load(job.key)
+    except DditError:
+        if damaged is not None:
+            damaged.add(job.key)
+        return False
     if record is None:
         return False
-    if (record.method, record.index) != (job.method, job.index):
-        store.rewrite(job.record(record.trace))
+    if any(getattr(record, name) != said for name, said in job):
+        store.save(job, store.levels(record), record.trace)
     return True
 
 
@@ -101,28 +102,29 @@ def _make(
     progress: Progress = quiet,
     stop: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Make the records of some batches. stop: asked before each."""
+    """Make the missing records of some batches, each made whole: of a part other bits would come. stop: asked
+    before each."""
     total, made = sum(map(len, todo)), 0
     for batch in todo:
         if stop():
             return
         progress(made, total, batch[0].method)
-        run = generator.sample(batch)
-        for job, levels in zip(batch, run.levels, strict=True):
-            store.save(job, levels, run.trace)
+        if missing := {job.key for job in batch if not _kept(store, job)}:
+            run = generator.sample(batch)
+            for job, levels in zip(batch, run.levels, strict=True):
+                if job.key in missing:
+                    store.save(job, levels, run.trace)
         made += len(batch)
     progress(made, total, "done")
 
 
-def _help(
-    setting: Setting, store: Store, todo: list[Sequence[Job]], workers: int, *, stop: Callable[[], bool]
-) -> None:
-    """One of `workers`, in a process of its own."""
+def _help(setting: Setting, store: Store, todo: list[Sequence[Job]], *, stop: Callable[[], bool]) -> None:
+    """A worker in a process of its own."""
     from ddit_eval.system.quiet import quiet_libraries
-    from ddit_eval.system.workers import share_of_cores
+    from ddit_eval.system.workers import a_thread_each
 
     quiet_libraries()  # it has no command line that has done so
-    with share_of_cores(workers), Generator(setting) as generator:
+    with a_thread_each(), Generator(setting) as generator:
         _make(generator, store, todo, stop=stop)
 
 
@@ -134,44 +136,70 @@ def generate(
     workers: int = 1,
     progress: Progress = quiet,
 ) -> Outcome:
-    """Make every record of `experiment` that is not in `folder`/records yet.
+    """Make every record of `experiment` that is not in `folder`/records yet, or not as it was written.
 
-    Stopped at any moment, the next call goes on where this one was. The missing samples are split between
-    `workers` processes on this machine, and under `accelerate launch` between its processes; each loads the
-    model itself, so that a given `pipe` is for one worker.
+    Stopped at any moment, the next call goes on where this one was, and ends with the same pictures: what is
+    there decides no batch. The batches that lack a sample are split between `workers` processes on this
+    machine, and under `accelerate launch` between its processes; each loads the model itself, so that a given
+    `pipe` is for one worker.
     `folder`/index.json then lists the keys by method, and the FLOPs of a transformer call by scale.
-    Raises `DditError` where the folder cannot be written to, before anything is computed.
+    Raises `DditError` where the folder cannot be written to, before anything is computed; in the end, where
+    records are gone that were there or made.
     """
     import torch
     from accelerate import PartialState
 
-    from ddit_eval.system.workers import beside, check_workers, share_of_cores
+    from ddit_eval.system.workers import a_thread_each, beside, check_workers
 
     check_workers(workers, pipe)
     store = Store(folder / "records")
     check_writable(store.folder)
+    sweep(folder)
     setting = Setting(experiment)
-    by_method = setting.jobs()
-    jobs = [job for same in by_method.values() for job in same]
+    calls = [call for method in experiment.methods for call in setting.calls_of(method)]
+    jobs = [job for call in calls for job in call]
     # Without cpu=True, accelerate takes processes on a machine without GPU for strangers.
     state = PartialState(cpu=not torch.cuda.is_available())
-    missing = [job for job in jobs if not _kept(store, job)]
+    damaged: set[str] = set()
+    missing = {job.key for job in jobs if not _kept(store, job, damaged)}
     state.wait_for_everyone()  # nobody writes before all have looked, so all split the same list
-    # One here, one there: neighbours cost about the same.
-    todo = list(batches(missing, experiment.batch))[state.process_index :: state.num_processes]
-    if todo:
-        shares = [todo[i::workers] for i in range(min(workers, len(todo)))]
-        helps = [(setting, store, share, len(shares)) for share in shares[1:]]
-        with share_of_cores(len(shares)), Generator(setting, pipe) as generator:
-            with beside(_help, helps):
-                _make(generator, store, shares[0], progress)
-            left = [job for share in shares[1:] for batch in share for job in batch if not _kept(store, job)]
-            _make(generator, store, list(batches(left, experiment.batch)))  # of a worker that died
-    state.wait_for_everyone()
     if state.is_main_process:
-        keys = {name: tuple(job.key for job in same) for name, same in by_method.items()}
+        _tell(setting, store, damaged)
+    # One here, one there: neighbours cost about the same.
+    todo = [call for call in calls if any(job.key in missing for job in call)]
+    if todo := todo[state.process_index :: state.num_processes]:
+        shares = [todo[i::workers] for i in range(min(workers, len(todo)))]
+        with a_thread_each(), Generator(setting, pipe) as generator:
+            with beside(_help, [(setting, store, share) for share in shares[1:]]):
+                _make(generator, store, shares[0], progress)
+            _make(generator, store, [call for share in shares[1:] for call in share])  # of a worker that died
+    state.wait_for_everyone()
+    if gone := [job.key for job in jobs if not _kept(store, job)]:
+        raise DditError(
+            f"{len(gone)} of {len(jobs)} records are not in {store.folder} in the end: something removed or "
+            "changed them meanwhile. The same command makes them."
+        )
+    if state.is_main_process:
+        keys: dict[str, tuple[str, ...]] = {m.name: () for m in experiment.methods}
+        for job in jobs:
+            keys[job.method] += (job.key,)
         write(folder / "index.json", Index(methods=keys, flops=setting.flops))
-    return Outcome(len(jobs), len(jobs) - len(missing), sum(map(len, todo)))
+    return Outcome(len(jobs), len(jobs) - len(missing), len(missing), len(damaged))
+
+
+def _tell(setting: Setting, store: Store, damaged: set[str]) -> None:
+    """Warn of what is not as the user may think."""
+    if damaged:
+        some = ", ".join(sorted(damaged)[:3]) + (", ..." if len(damaged) > 3 else "")
+        what = f"{len(damaged)} records in {store.folder} are not as they were written and are made anew"
+        warnings.warn(f"{what}: {some}", stacklevel=3)
+    if setting.batch != setting.experiment.batch:
+        own = next(m.name for m in setting.experiment.methods if m.policy.per_sample)
+        warnings.warn(
+            f"batch: {setting.experiment.batch} is not used: {own!r} has a schedule for each sample, so its "
+            "samples are made one at a time, and with it all, as batches of two sizes round differently",
+            stacklevel=3,
+        )
 
 
 def records_of(experiment: Experiment, folder: Path) -> dict[str, list[Record]]:
@@ -182,7 +210,7 @@ def records_of(experiment: Experiment, folder: Path) -> dict[str, list[Record]]:
     store = Store(folder / "records")
     index = read(folder / "index.json", Index).methods
     prompts = load_prompts(experiment.prompts)
-    again = "run `ddit-eval run` on the experiment"
+    again = f"make them anew: {Record.made_by}"
     found: dict[str, list[Record]] = {}
     for method in experiment.methods:
         keys = index.get(method.name, ())

@@ -2,18 +2,19 @@
 
 A record is `<key>.json` beside `<key>.png`, an animated PNG where the sample is a clip. The picture is
 written first, so a record that can be read is complete; there is no index to keep in step, and any number
-of processes may write at once.
+of processes may write at once. It holds the digest of its picture, and what is read again is checked: the
+key against what the record says made it, the picture against its digest.
 """
 
 from __future__ import annotations
 
 import ast
 import hashlib
-import warnings
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from importlib import resources
 from io import BytesIO
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,7 @@ from ddit_eval.schema import read, write
 from ddit_eval.schema.record import FORMAT, Record, Sample
 from ddit_eval.system.files import digest, write_bytes
 from ddit_eval.system.plugins import source_of
+from ddit_eval.system.read import file_digest
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,25 +41,35 @@ class Job(Sample):
 
     @property
     def key(self) -> str:
-        """20 hex digits: equal for equal samples, whatever the method is called."""
-        parts = {
-            "format": FORMAT,
-            "code": self.code,
-            "model": self.model_hash,
-            "adapter": self.adapter_hash,
-            "dtype": self.dtype,
-            "policy": self.policy,
-            "steps": self.steps,
-            "size": list(self.size),
-            "guidance": [self.guidance_scale, self.true_cfg_scale],
-            "prompt": self.prompt,
-            "seed": self.seed,
-            "repeat": self.repeat,
-        }
-        return digest(parts, 20)
+        return key_of(self)
 
-    def record(self, trace: Sequence[StepTrace]) -> Record:
-        return Record(key=self.key, image=f"{self.key}.png", trace=tuple(trace), **dict(self))
+
+def key_of(sample: Sample) -> str:
+    """20 hex digits: equal for equal samples, whatever the method is called."""
+    parts = {
+        "format": FORMAT,
+        "code": sample.code,
+        "model": sample.model_hash,
+        "adapter": sample.adapter_hash,
+        "dtype": sample.dtype,
+        "policy": sample.policy,
+        "steps": sample.steps,
+        "size": list(sample.size),
+        "guidance": [sample.guidance_scale, sample.true_cfg_scale],
+        "prompt": sample.prompt,
+        "seed": sample.seed,
+        "repeat": sample.repeat,
+        "batch": sample.batch,
+    }
+    return digest(parts, 20)
+
+
+def together(jobs: Sequence[Job]) -> list[Job]:
+    """Jobs that one call makes. Each names the call, whose size decides how its sums are rounded."""
+    if len(jobs) == 1:
+        return list(jobs)
+    call = [[job.prompt, job.seed] for job in jobs]
+    return [job.model_copy(update={"batch": digest([place, call])}) for place, job in enumerate(jobs)]
 
 
 @lru_cache(maxsize=8)
@@ -101,25 +113,19 @@ class Store:
         self.folder = folder
 
     def load(self, key: str) -> Record | None:
-        """The record, or None where it is not there or broken; a broken one is named in a warning."""
-        path = self.folder / f"{key}.json"
+        """The record, or None where it is not there.
+
+        Raises `DditError` where it or its picture is not what was written under this key.
+        """
+        path, image = self.folder / f"{key}.json", self.folder / f"{key}.png"
         if not path.exists():
             return None
-        try:
-            record = read(path, Record)
-            self._check(key, record)
-        except (OSError, DditError) as error:
-            warnings.warn(f"the record {path} is corrupt and will be made again ({error})", stacklevel=2)
-            return None
+        record, again = read(path, Record), f"make it anew: {Record.made_by}"
+        if not key == record.key == key_of(record):
+            raise DditError(f"{path} is not the record of what it says it was made of; {again}")
+        if record.image != image.name or not image.is_file() or file_digest(image) != record.image_sha256:
+            raise DditError(f"{image} is not the picture that was written with its record; {again}")
         return record
-
-    def _check(self, key: str, record: Record) -> None:
-        if record.key != key:
-            raise DditError(f"it says that its key is {record.key}")
-        image = self.folder / record.image
-        # A PNG ends with an IEND chunk: a picture that was cut short does not.
-        if not image.is_file() or image.read_bytes()[-8:-4] != b"IEND":
-            raise DditError(f"its picture {image.name} is missing or cut short")
 
     def save(self, job: Job, levels: Levels, trace: Sequence[StepTrace]) -> Record:
         """Write picture or clip, then record; raises `DditError` where the folder cannot be written to."""
@@ -127,13 +133,17 @@ class Store:
         first, *others = pictures(levels)
         more = {"save_all": True, "append_images": others, "duration": round(1000 / job.fps)}
         first.save(buffer, "PNG", **(more if others else {}))
-        write_bytes(self.folder / f"{job.key}.png", buffer.getvalue())
-        record = job.record(trace)
-        self.rewrite(record)
+        key, data = job.key, buffer.getvalue()
+        record = Record(
+            key=key,
+            image=f"{key}.png",
+            image_sha256=hashlib.sha256(data).hexdigest(),
+            trace=tuple(trace),
+            **dict(job),
+        )
+        write_bytes(self.folder / record.image, data)
+        write(self.folder / f"{key}.json", record)
         return record
-
-    def rewrite(self, record: Record) -> None:
-        write(self.folder / f"{record.key}.json", record)
 
     def frames(self, record: Record) -> list[Image.Image]:
         """The frames of a record's clip, or its one picture; RGB."""
@@ -149,12 +159,18 @@ def pictures(levels: Levels) -> list[Image.Image]:
 
 
 def frames_of(path: Path, count: int) -> list[Image.Image]:
-    """The `count` frames of a clip that `Store` wrote, or the one picture; RGB, each its own copy."""
+    """The `count` frames of a clip that `Store` wrote, or the one picture; RGB, each its own copy.
+
+    Raises `DditError` where the file is gone by now, or another's.
+    """
     found, times = [], []
-    with Image.open(path) as film:
-        for frame in ImageSequence.Iterator(film):
-            found.append(frame.convert("RGB"))
-            times.append(float(frame.info.get("duration", 0)))
+    try:
+        with Image.open(path) as film:
+            for frame in islice(ImageSequence.Iterator(film), count):
+                found.append(frame.convert("RGB"))
+                times.append(float(frame.info.get("duration", 0)))
+    except (OSError, ValueError, SyntaxError) as error:
+        raise DditError(f"{path} does not read as a picture ({error}); {Record.made_by} mends it") from error
     # The writer merges equal frames into one that lasts longer, or that alone is left.
     shown = sum(times) / count
     repeats = [count] if len(found) == 1 else [round(lasts / shown) for lasts in times]

@@ -13,7 +13,7 @@ from ddit_eval.ddit.trace import StepTrace
 from ddit_eval.errors import DditError
 from ddit_eval.experiment.config import Experiment, Method
 from ddit_eval.experiment.prompts import Prompt, load_prompts, prompts_hash
-from ddit_eval.experiment.records import Job, code_of
+from ddit_eval.experiment.records import Job, code_of, together
 from ddit_eval.models.cost import calls_a_step, family_of_model, flop_table, flops_of
 from ddit_eval.models.find import fingerprint, locate, text_tokens
 from ddit_eval.models.names import known
@@ -109,10 +109,22 @@ class Setting:
             repeat=repeat,
         )
 
+    @cached_property
+    def batch(self) -> int:
+        """Samples of a call, the same for all methods: calls of different sizes round differently, so that a
+        row would differ from one that computes the same. One where a schedule is its sample's own."""
+        alone = any(method.policy.per_sample for method in self.experiment.methods)
+        return 1 if alone else self.experiment.batch
+
+    def calls_of(self, method: Method) -> list[list[Job]]:
+        """Every sample of a method, prompts in order, call by call."""
+        repeat, n = self.experiment.repeat_of(method), self.batch
+        jobs = [self.job(method, prompt, repeat) for prompt in self.prompts]
+        return [together(jobs[i : i + n]) for i in range(0, len(jobs), n)]
+
     def jobs(self) -> dict[str, list[Job]]:
-        """Every sample of the experiment by method, prompts in order."""
-        repeat = self.experiment.repeat_of
-        return {m.name: [self.job(m, p, repeat(m)) for p in self.prompts] for m in self.experiment.methods}
+        """The same of all methods, by name."""
+        return {m.name: [job for call in self.calls_of(m) for job in call] for m in self.experiment.methods}
 
     def measured(self, method: Method | None = None, prompts: Sequence[Prompt] | None = None) -> Measured:
         """What a row is measured of; by default the base on the experiment's prompts."""

@@ -23,7 +23,7 @@ from ddit_eval.experiment.setting import Setting
 from ddit_eval.models import flops
 from ddit_eval.schema import Timing, write
 from ddit_eval.schema.timing import Compiled, Table
-from ddit_eval.system.files import check_writable
+from ddit_eval.system.files import check_writable, sweep
 from ddit_eval.system.progress import Progress, quiet
 
 Group = tuple[Prompt, ...]
@@ -109,6 +109,7 @@ def time_experiment(
     every block twice, eager and with its blocks compiled.
     """
     check_writable(result.parent)
+    sweep(result.parent)
     setting, plan = Setting(experiment), experiment.timing
     names = plan.methods or tuple(m.name for m in experiment.methods)
     chosen = [m for m in experiment.methods if m.name in {*names, experiment.reference}]

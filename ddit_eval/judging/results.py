@@ -12,6 +12,7 @@ from ddit_eval import stats
 from ddit_eval.errors import DditError
 from ddit_eval.experiment.belongs import belongs
 from ddit_eval.experiment.config import Experiment
+from ddit_eval.experiment.records import Store
 from ddit_eval.experiment.samples import read_samples
 from ddit_eval.schema import Index, Oracle, Quality, Record, Study, Timing, Traces, read
 from ddit_eval.schema.distillation import Distillation
@@ -134,22 +135,14 @@ def load(folder: Path, experiment: Experiment | None = None) -> Results:
 
 def read_records(folder: Path | None) -> dict[str, list[Record]]:
     """The records in force of runs/<profile> by method, prompts in order, `image` with its folder; empty
-    where there are none. Pictures are a bonus: one that does not read is left out."""
+    where there are none. One that is not there is left out; one that is damaged is refused."""
     if folder is None or not (folder / "index.json").exists():
         return {}
     records: dict[str, list[Record]] = {}
-    store = folder / "records"
-    try:
-        index = read(folder / "index.json", Index)
-    except DditError:
-        return {}
-    for method, keys in index.methods.items():
-        for key in keys:
-            try:
-                record = read(store / f"{key}.json", Record)
-            except DditError:
-                continue
-            image = str(store / record.image)
+    store = Store(folder / "records")
+    for method, keys in read(folder / "index.json", Index).methods.items():
+        for record in filter(None, map(store.load, keys)):
+            image = str(store.folder / record.image)
             records.setdefault(method, []).append(record.model_copy(update={"image": image}))
         records.get(method, []).sort(key=lambda record: record.index)
     return records

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,9 +25,10 @@ from ddit_eval.oracle.measure import (
     trajectory,
 )
 from ddit_eval.oracle.table import HarmTable, fill_steps
-from ddit_eval.system.files import digest, write_json
+from ddit_eval.schema import read, write
+from ddit_eval.schema.kept import Kept, known
+from ddit_eval.system.files import digest
 from ddit_eval.system.progress import Progress, quiet
-from ddit_eval.system.read import read_json
 
 if TYPE_CHECKING:
     from ddit_eval.ddit.policies import Policy
@@ -76,18 +77,20 @@ class Bench:
         measured = sorted(range(steps - 1, -1, -every))
         rows = {(t, s): folder / f"step{t:03d}-scale{s}.json" for t in measured for s in scales}
         seen = folder / "signals.json"
-        if not all(file.exists() for file in (seen, *rows.values())):
+        if any(known(file, Kept) is None for file in (seen, *rows.values())):
             self._measure(self.jobs(prompts, steps), rows, seen, progress)
         harm = np.full((len(prompts), steps, len(scales)), np.nan)
         for (t, s), file in rows.items():
-            harm[:, t, scales.index(s)] = read_json(file)
+            harm[:, t, scales.index(s)] = read(file, Kept).value
         columns = [adapter.scales.index(s) for s in scales]
         return HarmTable(
             prompts=tuple(prompt.text for prompt in prompts),
             scales=scales,
             cost=tuple(self.cost[s] for s in scales),
             harm=fill_steps(harm),
-            signals={int(k): np.asarray(v, np.float64)[..., columns] for k, v in read_json(seen).items()},
+            signals={
+                int(k): np.asarray(v, np.float64)[..., columns] for k, v in read(seen, Kept).value.items()
+            },
             rho=RHO,
         )
 
@@ -96,12 +99,13 @@ class Bench:
     ) -> None:
         """Write those of `rows`, by step and scale, that are not there yet, and the signals to `seen`."""
         steps, batches = jobs[0].steps, self._batches(jobs)
-        todo = [row for row, file in rows.items() if not file.exists()]
+        todo = [row for row, file in rows.items() if known(file, Kept) is None]
         total = steps + sum(steps - t for t, _ in todo)
         progress(0, total, "base")
         bases = [trajectory(self.generator, batch) for batch in batches]
         parts = [signals_of(self.generator, base, jobs[0].height, jobs[0].width, RHO) for base in bases]
-        write_json(seen, {str(order): [p for part in parts for p in part[order]] for order in ORDERS})
+        signals = {str(order): [p for part in parts for p in part[order]] for order in ORDERS}
+        write(seen, Kept(value=signals))
         done = steps
         for t, s in todo:
             progress(done, total, f"step {t + 1} of {steps} at scale {s}")
@@ -109,7 +113,7 @@ class Bench:
             harm: list[float] = []
             for batch, base in zip(batches, bases, strict=True):
                 harm += mean_squared_error(restart(self.generator, batch, base, t, scales), base.pictures)
-            write_json(rows[t, s], harm)
+            write(rows[t, s], Kept(value=harm))
             done += steps - t
         progress(total, total, "done")
 
@@ -138,10 +142,3 @@ class Bench:
     def share(self, scales: Sequence[int]) -> float:
         """Cost of a schedule as a share of as many base steps."""
         return float(np.mean([self.cost.get(s, 1.0) for s in scales]))
-
-
-def kept(path: Path, make: Callable[[], Any]) -> Any:
-    """The JSON in `path`; what is not there yet is made and written."""
-    if not path.exists():
-        write_json(path, make())
-    return read_json(path)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 
-from ddit_eval.ddit.policies import Calibrated
+from ddit_eval.ddit.policies import Base, Calibrated
 from ddit_eval.ddit.policies.calibration import Calibration
 from ddit_eval.experiment.config import WorldPrompts
 from ddit_eval.experiment.prompts import Prompt
-from ddit_eval.oracle.bench import Bench, kept
+from ddit_eval.oracle.bench import Bench
 from ddit_eval.oracle.fit import fit
-from ddit_eval.oracle.measure import mean_squared_error
+from ddit_eval.oracle.measure import Pictures, mean_squared_error
 from ddit_eval.oracle.table import HarmTable
+from ddit_eval.schema.kept import kept
 from ddit_eval.system.files import digest
 from ddit_eval.system.progress import Progress, quiet
 
@@ -38,8 +39,11 @@ def calibrate(
     """
     tables = [bench.table(prompts, n, state, every, progress) for n in steps]
     made = bench.made(prompts)
-    reference = cache(partial(bench.pictures, prompts))
     done = 0
+
+    @cache
+    def reference(n: int) -> Pictures:
+        return bench.alone(prompts, n, [Base()] * len(prompts))[0]
 
     def trial(draft: Calibration, price: float) -> tuple[float, float]:
         nonlocal done

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ddit_eval import stats
+from ddit_eval.ddit.policies import Base
 from ddit_eval.ddit.policies.calibration import Calibration
 from ddit_eval.errors import DditError
 from ddit_eval.experiment.belongs import asked
@@ -19,15 +20,16 @@ from ddit_eval.experiment.generate import Generator
 from ddit_eval.experiment.prompts import Prompt, load_prompts
 from ddit_eval.experiment.records import code_hash
 from ddit_eval.experiment.setting import Setting
-from ddit_eval.oracle.bench import CODE, Bench, kept
+from ddit_eval.oracle.bench import CODE, Bench
 from ddit_eval.oracle.calibrate import CALIBRATION
 from ddit_eval.oracle.gap import additivity, gap, quality
-from ddit_eval.oracle.measure import mean_squared_error
+from ddit_eval.oracle.measure import Pictures, mean_squared_error
 from ddit_eval.oracle.schedules import Entry, marginals, matched, schedules, sweep
+from ddit_eval.schema.kept import Kept, kept, known
 from ddit_eval.schema.oracle import Gap, Harm, Oracle, Row
 from ddit_eval.system.files import digest
 from ddit_eval.system.progress import Progress, quiet
-from ddit_eval.system.workers import beside, check_workers, share_of_cores
+from ddit_eval.system.workers import a_thread_each, beside, check_workers
 
 
 def compare(
@@ -57,17 +59,17 @@ def compare(
     prompts = bench.setting.prompts[: settings.prompts]
     tuning = tuning or load_prompts(CALIBRATION)[: CALIBRATION.count // 2]
     matching = (tuning, steps, calibration.scales, state)
-    with share_of_cores(workers):
-        with _beside(bench, workers, sweep, [matching] if workers > 1 else []):
+    with a_thread_each():
+        with _beside(bench, sweep, [matching] if workers > 1 else []):
             table = bench.table(prompts, steps, state, every, progress)
         taus = matched(*sweep(bench, *matching, progress=progress), costs)
         mean = marginals(calibration, steps)
         entries = list(schedules(bench, table, mean, calibration, costs, taus, steps))
         folder = bench.folder(prompts, steps, state)
-        todo = [entry for entry in entries if not _path(bench, entry, folder).exists()]
+        todo = [entry for entry in entries if known(_path(bench, entry, folder), Kept) is None]
         todo.sort(key=lambda entry: not entry.apart)  # those that take long are dealt out evenly
         shares = [(todo[i::workers], prompts, steps, folder) for i in range(workers)]
-        with _beside(bench, workers, measure_rows, [share for share in shares[1:] if share[0]]):
+        with _beside(bench, measure_rows, [share for share in shares[1:] if share[0]]):
             measure_rows(bench, *shares[0], progress=progress)
         measured = measure_rows(bench, entries, prompts, steps, folder, progress=progress)
     errors = {name: found for name, (found, _) in measured.items()}
@@ -104,8 +106,14 @@ def measure_rows(
 ) -> dict[str, tuple[list[float], float]]:
     """By name: the mean squared error to the base's picture by prompt, and the cost as a share of the base's
     run of `steps`. Each is kept in `folder`. stop: asked before each."""
-    base = cache(partial(bench.pictures, prompts, steps))
     found: dict[str, tuple[list[float], float]] = {}
+
+    @cache
+    def base(apart: bool) -> Pictures:
+        """In calls of as many samples as the row's: others round differently."""
+        if apart:
+            return bench.alone(prompts, steps, [Base()] * len(prompts))[0]
+        return bench.pictures(prompts, steps)
 
     def row(entry: Entry) -> tuple[list[float], float]:
         if entry.apart:
@@ -114,7 +122,7 @@ def measure_rows(
             pictures = bench.pictures(prompts, entry.steps, entry.policies[0])
             each = [bench.share([s.scale for s in bench.generator.handle.trace])]
         cost = float(np.mean(each)) * entry.steps / steps
-        return mean_squared_error(pictures, base()), cost
+        return mean_squared_error(pictures, base(entry.apart)), cost
 
     for number, entry in enumerate(entries):
         if stop():
@@ -134,10 +142,10 @@ def _path(bench: Bench, entry: Entry, folder: Path) -> Path:
 
 
 def _beside(
-    bench: Bench, workers: int, work: Callable[..., Any], calls: Sequence[tuple[Any, ...]]
+    bench: Bench, work: Callable[..., Any], calls: Sequence[tuple[Any, ...]]
 ) -> AbstractContextManager[None]:
     """A process for each of `calls`, which does `work` of it at a bench like this one."""
-    same = (bench.setting, bench.batch, bench.cost, workers, work)
+    same = (bench.setting, bench.batch, bench.cost, work)
     return beside(_help, [(*same, call) for call in calls])
 
 
@@ -145,17 +153,16 @@ def _help(
     setting: Setting,
     batch: int,
     cost: dict[int, float],
-    workers: int,
     work: Callable[..., Any],
     call: tuple[Any, ...],
     *,
     stop: Callable[[], bool],
 ) -> None:
-    """One of `workers`, in a process of its own."""
+    """A worker in a process of its own."""
     from ddit_eval.system.quiet import quiet_libraries
 
     quiet_libraries()  # it has no command line that has done so
-    with share_of_cores(workers), Generator(setting) as generator:
+    with a_thread_each(), Generator(setting) as generator:
         bench = Bench(generator, batch)
         bench.cost = cost
         work(bench, *call, stop=stop)

@@ -16,9 +16,10 @@ from ddit_eval.ddit.policies import Base, Calibrated, Explicit, Threshold
 from ddit_eval.ddit.policies.calibration import Calibration
 from ddit_eval.experiment.prompts import Prompt
 from ddit_eval.experiment.records import code_hash
-from ddit_eval.oracle.bench import CODE, Bench, kept
+from ddit_eval.oracle.bench import CODE, Bench
 from ddit_eval.oracle.best import best, total
 from ddit_eval.oracle.table import HarmTable
+from ddit_eval.schema.kept import kept
 from ddit_eval.system.files import digest
 from ddit_eval.system.progress import Progress, quiet
 

@@ -11,7 +11,7 @@ from ddit_eval.ddit.trace import StepTrace
 from ddit_eval.schema.measured import Measured
 from ddit_eval.schema.model import Json, Result, ResultFile
 
-FORMAT: Literal[2] = 2
+FORMAT: Literal[3] = 3
 
 
 def _said(step: StepTrace) -> dict[str, Any]:
@@ -44,6 +44,7 @@ class Sample(Result):
     index: int
     seed: int
     repeat: int = 0
+    batch: str | None = None  # 12 hex digits of the call that makes it and its place there; None: alone
 
     @property
     def size(self) -> tuple[int, ...]:
@@ -61,9 +62,10 @@ class Record(Sample, ResultFile):
 
     made_by: ClassVar[str] = "`ddit-eval run EXPERIMENT`"
 
-    format: Literal[2] = FORMAT
+    format: Literal[3] = FORMAT
     key: str
     image: str
+    image_sha256: str
     trace: tuple[Step, ...]
 
 

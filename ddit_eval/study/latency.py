@@ -17,7 +17,8 @@ from ddit_eval.experiment.config import Method
 from ddit_eval.experiment.generate import Generator
 from ddit_eval.experiment.records import code_hash
 from ddit_eval.experiment.setting import Setting
-from ddit_eval.schema import read, write
+from ddit_eval.schema import write
+from ddit_eval.schema.kept import known
 from ddit_eval.schema.study import Latency
 from ddit_eval.system.files import digest
 
@@ -38,9 +39,11 @@ def table_of(setting: Setting, state: Path, pipe: Any = None) -> Latency:
         experiment.true_cfg_scale, experiment.guidance_scale, code_hash(),
     ]  # fmt: skip
     path = state / f"latency-{digest(parts)}.json"
-    if not path.exists():
-        write(path, calibrate(setting, pipe))
-    return read(path, Latency)
+    table = known(path, Latency)
+    if table is None:
+        table = calibrate(setting, pipe)
+        write(path, table)
+    return table
 
 
 def calibrate(setting: Setting, pipe: Any = None) -> Latency:

@@ -24,7 +24,7 @@ from ddit_eval.schema.study import Latency
 from ddit_eval.stats import CAP
 from ddit_eval.study.trials import Scores
 from ddit_eval.system.quiet import quiet_libraries
-from ddit_eval.system.workers import threads
+from ddit_eval.system.workers import a_thread_each
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -91,18 +91,14 @@ def prompt_sets(setting: Setting) -> PromptSets:
 
 
 class PictureEvaluator:
-    """Measures on an experiment's pictures. On a CPU with one thread: the values must not depend on how many
-    share it."""
+    """Measures on an experiment's pictures."""
 
     def __init__(
         self, setting: Setting, prompts: PromptSets, latency: Latency | None = None, pipe: Any = None
     ):
-        import torch
-
         quiet_libraries()  # a second worker has no command line that has done so
         self._open = ExitStack()
-        if not torch.cuda.is_available():
-            self._open.enter_context(threads(1))
+        self._open.enter_context(a_thread_each())
         self.setting, self.space = setting, setting.experiment.study
         self.latency = latency
         self.metric = metrics.get(self.space.quality)

@@ -23,7 +23,7 @@ from ddit_eval.study.export import export
 from ddit_eval.study.measure import PictureEvaluator, prompt_sets
 from ddit_eval.study.space import check_scales
 from ddit_eval.study.storage import Location
-from ddit_eval.system.files import check_writable, digest
+from ddit_eval.system.files import check_writable, digest, sweep
 from ddit_eval.system.plugins import source_of
 from ddit_eval.system.progress import Progress, quiet
 from ddit_eval.system.workers import check_workers
@@ -48,8 +48,9 @@ def run_study(
     pipeline, for one worker. Raises `DditError` before anything is computed where the study cannot be run.
     """
     setting, space = Setting(experiment), experiment.study
-    check_writable(result.parent)
-    check_writable(state)
+    for folder in (result.parent, state):
+        check_writable(folder)
+        sweep(folder)
     check_scales(space, Adapter.from_pretrained(experiment.adapter).scales if experiment.adapter else ())
     prompts = prompt_sets(setting)
     metric = metrics.suited(space.quality, moving=len(setting.size) == 3)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from ddit_eval.errors import DditError
@@ -26,8 +27,8 @@ def beside(work: Callable[..., None], calls: Sequence[tuple[Any, ...]]) -> Itera
     """A process for each of `calls`, which runs `work(*call, stop=stop)` while the body runs; leaving waits
     for all.
 
-    work: picklable. It asks `stop()` between its parts, so as not to outlive this process. One that fails
-    says so by its exit alone: the caller looks what is left undone.
+    work: picklable. It asks `stop()` between its parts, so as not to outlive this process. One that fails is
+    named in a warning: the caller looks what is left undone.
     """
     context = multiprocessing.get_context("spawn")  # a fork of a process that has used torch may hang
     processes = [context.Process(target=_work, args=(work, call, os.getpid())) for call in calls]
@@ -35,8 +36,12 @@ def beside(work: Callable[..., None], calls: Sequence[tuple[Any, ...]]) -> Itera
         process.start()
     try:
         yield
-        for process in processes:
+        for number, process in enumerate(processes, 2):
             process.join()
+            if code := process.exitcode:
+                how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+                who = f"worker {number} of {len(processes) + 1}"
+                warnings.warn(f"{who} {how}; this process does what it left undone", stacklevel=3)
     finally:
         for process in processes:
             process.terminate()
@@ -52,14 +57,12 @@ def _work(work: Callable[..., None], call: tuple[Any, ...], parent: int) -> None
         raise SystemExit(1) from None  # the parent takes up what is left and tells of the same error
 
 
-@contextmanager
-def share_of_cores(workers: int) -> Iterator[None]:
-    """Inside, torch takes a worker's part of the cores: on small matrices two processes of one thread do more
-    than one process of two."""
+def a_thread_each() -> AbstractContextManager[None]:
+    """Inside, torch computes on a CPU with one thread: sums over several round differently, and no value may
+    depend on the number of cores or workers. On small matrices two such processes do more than one of two."""
     import torch
 
-    with threads(max(1, torch.get_num_threads() // workers)) if workers > 1 else nullcontext():
-        yield
+    return nullcontext() if torch.cuda.is_available() else threads(1)
 
 
 @contextmanager

@@ -68,8 +68,8 @@ def test_a_clip_that_was_cut_short_is_made_again(tmp_path: Path) -> None:
     store, job = Store(tmp_path), JOB.model_copy(update={"frames": 5})
     path = tmp_path / store.save(job, levels(film()), [STEP]).image
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.warns(UserWarning, match="cut short"):
-        assert store.load(job.key) is None
+    with pytest.raises(DditError, match="not the picture that was written"):
+        store.load(job.key)
 
 
 def test_frames_are_part_of_a_clips_key_and_of_no_pictures() -> None:

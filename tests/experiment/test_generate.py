@@ -2,10 +2,14 @@ from __future__ import annotations
 
 import csv
 import json
+import math
+import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ddit_eval.ddit import handle
 from ddit_eval.errors import DditError
 from ddit_eval.experiment import generate as module
 from ddit_eval.experiment.config import load_experiment
@@ -20,6 +25,7 @@ from ddit_eval.experiment.evaluate import evaluate
 from ddit_eval.experiment.generate import Generator, generate, records_of
 from ddit_eval.experiment.records import Store
 from ddit_eval.experiment.setting import Setting
+from ddit_eval.judging.results import read_records
 from ddit_eval.schema import Quality, Record, read
 
 
@@ -30,6 +36,17 @@ def filled(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     outcome = generate(tiny.experiment(), folder)
     assert (outcome.total, outcome.there, outcome.made) == (15, 0, 15)
     return folder
+
+
+def bytes_of(folder: Path) -> dict[str, bytes]:
+    """Every file in a folder of records."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.fixture
+def one_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps that take no time: the seconds in a trace are all that differs from run to run."""
+    monkeypatch.setattr(handle.time, "perf_counter", lambda: 0.0)
 
 
 def picture(store: Store, record: Record) -> np.ndarray:
@@ -62,16 +79,36 @@ def test_a_second_run_makes_nothing_and_loads_no_model(tiny: Any, filled: Path, 
     assert (outcome.there, outcome.made) == (15, 0)
 
 
-def test_a_sample_is_the_same_at_any_batch_size_and_order(tiny: Any, filled: Path, tmp_path: Path) -> None:
-    experiment = tiny.experiment(batch=3)
+def test_another_batch_size_is_another_record_and_rounds_differently(
+    tiny: Any, filled: Path, tmp_path: Path
+) -> None:
+    experiment = tiny.experiment(batch=2, methods=[{"name": "base"}])
     generate(experiment, tmp_path / "b")
-    alone, together = records_of(tiny.experiment(), filled), records_of(experiment, tmp_path / "b")
-    for name in alone:
-        for one, two in zip(alone[name], together[name], strict=True):
-            assert one.key == two.key
-            a, b = picture(Store(filled / "records"), one), picture(Store(tmp_path / "b" / "records"), two)
-            assert np.abs(a - b).max() <= 1, name
-            assert [s.scale for s in one.trace] == [s.scale for s in two.trace]
+    (*two, last), alone = (
+        records_of(experiment, tmp_path / "b")["base"],
+        records_of(tiny.experiment(), filled),
+    )
+    assert last.key == alone["base"][2].key  # what is left over is made alone
+    assert len({r.key for r in (*two, *alone["base"])}) == 5
+    for one, other in zip(alone["base"], two, strict=False):
+        a, b = picture(Store(filled / "records"), one), picture(Store(tmp_path / "b" / "records"), other)
+        assert np.abs(a - b).max() <= 1
+
+
+def test_methods_are_made_in_equal_batches(
+    tiny: Any, filled: Path, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    never = {"name": "never", "policy": {"kind": "threshold", "tau": 1e-30, "order": 1}}
+    experiment = tiny.experiment(batch=3, methods=[{"name": "base"}, never])
+    shutil.copytree(filled, tmp_path / "runs")
+    assert generate(experiment, tmp_path / "runs").there == 3  # the base's, which were made alone
+    assert any("batch: 3 is not used: 'never'" in str(w.message) for w in recwarn)
+    quality = evaluate(experiment, tmp_path / "runs", tmp_path)
+    assert math.isinf(quality.rows[1].quality["psnr"].value)  # the same computation, so the same bits
+
+
+def test_a_single_sample_is_made_as_in_a_run(tiny: Any, filled: Path) -> None:
+    experiment, alone = tiny.experiment(), records_of(tiny.experiment(), filled)
     setting = Setting(experiment)
     with Generator(setting) as generator:
         run = generator.sample([setting.jobs()["ddit"][2]])
@@ -94,7 +131,8 @@ def test_workers_share_the_samples(tiny: Any, filled: Path, tmp_path: Path) -> N
 
 def test_what_a_worker_that_died_has_left_is_made(tiny: Any, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr(module, "_help", _dies)
-    generate(tiny.experiment(), tmp_path, workers=3)
+    with pytest.warns(UserWarning, match="worker 3 of 3 ended with exit code 1"):
+        generate(tiny.experiment(), tmp_path, workers=3)
     assert all(len(records) == 3 for records in records_of(tiny.experiment(), tmp_path).values())
 
 
@@ -123,10 +161,93 @@ def test_a_killed_run_goes_on_where_it_was(tiny: Any, tmp_path: Path, monkeypatc
     victim.write_text("{")
     with pytest.warns(UserWarning, match=victim.stem):
         outcome = generate(experiment, tmp_path)
-    assert (outcome.there, outcome.made) == (3, 3)
+    assert (outcome.there, outcome.made, outcome.damaged) == (3, 3, 1)
     kept = [p for p, time in before.items() if p.stat().st_mtime_ns == time]
     assert len(kept) == 3
     assert len(records_of(experiment, tmp_path)["two"]) == 3
+
+
+@pytest.mark.parametrize("moment", ["before", "between", "after"])
+def test_killed_at_any_write_a_run_ends_with_the_same_bytes(
+    tiny: Any, tmp_path: Path, monkeypatch: Any, one_clock: None, moment: str
+) -> None:
+    two = {"name": "two", "policy": {"kind": "fixed", "scale": 2}}
+    experiment = tiny.experiment(
+        batch=2, methods=[{"name": "base"}, two], steps=1, prompts={"source": "world", "count": 3}
+    )
+    generate(experiment, tmp_path / "whole")
+    expected = bytes_of(tmp_path / "whole")
+    assert len(expected) == 2 * 2 * 3 + 1
+    hook = "fsync" if moment == "before" else "replace"
+    write, calls = getattr(os, hook), 0
+
+    def killed(*arguments: Any) -> None:
+        nonlocal calls
+        if moment == "after":
+            write(*arguments)
+        if not str(arguments[-1]).endswith(f".write-test-{os.getpid()}"):
+            calls += 1
+            if calls % 2 == 0:  # every second write, so that each run gets on by one
+                raise KeyboardInterrupt
+        if moment != "after":
+            write(*arguments)
+
+    monkeypatch.setattr(os, hook, killed)
+    with Generator(Setting(experiment)) as generator:  # one model for all
+        monkeypatch.setattr(module, "Generator", lambda *_: nullcontext(generator))
+        for _ in range(20):
+            with suppress(KeyboardInterrupt):
+                generate(experiment, tmp_path / "killed")
+                break
+    assert calls > len(expected)
+    assert bytes_of(tmp_path / "killed") == expected
+
+
+def test_records_that_vanish_meanwhile_are_counted(tiny: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    experiment, save = tiny.experiment(methods=[{"name": "base"}], steps=1), Store.save
+
+    def loses(self: Store, *made: Any) -> Any:
+        shutil.rmtree(self.folder)
+        return save(self, *made)
+
+    monkeypatch.setattr(Store, "save", loses)
+    with pytest.raises(DditError, match=r"2 of 3 records are not in .*records in the end"):
+        generate(experiment, tmp_path)
+    assert not (tmp_path / "index.json").exists()
+    monkeypatch.setattr(Store, "save", save)
+    assert (generate(experiment, tmp_path).made, len(records_of(experiment, tmp_path)["base"])) == (2, 3)
+
+
+def test_what_is_damaged_is_healed_by_run_and_refused_by_the_others(
+    tiny: Any, tmp_path: Path, filled: Path, one_clock: None
+) -> None:
+    shutil.copytree(filled, tmp_path / "runs")
+    store, experiment = Store(tmp_path / "runs" / "records"), tiny.experiment()
+    one, two = records_of(experiment, filled)["base"][:2]
+    (store.folder / one.image).write_bytes((store.folder / two.image).read_bytes())
+    (store.folder / ".left.json.999999999.tmp").write_text("half")
+    for reader in (
+        lambda: evaluate(experiment, tmp_path / "runs", tmp_path),
+        lambda: read_records(tmp_path / "runs"),
+    ):
+        with pytest.raises(DditError, match=f"{one.key}.png is not the picture .*`ddit-eval run EXPERIMENT`"):
+            reader()
+    with pytest.warns(UserWarning, match=f"1 records in .* made anew: {one.key}"):
+        outcome = generate(experiment, tmp_path / "runs")
+    assert (outcome.there, outcome.made, outcome.damaged) == (14, 1, 1)
+    ours, theirs = (bytes_of(folder) for folder in (tmp_path / "runs", filled))
+    changed = {name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name)}
+    assert changed <= {f"records/{one.key}.json"}  # the seconds of its steps
+
+
+def test_a_record_takes_the_names_and_the_pace_that_the_experiment_has_now(
+    tiny_video: Any, tmp_path: Path
+) -> None:
+    methods = [{"name": "base"}]
+    generate(tiny_video.experiment(methods=methods, steps=1), tmp_path)
+    renamed = tiny_video.experiment(methods=[{"name": "again"}], reference="again", steps=1, fps=5)
+    assert generate(renamed, tmp_path).made == 0
+    assert {(r.method, r.fps) for r in records_of(renamed, tmp_path)["again"]} == {("again", 5)}
 
 
 def test_a_run_that_is_killed_outright_loses_nothing(tiny: Any, tmp_path: Path) -> None:

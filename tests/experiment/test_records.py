@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -39,6 +41,7 @@ def test_a_record_comes_back_with_its_picture(tmp_path: Path) -> None:
         {"prompt": "a blue star"},
         {"repeat": 1},
         {"code": "other"},
+        {"batch": "of four"},
     ],
 )
 def test_the_key_depends_on_all_that_decides_a_sample(change: dict[str, Any]) -> None:
@@ -54,29 +57,82 @@ def test_and_on_no_name(change: dict[str, Any]) -> None:
     assert len(JOB.key) == 20
 
 
-@pytest.mark.parametrize(
-    "damage", ["torn json", "not json", "other key", "no picture", "torn picture", "no trace"]
-)
-def test_a_corrupt_record_is_named_and_not_used(tmp_path: Path, damage: str) -> None:
+def edited(**changes: Any) -> Callable[[Path, Path], None]:
+    def edit(record: Path, _: Path) -> None:
+        record.write_text(json.dumps(json.loads(record.read_text()) | changes))
+
+    return edit
+
+
+def flipped(_: Path, picture: Path) -> None:
+    data = bytearray(picture.read_bytes())
+    data[len(data) // 2] ^= 1
+    picture.write_bytes(data)
+
+
+def another(_: Path, picture: Path) -> None:
+    picture.unlink()
+    picture.symlink_to(picture.with_name(f"{OTHER.key}.png"))
+
+
+def pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+OTHER = JOB.model_copy(update={"seed": 9})
+DAMAGES: dict[str, Callable[[Path, Path], Any]] = {
+    "a torn record": lambda record, _: record.write_bytes(record.read_bytes()[:-40]),
+    "no text": lambda record, _: record.write_bytes(b"\xff\xfe\x00"),
+    "another's key": edited(key="0" * 20),
+    "another's record": lambda record, _: shutil.copy(record.with_stem(OTHER.key), record),
+    "another prompt": edited(prompt="a blue star"),
+    "a picture elsewhere": edited(image="/etc/passwd"),
+    "frames without end": edited(frames=1_000_000_000),
+    "another trace": edited(trace=[]),
+    "another name": edited(method="ddit"),
+    "a wrong type": edited(trace=7),
+    "no picture": lambda _, picture: picture.unlink(),
+    "a torn picture": lambda _, picture: picture.write_bytes(picture.read_bytes()[:-10]),
+    "an empty picture": lambda _, picture: picture.write_bytes(b""),
+    "a flipped bit": flipped,
+    "another's picture": another,
+    "a pipe for a record": lambda record, _: pipe(record),
+    "a pipe for a picture": lambda _, picture: pipe(picture),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_what_is_not_as_it_was_written_is_refused_with_the_remedy(
+    tmp_path: Path, damage: Callable[[Path, Path], Any]
+) -> None:
     store = Store(tmp_path)
+    store.save(OTHER, PICTURE + 1, [STEP])
     record = store.save(JOB, PICTURE, [STEP])
-    path, picture = tmp_path / f"{JOB.key}.json", tmp_path / f"{JOB.key}.png"
-    if damage == "torn json":
-        path.write_bytes(path.read_bytes()[:-40])
-    elif damage == "not json":
-        path.write_bytes(b"\xff\xfe\x00")
-    elif damage == "other key":
-        path.write_text(json.dumps(record.plain() | {"key": "0" * 20}))
-    elif damage == "no picture":
-        picture.unlink()
-    elif damage == "torn picture":
-        picture.write_bytes(picture.read_bytes()[:-10])
-    else:
-        path.write_text(json.dumps({k: v for k, v in record.plain().items() if k != "trace"}))
-    with pytest.warns(UserWarning, match=JOB.key):
-        assert store.load(JOB.key) is None
+    damage(tmp_path / f"{JOB.key}.json", tmp_path / f"{JOB.key}.png")
+    with pytest.raises(DditError, match=f"(?s){JOB.key}.*ddit-eval run"):
+        store.load(JOB.key)
     store.save(JOB, PICTURE, [STEP])
     assert store.load(JOB.key) == record
+
+
+def test_two_that_write_the_same_sample_at_once_leave_one_whole_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, replace_file, inside = Store(tmp_path), os.replace, []
+
+    def meanwhile(source: Any, target: Any) -> None:
+        if not inside:  # the other one writes all of it before the first of our two files is there
+            inside.append(target)
+            monkeypatch.setattr(files.os, "getpid", lambda: -1)
+            store.save(JOB, PICTURE, [STEP])
+            assert store.load(JOB.key)
+        replace_file(source, target)
+
+    monkeypatch.setattr(files.os, "replace", meanwhile)
+    record = store.save(JOB, PICTURE, [STEP])
+    assert store.load(JOB.key) == record
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_a_kill_between_picture_and_record_leaves_no_record(

@@ -5,19 +5,19 @@ Every number is invented; the shapes, names and files are those of the real pipe
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ddit_eval.experiment.records import Store
 from ddit_eval.experiment.samples import to_csv
 from ddit_eval.schema import Index, Oracle, Quality, Study, Timing, Traces
 from ddit_eval.schema import write as write_file
 from ddit_eval.schema.distillation import Distillation
 from ddit_eval.system.read import file_digest
-from tests.support.made_results import MACHINE, column, facts, made_record, measured
+from tests.support.made_results import MACHINE, column, facts, made_job, measured
 
 STEPS = 24
 BASE_TOKENS = 256
@@ -164,11 +164,8 @@ def write(
 
     `only`: names of the methods to write, all where not given; the base must be among them.
     """
-    from PIL import Image
-
     rng = np.random.default_rng(seed)
     out, records = root / "results" / profile, root / "runs" / profile / "records"
-    records.mkdir(parents=True, exist_ok=True)
     difficulty = rng.normal(0, 1.0, prompts)
     rows, timing, traces, samples = [], [], {}, []
     index: dict[str, list[str]] = {}
@@ -235,11 +232,6 @@ def write(
                     int(tokens[i].sum()) * 10**6,
                 ]
             )
-            key = hashlib.sha256(f"{profile}{method.name}{i}".encode()).hexdigest()[:20]
-            index.setdefault(method.name, []).append(key)
-            if i < 4:
-                noise = 0.0 if np.isinf(method.psnr) else 2.0 * 10 ** (-method.psnr / 20)
-                Image.fromarray(_picture(i, noise, rng)).save(records / f"{key}.png")
             steps = [
                 {
                     "index": k,
@@ -252,11 +244,14 @@ def write(
                 }
                 for k, s in enumerate(scales[i])
             ]
-            record = made_record(
-                measured(method.policy, method.steps), key=key, image=f"{key}.png", method=method.name,
-                prompt=SCENES[i % 4], index=i, seed=100 + i, trace=steps,
+            job = made_job(
+                measured(method.policy, method.steps), method=method.name, prompt=SCENES[i % 4], index=i,
+                seed=100 + i, repeat=len(rows),
             )  # fmt: skip
-            write_file(records / f"{key}.json", record)
+            index.setdefault(method.name, []).append(job.key)
+            if i < 4:
+                noise = 0.0 if np.isinf(method.psnr) else 2.0 * 10 ** (-method.psnr / 20)
+                Store(records).save(job, _picture(i, noise, rng)[None], steps)  # type: ignore[arg-type]
     metrics = {name: column(name) for name in ("psnr", "reader-lpips", "object-accuracy")}
     write_file(out / "traces.json", Traces.model_validate({"methods": traces}))
     (out / "samples.csv").write_text(to_csv([*metrics], samples))

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ddit_eval.experiment.records import Job
 from ddit_eval.judging.results import Results
 from ddit_eval.schema import Measured, Quality, Record, Timing
 from ddit_eval.schema.quality import Column, Row
@@ -63,12 +64,16 @@ def facts(policy: dict[str, Any], steps: int) -> dict[str, Any]:
             "colour": colour, "control": control}  # fmt: skip
 
 
-def made_record(of: Measured | None = None, **changes: Any) -> Record:
-    """A record of a picture without steps."""
+def made_job(of: Measured | None = None, **changes: Any) -> Job:
+    """A picture to be made."""
     facts = (of or measured({"kind": "base"}, 24)).model_dump(exclude={"size", "prompts"})
-    sample = {"key": "k", "image": "k.png", "method": "base", "prompt": "a star", "index": 0, "seed": 1,
-              "height": 64, "width": 64, "trace": ()}  # fmt: skip
-    return Record.model_validate(facts | sample | changes)
+    sample = {"method": "base", "prompt": "a star", "index": 0, "seed": 1, "height": 64, "width": 64}
+    return Job.model_validate(facts | sample | changes)
+
+
+def made_record(image: str = "k.png", **changes: Any) -> Record:
+    """A record of a picture without steps."""
+    return Record(key="k", image=image, image_sha256="", trace=(), **dict(made_job(**changes)))
 
 
 def timing(speeds: dict[str, float], **changes: Any) -> Timing:

@@ -14,17 +14,18 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
-from PIL import Image
 
 from ddit_eval import tracking
 from ddit_eval.ddit.trace import StepTrace
 from ddit_eval.errors import DditError
 from ddit_eval.experiment.config import load_experiment
+from ddit_eval.experiment.records import Store
 from ddit_eval.judging.results import load
 from ddit_eval.schema import Index, Quality, read, write
 from tests.support import fake_results
-from tests.support.made_results import made_record
+from tests.support.made_results import made_job
 
 mlflow = pytest.importorskip("mlflow")
 
@@ -277,16 +278,10 @@ def test_a_running_server_gets_the_same_runs_once(server: str, first: int, proje
 
 
 def test_clips_are_logged_as_films(project: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "records"
-    folder.mkdir()
-    frames = [Image.new("RGB", (16, 16), (60 * n, 0, 90)) for n in range(3)]
-    frames[0].save(folder / "a.png", save_all=True, append_images=frames[1:], duration=125)
-    trace = (StepTrace(0, 1000.0, 1, None, 4, 4, 0.1),)
-    record = made_record(
-        key="a", image="a.png", prompt="a red star / moves", frames=3, fps=8, height=16, width=16, trace=trace
-    )
-    write(folder / "a.json", record)
-    write(tmp_path / "index.json", Index(methods={"base": ("a",)}, flops={1: 1}))
+    frames = np.stack([np.full((16, 16, 3), (60 * n, 0, 90), np.uint8) for n in range(3)])
+    job = made_job(prompt="a red star / moves", frames=3, fps=8, height=16, width=16)
+    Store(tmp_path / "records").save(job, frames, [StepTrace(0, 1000.0, 1, None, 4, 4, 0.1)])
+    write(tmp_path / "index.json", Index(methods={"base": (job.key,)}, flops={1: 1}))
     uri = f"sqlite:///{tmp_path / 'clips.db'}"
     tracking.track(project / "results" / "quick", tmp_path, uri)
     client = mlflow.MlflowClient(uri)
