@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,14 +79,14 @@ class Generator:
         return run
 
 
-def _kept(store: Store, job: Job, damaged: set[str] | None = None) -> bool:
-    """Whether the record is there and whole; one of other names or frames a second gets the job's. Keys of
-    those that are not whole are added to `damaged`."""
+def _kept(store: Store, job: Job, damaged: dict[str, str] | None = None) -> bool:
+    """Whether the record is there and whole; one of other names or frames a second gets the job's. Of those
+    that are not whole `damaged` is told the key and why."""
     try:
         record = store.load(job.key)
-    except DditError:
+    except DditError as error:
         if damaged is not None:
-            damaged.add(job.key)
+            damaged[job.key] = str(error).split("; ")[0]
         return False
     if record is None:
         return False
@@ -160,7 +160,7 @@ def generate(
     jobs = [job for call in calls for job in call]
     # Without cpu=True, accelerate takes processes on a machine without GPU for strangers.
     state = PartialState(cpu=not torch.cuda.is_available())
-    damaged: set[str] = set()
+    damaged: dict[str, str] = {}
     missing = {job.key for job in jobs if not _kept(store, job, damaged)}
     state.wait_for_everyone()  # nobody writes before all have looked, so all split the same list
     if state.is_main_process:
@@ -187,12 +187,12 @@ def generate(
     return Outcome(len(jobs), len(jobs) - len(missing), len(missing), len(damaged))
 
 
-def _tell(setting: Setting, store: Store, damaged: set[str]) -> None:
+def _tell(setting: Setting, store: Store, damaged: Mapping[str, str]) -> None:
     """Warn of what is not as the user may think."""
     if damaged:
-        some = ", ".join(sorted(damaged)[:3]) + (", ..." if len(damaged) > 3 else "")
-        what = f"{len(damaged)} records in {store.folder} are not as they were written and are made anew"
-        warnings.warn(f"{what}: {some}", stacklevel=3)
+        first = next(iter(damaged.values()))
+        what = f"{len(damaged)} of the records are damaged or were edited, and are made anew"
+        warnings.warn(f"{what}; the first: {first}", stacklevel=3)
     if setting.batch != setting.experiment.batch:
         own = next(m.name for m in setting.experiment.methods if m.policy.per_sample)
         warnings.warn(

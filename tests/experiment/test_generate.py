@@ -232,7 +232,7 @@ def test_what_is_damaged_is_healed_by_run_and_refused_by_the_others(
     ):
         with pytest.raises(DditError, match=f"{one.key}.png is not the picture .*`ddit-eval run EXPERIMENT`"):
             reader()
-    with pytest.warns(UserWarning, match=f"1 records in .* made anew: {one.key}"):
+    with pytest.warns(UserWarning, match=f"1 of the records .*{one.key}.png is not"):
         outcome = generate(experiment, tmp_path / "runs")
     assert (outcome.there, outcome.made, outcome.damaged) == (14, 1, 1)
     ours, theirs = (bytes_of(folder) for folder in (tmp_path / "runs", filled))
