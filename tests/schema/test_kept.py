@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ddit_eval.schema.kept import kept
+
+VALUE = [0.1, {"2": [1e-300, None]}]
+
+
+def pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+DAMAGES: dict[str, Callable[[Path], Any]] = {
+    "torn": lambda path: path.write_bytes(path.read_bytes()[:-9]),
+    "empty": lambda path: path.write_text(""),
+    "no text": lambda path: path.write_bytes(b"\xff\xfe\x00"),
+    "of an older version": lambda path: path.write_text("[0.1, 0.2]"),
+    "another number": lambda path: path.write_text(path.read_text().replace("0.1", "0.2")),
+    "a pipe": pipe,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_what_is_kept_is_measured_once_and_anew_where_it_is_damaged(
+    tmp_path: Path, damage: Callable[[Path], Any]
+) -> None:
+    path, made = tmp_path / "row.json", []
+
+    def make() -> Any:
+        made.append(1)
+        return VALUE
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert [kept(path, make), kept(path, make)] == [VALUE, VALUE]
+    whole = path.read_bytes()
+    damage(path)
+    with pytest.warns(UserWarning, match=r"row\.json is not as it was written and is made anew"):
+        assert kept(path, make) == VALUE
+    assert (len(made), path.read_bytes()) == (2, whole)
