@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -13,18 +12,12 @@ from ddit_eval.schema.kept import kept
 VALUE = [0.1, {"2": [1e-300, None]}]
 
 
-def pipe(path: Path) -> None:
-    path.unlink()
-    os.mkfifo(path)
-
-
 DAMAGES: dict[str, Callable[[Path], Any]] = {
     "torn": lambda path: path.write_bytes(path.read_bytes()[:-9]),
     "empty": lambda path: path.write_text(""),
     "no text": lambda path: path.write_bytes(b"\xff\xfe\x00"),
     "of an older version": lambda path: path.write_text("[0.1, 0.2]"),
     "another number": lambda path: path.write_text(path.read_text().replace("0.1", "0.2")),
-    "a pipe": pipe,
 }
 
 
