@@ -12,7 +12,8 @@ Three values need care, and nothing is hidden:
   are left out and `Interval.n` counts the rest. A measure that failed must raise, not return nan.
 * ``inf`` is a result (PSNR of identical pictures). The interval is that of the finite samples and
   `Interval.infinite` counts the others; when every sample is infinite, so is the interval.
-* One sample, or samples all alike, give an interval without width; `Interval.note` says so.
+* One sample has no interval: its ends are nan, so that it decides nothing. Samples all alike give one
+  without width; `Interval.note` says so.
 """
 
 from __future__ import annotations
@@ -90,7 +91,9 @@ class Interval:
 
     def __str__(self) -> str:
         tail = f" ({self.infinite} infinite)" if self.infinite else ""
-        return f"{self.value:.4g} [{self.low:.4g}, {self.high:.4g}]{tail}"
+        alone = self.n and math.isnan(self.low)
+        ends = ", n = 1" if alone else f" [{self.low:.4g}, {self.high:.4g}]"
+        return f"{self.value:.4g}{ends}{tail}"
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,8 @@ def mean(values: ArrayLike, *, level: float = 0.95, resamples: int = RESAMPLES, 
     if np.ptp(finite) == 0:
         why = "one sample: no interval" if finite.size == 1 else "all samples are equal"
         note = f"{note}; {why}" if note else why
-        return Interval(float(finite[0]), float(finite[0]), float(finite[0]), sample.size, infinite, note)
+        end = math.nan if finite.size == 1 else float(finite[0])
+        return Interval(float(finite[0]), end, end, sample.size, infinite, note)
     tail = _expanded_tail(finite.size, level)
     low, high = np.quantile(_resampled_means(finite, resamples, seed), [tail, 1 - tail])
     return Interval(centre, float(low), float(high), sample.size, infinite, note)

@@ -168,6 +168,8 @@ def show_timing(timing: Timing) -> None:
     """Two tables: methods against the base, and steps against the machine."""
     if not first():
         return
+    from ddit_eval.judging.wording import written
+
     methods = table_of(
         f"denoising loop, batch {timing.batch}, {timing.prompts} prompts",
         ("method", "speed-up [95 %]", "p50 s", "p95 s", "transformer s", "text s", "decode s", "peak MB"),
@@ -177,8 +179,9 @@ def show_timing(timing: Timing) -> None:
         speed, seconds = row.speedup, row.seconds
         parts = (f"{row.stages[k]:.3f}" if k in row.stages else "" for k in _PARTS)
         memory = "" if row.peak_memory is None else f"{row.peak_memory / 1e6:.0f}"
-        bounds = f"{speed.value:.2f} \\[{speed.low:.2f}, {speed.high:.2f}]"
-        methods.add_row(row.method, bounds, f"{seconds.p50:.3f}", f"{seconds.p95:.3f}", *parts, memory)
+        methods.add_row(
+            row.method, escape(written(speed, 2)), f"{seconds.p50:.3f}", f"{seconds.p95:.3f}", *parts, memory
+        )
     stdout.print(methods)
     if timing.null:
         stdout.print(f"the base against itself: {timing.null}", markup=False)

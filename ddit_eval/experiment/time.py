@@ -31,7 +31,9 @@ COMPILED = " (compiled)"  # behind the name of a method's compiled twin
 
 
 def groups_of(prompts: Sequence[Prompt], count: int, batch: int) -> list[Group]:
-    """`count` groups of `batch` prompts; a set that is too small starts again from its beginning."""
+    """At most `count` groups of `batch` prompts, none in two of them: a group is what N counts. A set smaller
+    than a batch fills it by starting again."""
+    count = min(count, max(1, len(prompts) // batch))
     return [tuple(prompts[(g * batch + i) % len(prompts)] for i in range(batch)) for g in range(count)]
 
 
@@ -168,7 +170,7 @@ def time_experiment(
         model=experiment.model,
         reference=experiment.reference,
         batch=plan.batch,
-        prompts=plan.prompts,
+        prompts=len(groups),
         rounds=plan.rounds,
         stage=table.stage,
         machine=about,

@@ -270,4 +270,7 @@ def _step_times(results: Results) -> Figure | None:
 
 
 def _triple(interval: Interval) -> tuple[float, float, float]:
+    """Without width where there is no interval."""
+    if math.isnan(interval.low):
+        return (interval.value,) * 3
     return (interval.value, interval.low, interval.high)

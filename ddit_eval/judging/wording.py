@@ -31,7 +31,7 @@ def written(interval: Interval | None, digits: int, sign: str = "", unit: str = 
     if math.isinf(interval.value):
         return "∞" if interval.value > 0 else "-∞"
     value, low, high = (f"{v:{sign}.{digits}f}" for v in (interval.value, interval.low, interval.high))
-    text = f"{value}{unit} [{low}, {high}]"
+    text = f"{value}{unit}, n = 1" if math.isnan(interval.low) else f"{value}{unit} [{low}, {high}]"
     return f"{text}, {interval.infinite} of {interval.n} infinite" if interval.infinite else text
 
 

@@ -34,7 +34,8 @@ def _in_order(interval: stats.Interval) -> stats.Interval:
 
 
 def _positive(interval: stats.Interval) -> stats.Interval:
-    if not all(0 < end < math.inf for end in (interval.value, interval.low, interval.high)):
+    ends = [end for end in (interval.low, interval.high) if not math.isnan(end)]  # of one sample: none
+    if not all(0 < number < math.inf for number in (interval.value, *ends)):
         raise ValueError(f"{interval} is no ratio: it must be positive and finite")
     return interval
 

@@ -17,7 +17,10 @@ from ddit_eval.ddit.adapter.adapter import Adapter
 from ddit_eval.ddit.handle import attach
 from ddit_eval.ddit.policies import Fixed
 from ddit_eval.errors import DditError
-from ddit_eval.experiment.time import COMPILED, tables
+from ddit_eval.experiment.prompts import prompts_of
+from ddit_eval.experiment.time import COMPILED, groups_of, tables
+from ddit_eval.judging.wording import written
+from ddit_eval.schema.timing import Table
 from tests.support.tiny import CALL, tiny_flux
 
 PROMPTS = [f"prompt {i}" for i in range(8)]
@@ -246,3 +249,26 @@ def test_compiled_blocks_are_a_switch_and_do_not_compile_again() -> None:
 def test_blocks_that_nobody_names_cannot_be_compiled() -> None:
     with pytest.raises(DditError, match="repeated blocks"):
         CompiledBlocks(torch.nn.Linear(1, 1))
+
+
+@pytest.mark.parametrize(
+    ("prompts", "count", "batch", "groups"),
+    [(4, 8, 1, 4), (4, 2, 1, 2), (5, 8, 2, 2), (3, 8, 4, 1), (1, 8, 1, 1)],
+)
+def test_no_prompt_counts_twice(prompts: int, count: int, batch: int, groups: int) -> None:
+    made = groups_of(prompts_of([f"prompt {i}" for i in range(prompts)], 0), count, batch)
+    assert [len(group) for group in made] == [batch] * groups
+    used = [prompt for group in made for prompt in {*group}]
+    assert len(used) == len({*used})
+
+
+def test_one_prompt_has_no_interval() -> None:
+    samples = [
+        Sample(m, 0, r, 0, {"denoise": s}) for r in (0, 1) for m, s in (("a", 2.0), ("b", 1.0), (NULL, 2.1))
+    ]
+    table = timing.summarise(samples, "a")
+    assert str(table.rows[1].speedup) == "2, n = 1"
+    assert written(table.rows[1].speedup, 2, unit="x") == "2.00x, n = 1"
+    assert table.null is not None
+    assert "disturbed" not in str(table.null.note)
+    assert Table.model_validate(table.plain()).plain() == table.plain()
