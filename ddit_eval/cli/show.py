@@ -137,7 +137,8 @@ def show_quality(quality: Quality) -> None:
     about = f"{quality.n} prompts (hash {quality.prompts_hash}), {pictures}"
     stdout.print(escape(about), soft_wrap=True, highlight=False)
     warnings = dict.fromkeys(w for row in quality.sets for w in row.warnings)
-    take_care((note_of_many(sum(table.row_count for table in tables)), *warnings))
+    skipped = (f"{name} left out: {why}" for name, why in quality.skipped.items())
+    take_care((note_of_many(sum(table.row_count for table in tables)), *warnings, *skipped))
 
 
 def _column(quality: Quality, name: str, about: Column, base: str) -> Table:

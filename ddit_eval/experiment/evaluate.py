@@ -190,6 +190,7 @@ def evaluate(
     base, prompts = measured[experiment.reference], prompts_hash(setting.prompts)
     write_text(results / "samples.csv", to_csv([*base.values], samples_of(measured, records)))
     write(results / "traces.json", Traces(methods={name: traces_of(same) for name, same in records.items()}))
+    skipped: dict[str, str] = {}
     quality = Quality(
         asked=asked_of(experiment, Quality),
         files={name: file_digest(results / name) for name in ("samples.csv", "traces.json")},
@@ -207,7 +208,8 @@ def evaluate(
             for name, about in metric.describe().items()
         },
         damage=damage(experiment, reference, texts),
-        sets=tuple(set_rows(pictures, experiment.reference, **dict(asked))) if asked else (),
+        sets=tuple(set_rows(pictures, experiment.reference, **dict(asked), skipped=skipped)) if asked else (),
+        skipped=skipped,
     )
     write_json(results / "metrics.json", headline(quality.rows))
     write(results / "quality.json", quality)  # last: it holds for the others

@@ -29,13 +29,14 @@ def set_rows(
     *,
     resamples: int = RESAMPLES,
     cache: Path | None = None,
+    skipped: dict[str, str] | None = None,
 ) -> list[SetRow]:
     """A row for each method, network and value.
 
     `pictures_by_method`: float (N, 3, H, W) in [0, 1], picture i of all methods of one prompt and seed.
     `reference`: a set, a folder, or "world:heldout:512:seed1:64px". A row has a warning under
     2,048 samples, and (not for the base) `difference`, the paired interval of method - base. Features are
-    computed once.
+    computed once. `skipped`: takes what there are too few pictures for, with the reason.
 
     Raises `DditError` where the base method is absent, numbers of pictures differ or weights are missing.
     """
@@ -58,6 +59,7 @@ def set_rows(
             cache=cache,
             resamples=resamples,
             seed=seed,
+            skipped=skipped,
         )
         for method, pairs in zip(names, found, strict=True):
             rows += [_row(method, alone, paired) for alone, paired in pairs]

@@ -104,7 +104,8 @@ def compare(
         skipped["set metrics"] = "need a reference set"
     elif kinds:
         try:
-            distances = _distances(ours, world or reference, others, theirs, network, kinds, cache)
+            few = None if only else skipped
+            distances = _distances(ours, world or reference, others, theirs, network, kinds, cache, few)
         except DditError as error:
             if only:
                 raise
@@ -222,6 +223,7 @@ def _distances(
     network: str,
     kinds: Sequence[str],
     cache: Path | None,
+    skipped: dict[str, str] | None,
 ) -> list[Distance]:
     """Set metrics on features that are computed once, and their extrapolation where pictures are many.
 
@@ -234,7 +236,9 @@ def _distances(
         against = sets.picture_set(str(against))
     with TemporaryDirectory() as passing:
         kept = cache or Path(passing)
-        rows = sets.compare(pool, against, network, families=kinds, cache=kept, groups=groups)
+        rows = sets.compare(
+            pool, against, network, families=kinds, cache=kept, groups=groups, skipped=skipped
+        )
         # Below, subsets would be smaller than twice the features, where 1 / n is no straight line.
         if "frechet" in kinds and not groups and pool.n >= 4 * sets.network(network).dimension:
             rows.append(sets.infinity(pool, against, network, cache=kept))

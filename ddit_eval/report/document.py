@@ -209,7 +209,7 @@ def _more_of_methods(results: Results) -> list[Block]:
         titles = listed([c.title for c in every.values()])
         blocks.append(Text(f"Measured too, shown in report.html: {titles}."))
         blocks.append(Folded("The other metrics", [_matrix("method", heads, cells, {})]))
-    if quality.sets:
+    if quality.sets or quality.skipped:
         blocks.append(Folded("Distances of the sets of pictures to reference pictures", _sets(quality)))
     if quality.damage:
         blocks.append(Folded("Which metric sees which damage", _damage(quality)))
@@ -224,6 +224,9 @@ def _sets(quality: Quality) -> list[Block]:
         if row.difference:
             text += f"; difference {written(row.difference, 3, '+')}"
         cells[row.method, row.metric] = text
+    missing = [f"{name} left out: {why}" for name, why in quality.skipped.items()]
+    if not quality.sets:
+        return [Bullets(missing)]
     first = quality.sets[0]
     networks = " and ".join(dict.fromkeys(row.network for row in quality.sets))
     note = (
@@ -232,7 +235,7 @@ def _sets(quality: Quality) -> list[Block]:
     )
     heads = {row.metric: f"{row.metric} {ARROWS[row.direction]}" for row in quality.sets}
     warnings = list(dict.fromkeys(w for row in quality.sets for w in row.warnings))
-    return [Text(note), Bullets(warnings), _matrix("method", heads, cells, {})]
+    return [Text(note), Bullets([*warnings, *missing]), _matrix("method", heads, cells, {})]
 
 
 def _damage(quality: Quality) -> list[Block]:

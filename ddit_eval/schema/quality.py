@@ -111,8 +111,8 @@ class SetRow(Distance):
 
 
 class Quality(Stage):
-    """quality.json. `reference`: the base's name; `reference_hash`: of its pictures; `files`: the SHA-256 of
-    the files that were written with it."""
+    """quality.json. `reference`: the base's name; `reference_hash`: of its pictures; `skipped`: set metrics
+    that could not be measured, with the reason; `files`: the SHA-256 of what was written with it."""
 
     made_by: ClassVar[str] = "`ddit-eval evaluate EXPERIMENT`"
     file: ClassVar[str] = "quality.json"
@@ -129,6 +129,7 @@ class Quality(Stage):
     metrics: dict[str, Column]
     damage: tuple[Sighting, ...] = ()
     sets: tuple[SetRow, ...] = ()
+    skipped: dict[str, str] = Field(default_factory=dict)
     files: dict[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")

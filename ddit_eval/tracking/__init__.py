@@ -9,6 +9,7 @@ second time.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import math
@@ -31,6 +32,7 @@ from ddit_eval.experiment.records import frames_of
 from ddit_eval.figures.of_results import FILM_FPS, region_figure, region_film, trace_figures
 from ddit_eval.judging.results import Results, load, read_records
 from ddit_eval.schema import Record
+from ddit_eval.system.files import digest
 from ddit_eval.system.films import write_sample
 from ddit_eval.system.secret import hidden, without_secrets
 from ddit_eval.tracking.plan import Planned, bounds, methods, training, trials
@@ -56,9 +58,9 @@ def track(
 
     `records_dir`: runs/<profile>, for seconds a step and pictures; left out where there is none. `uri`: an
     MLflow tracking URI; then the environment's MLFLOW_TRACKING_URI; then mlflow.db at the root of the
-    repository. `experiment`: what the results must be of, kept beside each run as config.yaml. One process
-    at a time: it takes an unfinished run for one that was killed. Raises `DditError` where quality.json is
-    missing or files do not belong together.
+    repository. `experiment`: what the results must be of, kept beside each run as config.yaml. On one
+    machine at a time: it takes an unfinished run for one that was killed. Raises `DditError` where
+    quality.json is missing or files do not belong together.
     """
     results = load(profile_dir, experiment)
     config = experiment.model_dump(mode="json") if experiment else None
@@ -100,6 +102,17 @@ def _root() -> Path:
 
 
 @contextmanager
+def _alone(uri: str) -> Iterator[None]:
+    """One at a time logs to a place, of all on this machine; the lock of one that was killed is free."""
+    path = uri.removeprefix("sqlite:///")
+    place = uri if path == uri else str(Path(path).resolve())
+    lock = Path(tempfile.gettempdir()) / f"ddit-track-{os.getuid()}-{digest(place)}.lock"
+    with open(lock, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
 def _reached(uri: str | None, name: str) -> Iterator[tuple[MlflowClient, str]]:
     """A client and the id of the experiment, created where it is missing, with artifacts beside the
     database. Raises `DditError` where the body cannot read or write there."""
@@ -111,7 +124,8 @@ def _reached(uri: str | None, name: str) -> Iterator[tuple[MlflowClient, str]]:
 
     uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or default_uri()
     try:
-        yield _open(uri, name)
+        with _alone(uri):
+            yield _open(uri, name)
     except (MlflowException, SQLAlchemyError, OSError) as error:
         why = without_secrets(str(error), uri)
         raise DditError(
@@ -182,7 +196,7 @@ def _log(
     now = int(time.time() * 1000)
     tags = {k: v for k, v in planned.tags.items() if v} | dict(extra) | {HASH: planned.hash}
     run = client.create_run(experiment, run_name=planned.name, start_time=now, tags=tags).info.run_id
-    metrics = [Metric(k, v, now, 0) for k, v in planned.metrics.items() if not math.isnan(v)]
+    metrics = [Metric(k, v, now, 0) for k, v in planned.metrics.items() if math.isfinite(v)]
     for name, values in planned.series.items():
         metrics += [Metric(name, v, now + i, i) for i, v in enumerate(values) if v is not None]
     params = [Param(k, v[:6000]) for k, v in planned.params.items()]

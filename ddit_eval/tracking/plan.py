@@ -25,7 +25,7 @@ from ddit_eval.schema.study import Scored
 from ddit_eval.schema.timing import Row as Timed
 from ddit_eval.system.files import canonical, digest
 
-FORMAT = 4  # raised when runs are logged differently, so that they are logged anew
+FORMAT = 5  # raised when runs are logged differently, so that they are logged anew
 
 
 @dataclass(frozen=True)
@@ -169,10 +169,12 @@ def _scored(names: Sequence[str], scored: Scored) -> dict[str, float]:
 
 
 def _interval(name: str, interval: stats.Interval) -> dict[str, float]:
-    """A value and its two ends as three metrics; infinities stay (MLflow holds them), absent ones are left
-    out."""
+    """A value and its two ends as three metrics, as far as they are finite: a database would hold another
+    number. `name_infinite`: the share of the samples that are infinite, where any is."""
     parts = {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
-    return {k: v for k, v in parts.items() if not math.isnan(v)}
+    if interval.infinite:
+        parts[f"{name}_infinite"] = interval.infinite / interval.n
+    return {k: v for k, v in parts.items() if math.isfinite(v)}
 
 
 def training(folder: Path) -> Planned:

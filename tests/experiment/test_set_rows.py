@@ -63,6 +63,20 @@ def test_features_are_computed_once_a_picture(methods: dict[str, torch.Tensor], 
     assert sum(calls) == 40 + 2 * 24  # `again` has the base's pictures, and so its hash
 
 
+def test_each_set_metric_stands_alone(methods: dict[str, torch.Tensor]) -> None:
+    few, skipped = {name: same[:5] for name, same in methods.items()}, dict[str, str]()
+    families = ["prdc", "frechet", "kid"]
+    rows = set_rows(few, "base", REFERENCE, families=families, resamples=5, skipped=skipped)
+    assert [row.metric for row in rows] == ["frechet-reader", "kid-reader"] * 3
+    assert list(skipped) == ["prdc (reader)"]
+    assert "more than 5 samples: there are 5" in skipped["prdc (reader)"]
+    with pytest.raises(DditError, match="more than 5 samples"):
+        set_rows(few, "base", REFERENCE, families=families, resamples=5)
+    one = {name: same[:1] for name, same in methods.items()}
+    assert set_rows(one, "base", REFERENCE, resamples=5, skipped=skipped) == []
+    assert len(skipped) == 4
+
+
 def test_bad_rows_are_refused(methods: dict[str, torch.Tensor]) -> None:
     with pytest.raises(DditError, match="base method 'none'; there are base, again, blurred"):
         set_rows(methods, "none", REFERENCE)

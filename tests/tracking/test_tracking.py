@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import random
 import socket
@@ -12,12 +13,13 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from ddit_eval import tracking
+from ddit_eval import stats, tracking
 from ddit_eval.ddit.trace import StepTrace
 from ddit_eval.errors import DditError
 from ddit_eval.experiment.config import load_experiment
@@ -71,9 +73,9 @@ def test_results_of_another_experiment_are_refused_before_anything_is_created(
     assert not (tmp_path / "mlflow.db").exists()
 
 
-def runs(uri: str) -> dict[str, list]:
+def runs(uri: str, profile: str = "quick") -> dict[str, list]:
     client = mlflow.MlflowClient(uri)
-    experiment = client.get_experiment_by_name("ddit-quick")
+    experiment = client.get_experiment_by_name(f"ddit-{profile}")
     found: dict[str, list] = {}
     for run in client.search_runs([experiment.experiment_id]):
         found.setdefault(run.info.run_name, []).append(run)
@@ -150,7 +152,8 @@ def test_methods_trials_and_the_oracle_share_the_axes_of_one_chart(first: int, u
     same = [run for group in runs(uri).values() for run in group]
     assert {run.data.tags["kind"] for run in same} == {"method", "trial", "oracle"}
     for run in same:
-        assert {"relative_flops", "psnr"} <= set(run.data.metrics)
+        finite = run.info.run_name != "base"  # whose PSNR to itself is infinite
+        assert {"relative_flops", *(["psnr"] * finite)} <= set(run.data.metrics)
         assert {"study", "method", "model"} <= set(run.data.tags)
     assert runs(uri)["base"][0].data.metrics["relative_flops"] == pytest.approx(1)
 
@@ -213,6 +216,26 @@ def test_the_database_is_at_the_root_that_dvc_names(monkeypatch: pytest.MonkeyPa
     (tmp_path / "deep").mkdir()
     monkeypatch.chdir(tmp_path / "deep")
     assert tracking.default_uri() == f"sqlite:///{tmp_path.resolve() / 'mlflow.db'}"
+
+
+def test_two_at_once_log_each_run_once_and_an_infinity_as_a_share(
+    first: int, uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = fake_results.write(tmp_path, prompts=4, trials=1, only=("base", "steps-12"))
+    quality = read(folder / "quality.json", Quality)
+    psnr = stats.mean([math.inf, math.inf, 40.0, 42.0])
+    rows = tuple(r.model_copy(update={"quality": r.quality | {"psnr": psnr}}) for r in quality.rows)
+    write(folder / "quality.json", quality.model_copy(update={"rows": rows, "profile": "two"}))
+    for name in ("_log_artifacts", "_log_figure"):
+        monkeypatch.setattr(tracking, name, lambda *_: None)
+    with ThreadPoolExecutor(2) as pool:
+        new = [pool.submit(tracking.track, folder, None, uri) for _ in range(2)]
+        assert sorted(call.result() for call in new) == [0, 3]
+    found = runs(uri, "two")
+    assert [len(found[name]) for name in ("base", "steps-12", "trial-000")] == [1, 1, 1]
+    metrics = found["base"][0].data.metrics
+    assert (metrics["psnr"], metrics["psnr_infinite"]) == (41.0, 0.5)
+    assert max(metrics.values()) < 1e300
 
 
 def test_missing_results_are_an_error_before_anything_is_created(tmp_path: Path) -> None:

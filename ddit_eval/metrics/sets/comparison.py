@@ -7,13 +7,14 @@ Names. "fid" and "kid" stand for Inception's features alone, "cmmd" for those of
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from ddit_eval import stats
 from ddit_eval.errors import DditError
@@ -25,9 +26,6 @@ from ddit_eval.metrics.sets.networks import network as network_of
 from ddit_eval.metrics.sets.reference import PictureSet, cached_features, cached_statistics
 from ddit_eval.metrics.sets.resample import RESAMPLES, draw_weights, intervals
 from ddit_eval.schema.quality import Distance
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 def metric_name(kind: str, network: Network) -> str:
@@ -46,12 +44,14 @@ def compare(
     groups: Sequence[Hashable] | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
+    skipped: dict[str, str] | None = None,
 ) -> list[Distance]:
     """Every metric of the families, of `pictures` against `reference`, in the features of a network.
 
     `groups`: the prompt of each picture, where a prompt has several; prompts are then what is resampled.
-    `cache`: a folder that keeps features from one call to the next. Raises `DditError` where the network's
-    weights are missing or a set is too small.
+    `cache`: a folder that keeps features from one call to the next. `skipped`: takes the families that a set
+    is too small for, each with the reason. Raises `DditError` where the network's weights are missing or,
+    without `skipped`, a set is too small.
     """
     found = compare_paired(
         [pictures],
@@ -63,6 +63,7 @@ def compare(
         groups=groups,
         resamples=resamples,
         seed=seed,
+        skipped=skipped,
     )
     return [row for row, _ in found[0]]
 
@@ -78,6 +79,7 @@ def compare_paired(
     groups: Sequence[Hashable] | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
+    skipped: dict[str, str] | None = None,
 ) -> list[list[tuple[Distance, Distance | None]]]:
     """By set: each value as in `compare`, and its paired difference to `sets[base]` (None: the base).
 
@@ -92,24 +94,28 @@ def compare_paired(
         )
     chosen, against = _reference(network, reference, families, cache)
     n = sets[base].n
-    weights = torch.cat([torch.ones(1, n, dtype=torch.float64), draw_weights(n, resamples, seed, groups)])
-    values: list[dict[str, Tensor]] = []
-    for one in sets:
-        x = cached_features(one, chosen, cache)
-        values.append({family: KINDS[family].measure(x, against)(weights) for family in families})
-    out = []
-    for index, (one, measured) in enumerate(zip(sets, values, strict=True)):
-        pairs: list[tuple[Distance, Distance | None]] = []
-        for family, v in measured.items():
-            gap = v - values[base][family]
-            spreads = intervals(v[0], v[1:], n), intervals(gap[0], gap[1:], n)
-            for column, alone, paired in zip(KINDS[family].columns, *spreads, strict=True):
-                row = _row(KINDS[family], column, _within(alone, column), one, reference, chosen)
-                minus = row.model_copy(
-                    update={"interval": paired, "minus": sets[base].name, "minus_hash": sets[base].hash}
-                )
-                pairs.append((row, None if index == base else minus))
-        out.append(pairs)
+
+    @functools.cache
+    def weights() -> Tensor:
+        return torch.cat([torch.ones(1, n, dtype=torch.float64), draw_weights(n, resamples, seed, groups)])
+
+    features = [cached_features(one, chosen, cache) for one in sets]
+    out: list[list[tuple[Distance, Distance | None]]] = [[] for _ in sets]
+    for kind in (KINDS[family] for family in families):
+        try:
+            values = [kind.measure(x, against)(weights()) for x in features]
+            alone = [intervals(v[0], v[1:], n) for v in values]
+            gaps = [intervals(v[0] - values[base][0], v[1:] - values[base][1:], n) for v in values]
+        except DditError as error:
+            if skipped is None:
+                raise
+            skipped[f"{kind.name} ({chosen.name})"] = str(error)
+            continue
+        for index, one in enumerate(sets):
+            for column, spread, gap in zip(kind.columns, alone[index], gaps[index], strict=True):
+                row = _row(kind, column, _within(spread, column), one, reference, chosen)
+                update = {"interval": gap, "minus": sets[base].name, "minus_hash": sets[base].hash}
+                out[index].append((row, None if index == base else row.model_copy(update=update)))
     return out
 
 

@@ -30,7 +30,8 @@ def set_sightings(
     """
     whole = {"": pictures} | {name: damage(pictures).clamp(0, 1) for name, damage in damages.items()}
     stacks = [tensor_set(grain(stack, GRAIN), name) for name, stack in whole.items()]
-    before, *after = compare_paired(stacks, 0, reference, network, families=families)
+    # A family that these pictures are too few for has no row here; `set_rows` says why.
+    before, *after = compare_paired(stacks, 0, reference, network, families=families, skipped={})
     rows = []
     for name, pairs in zip(damages, after, strict=True):
         for (base, _), (row, paired) in zip(before, pairs, strict=True):
