@@ -147,17 +147,19 @@ def train(
     distil.check_sources(settings)
     check_writable(settings.out)
     quiet_libraries()
-    if int(os.environ.get("RANK", 0)) == 0:
+    finished = distil.is_finished(settings, distil.inputs_of(settings))
+    if not finished and int(os.environ.get("RANK", 0)) == 0:
         say(str(distil.estimate(settings)))
     with progress("steps") as step:
-        for row in distil.distil(settings):
+        for row in () if finished else distil.distil(settings):
             errors = "  ".join(f"{k} {v:.3f}" for k, v in row.items() if k.startswith("error"))
             step(int(row["step"]), int(row["of"]), errors)
     from accelerate import PartialState
 
     if not PartialState().is_main_process:
         return
-    say(f"wrote the adapter to {settings.out}")
+    done = "is finished with these settings already; nothing is trained" if finished else "is written"
+    say(f"the adapter in {settings.out} {done}")
     from ddit_eval.tracking import track_training
 
     if track_training(settings.out):

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 from typing import TypeVar
 
 from ddit_eval import stats
+from ddit_eval.ddit.adapter.places import WEIGHTS, find
 from ddit_eval.errors import DditError
 from ddit_eval.experiment.belongs import belongs
 from ddit_eval.experiment.config import Experiment
 from ddit_eval.experiment.records import Store
 from ddit_eval.experiment.samples import read_samples
 from ddit_eval.schema import Index, Oracle, Quality, Record, Study, Timing, Traces, read
-from ddit_eval.schema.distillation import Distillation
+from ddit_eval.schema.distillation import FILE, Distillation
+from ddit_eval.schema.distillation import load as load_errors
 from ddit_eval.schema.model import ResultFile
 from ddit_eval.schema.quality import Column, Row
 from ddit_eval.schema.record import Trace
@@ -160,9 +161,11 @@ def shared_pictures(
 
 def _errors(folder: Path, adapter: str | None) -> Distillation | None:
     """The distillation error beside the results, or that travels with a shipped adapter."""
+    home = find(adapter) if adapter else None
+    home = home if home is not None and (home / WEIGHTS).is_file() else None
     file = folder / "distillation.json"
     if not file.exists():
-        if not adapter or "/" in adapter:
+        if home is None or home.name != adapter:
             return None
-        file = Path(str(resources.files("ddit_eval"))) / "weights" / "adapters" / adapter / "errors.json"
-    return read(file, Distillation) if file.is_file() else None
+        file = home / FILE
+    return load_errors(file, home)

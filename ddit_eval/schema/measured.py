@@ -67,8 +67,8 @@ def differences(
 
 def unlike(one: Json, other: Json, here: str, there: str) -> list[str]:
     """The same of plain data, of the names that both have."""
-    apart = [item for name in one if name in other for item in _apart(name, one[name], other[name])]
-    return [f"{name} is {a!r} in {here} and {b!r} in {there}" for name, a, b in apart]
+    found = [item for name in one if name in other for item in apart(name, one[name], other[name])]
+    return [f"{name} is {a!r} in {here} and {b!r} in {there}" for name, a, b in found]
 
 
 def repeated(names: Iterable[Any]) -> list[Any]:
@@ -76,7 +76,7 @@ def repeated(names: Iterable[Any]) -> list[Any]:
     return [name for name, count in Counter(names).items() if count > 1]
 
 
-def _apart(name: str, one: Any, other: Any) -> Iterator[tuple[str, Any, Any]]:
+def apart(name: str, one: Any, other: Any) -> Iterator[tuple[str, Any, Any]]:
     """Where two values differ: within a policy by its parameter, of two kinds of policy the kind alone."""
     if one == other:
         return
@@ -86,4 +86,4 @@ def _apart(name: str, one: Any, other: Any) -> Iterator[tuple[str, Any, Any]]:
         yield f"{name}.kind", one.get("kind"), other.get("kind")
     else:
         for key in sorted({*one, *other}):
-            yield from _apart(f"{name}.{key}", one.get(key), other.get(key))
+            yield from apart(f"{name}.{key}", one.get(key), other.get(key))

@@ -70,11 +70,9 @@ class Result(BaseModel):
 
 
 class ResultFile(Result):
-    """A model that a file of its own holds. `made_by`: the command that makes the file anew. `sealed`:
-    whether it bears a checksum of what it holds."""
+    """A model that a file of its own holds. `made_by`: the command that makes the file anew."""
 
     made_by: ClassVar[str]
-    sealed: ClassVar[bool] = True
 
 
 F = TypeVar("F", bound=ResultFile)
@@ -83,7 +81,7 @@ F = TypeVar("F", bound=ResultFile)
 def write(path: Path, content: ResultFile) -> None:
     """Write a result file, whole or not at all, with the checksum of what it holds."""
     plain = content.plain()
-    write_json(path, plain | {CHECKSUM: digest(plain, 64)} if content.sealed else plain)
+    write_json(path, plain | {CHECKSUM: digest(plain, 64)})
 
 
 def read(path: Path, model: type[F]) -> F:
@@ -94,7 +92,7 @@ def read(path: Path, model: type[F]) -> F:
     """
     remedy = f"make it anew: {model.made_by}"
     plain = read_json(path, f"{remedy[0].upper()}{remedy[1:]}.")
-    checksum = plain.pop(CHECKSUM, None) if model.sealed and isinstance(plain, dict) else None
+    checksum = plain.pop(CHECKSUM, None) if isinstance(plain, dict) else None
     try:
         content = model.model_validate(plain)
     except ValidationError as error:
@@ -102,7 +100,7 @@ def read(path: Path, model: type[F]) -> F:
         more = f" (and {len(others)} more)" if others else ""
         what = f"{path} does not read as {model.__name__}"
         raise DditError(f"{what}: {_explain(first)}{more}; {remedy}") from None
-    if model.sealed and checksum != digest(plain, 64):
+    if checksum != digest(plain, 64):
         raise DditError(f"{path} is not as it was written: its checksum does not fit what it holds; {remedy}")
     return content
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from ddit_eval.ddit.policies import searchable
 from ddit_eval.errors import DditError
 from ddit_eval.experiment.belongs import asked
 from ddit_eval.experiment.config import Experiment, Study
+from ddit_eval.experiment.prompts import Prompt, prompts_hash
 from ddit_eval.experiment.records import code_hash
 from ddit_eval.experiment.setting import Setting
 from ddit_eval.schema import Study as Exported
@@ -57,7 +59,7 @@ def run_study(
     if why := metric.missing():
         raise DditError(why)
     check_workers(workers, pipe)
-    key = study_key(setting)
+    key = study_key(setting, prompts[0])
     table = latency.table_of(setting, state, pipe) if measured_here(space) else None
     if table and space.memory is not None and table.memory is None:
         warnings.warn("study: the memory ceiling is not checked, there is no GPU here", stacklevel=2)
@@ -97,8 +99,8 @@ def shared_table(place: Location, table: Latency) -> Latency:
     return Latency.model_validate(study.user_attrs["latency"])
 
 
-def study_key(setting: Setting) -> str:
-    """12 hex digits of all that decides the trials: parameters, weights, code.
+def study_key(setting: Setting, tuning: Sequence[Prompt]) -> str:
+    """12 hex digits of all that decides the trials: parameters, weights, code, prompts (a file's may change).
 
     How many trials there are is no part of it, nor how they are confirmed: a study may be extended.
     """
@@ -108,6 +110,7 @@ def study_key(setting: Setting) -> str:
     for name in ("trials", "confirm", "heldout"):
         del parts["study"][name]
     versions = [weights.model_hash, weights.adapter_hash, weights.dtype]
+    versions += [prompts_hash(tuning), prompts_hash(setting.prompts)]
     versions.append(code_hash(*CODE))
     versions += filter(None, map(source_of, map(searchable, experiment.study.rule)))
     if measured_here(experiment.study):

@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial, TrialState
 
 GRACE = 30.0  # seconds in which a new owner leaves its name
-LEASE = 900.0  # seconds without a sign of life after which a worker on another machine is taken for dead
+LEASE = 900.0  # seconds without a new sign of life after which a worker on another machine is taken for dead
 HEARTBEAT = 30.0  # seconds between two signs of life
-CLOCK = 5.0  # seconds by which a system may tell the start of one process differently
+CLOCK = 5.0  # by how much a system may tell the start of one process differently
 
 
 @dataclass(frozen=True)
@@ -106,25 +106,35 @@ def give_back(study: optuna.Study, trial: FrozenTrial, trials: int) -> None:
         fill(study, trials)
 
 
-def fail_dead(study: optuna.Study, trials: int) -> None:
+def fail_dead(study: optuna.Study, trials: int, watch: Watch) -> None:
     """Give back the trials of dead workers, and fill slots that a kill left empty."""
     from optuna.trial import TrialState
 
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if "slot" in trial.user_attrs and is_dead(trial, time.time()):
+        if "slot" in trial.user_attrs and watch.is_dead(trial, time.monotonic()):
             _change(study, trial, TrialState.FAIL)
     fill(study, trials)
 
 
-def is_dead(trial: FrozenTrial, now: float) -> bool:
-    """Whether the worker of a running trial is gone. `now`: seconds since the epoch."""
-    owner = trial.user_attrs.get("worker")
-    if owner is None:
-        return trial.datetime_start is not None and now - trial.datetime_start.timestamp() > GRACE
-    if owner["place"] == place():
-        begun = started(owner["pid"])
-        return begun is None or abs(begun - owner["started"]) > CLOCK
-    return bool(now - trial.user_attrs.get("heartbeat", 0.0) > LEASE)
+class Watch:
+    """Tells dead workers from living ones: on this machine by the process itself, else by how long there was
+    no new sign of life, on this process's own clock. A system's clock may be set, and two never agree."""
+
+    def __init__(self) -> None:
+        self._seen: dict[int, tuple[Any, float]] = {}  # by trial: its last sign of life, and when it was new
+
+    def is_dead(self, trial: FrozenTrial, now: float) -> bool:
+        """Whether the worker of a running trial is gone. `now`: seconds of any clock that only goes on."""
+        owner = trial.user_attrs.get("worker")
+        if owner is not None and owner["place"] == place():
+            begun = started(owner["pid"])
+            return begun is None or abs(begun - owner["started"]) > CLOCK
+        sign = owner, trial.user_attrs.get("heartbeat")
+        before, since = self._seen.get(trial._trial_id, (None, now))
+        if sign != before:
+            self._seen[trial._trial_id] = sign, now
+            return False
+        return now - since > (GRACE if owner is None else LEASE)
 
 
 @lru_cache(maxsize=1)
@@ -138,11 +148,15 @@ def place() -> str:
 
 
 def started(pid: int | None = None) -> float | None:
-    """When a process (by default this one) started, which tells it from a later one with its id; None where
-    it is gone."""
+    """When a process (by default this one) started, which tells it from a later one with its id: clock ticks
+    since boot on Linux, whatever the time of day is set to. None where it is gone."""
     try:
         process = psutil.Process(pid)
-        return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return None
+        with suppress(OSError):
+            return float(Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[19])
+        return process.create_time()
     except psutil.NoSuchProcess:
         return None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import warnings
 from dataclasses import dataclass
@@ -10,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ddit_eval.errors import DditError
+from ddit_eval.study import journal
 from ddit_eval.system.files import check_writable
+from ddit_eval.system.read import check_regular
 from ddit_eval.system.secret import hidden, without_secrets
 
 if TYPE_CHECKING:
@@ -51,25 +52,25 @@ def open_storage(where: str | Path) -> optuna.storages.BaseStorage:
     """The storage at a path (a journal) or a URL (a database)."""
     if "://" in str(where):
         return _database(str(where))
-    from optuna.storages import JournalStorage
-
     path = Path(where)
     if path.suffix != ".journal":
         raise DditError(
             f"the storage {hidden(str(where))} is neither a URL (postgresql://...) nor a file *.journal"
         )
     check_writable(path.parent)
-    return JournalStorage(_mending_backend(path))
+    return journal.open_journal(path)
 
 
 def _database(url: str) -> optuna.storages.BaseStorage:
     from optuna.storages import RDBStorage
-    from sqlalchemy.exc import SQLAlchemyError
 
     shown, given = hidden(url), url
     options: dict[str, Any] = {"pool_pre_ping": True}
     if url.startswith("sqlite"):
         options["connect_args"] = {"timeout": 60}  # seconds that a writer waits for the others
+        file = Path(re.sub(r"^[^:]*:///", "", url))
+        if file.exists():
+            check_regular(file)
     # SQLAlchemy's default driver for PostgreSQL is the older psycopg2.
     url = re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", url)
     try:
@@ -77,40 +78,9 @@ def _database(url: str) -> optuna.storages.BaseStorage:
     except ImportError as error:
         remedy = "pip install 'ddit_eval[postgres]'" if "psycopg" in url else "install its driver"
         raise DditError(f"the storage {shown} needs a driver that is not here ({error}); {remedy}") from None
-    except (SQLAlchemyError, ValueError) as error:
+    except Exception as error:  # of the driver, of SQLAlchemy, of a schema that is newer than Optuna
         why = without_secrets(without_secrets(str(error), url), given)
         raise DditError(
             f"the storage {shown} cannot be reached: {why}. Start it, mend the URL, or leave out --storage "
             f"and DDIT_STUDY_STORAGE to keep the study in a file."
         ) from None
-
-
-def _mending_backend(path: Path) -> Any:
-    from optuna.storages.journal import JournalFileBackend
-    from optuna.storages.journal._file import get_lock_file
-
-    class Backend(JournalFileBackend):
-        """Cuts a torn last line off before it appends: a kill leaves one, and what follows it is lost."""
-
-        def append_logs(self, logs: list[dict[str, Any]]) -> None:
-            with get_lock_file(self._lock):
-                mend_journal(path)
-            super().append_logs(logs)
-
-    return Backend(str(path))
-
-
-def mend_journal(path: Path) -> None:
-    """Cut a torn last line off the journal and say so. The caller holds its lock, if others write to it."""
-    with open(path, "rb+") as file:
-        size = file.seek(0, os.SEEK_END)
-        if size == 0:
-            return
-        file.seek(size - 1)
-        if file.read(1) == b"\n":
-            return
-        file.seek(0)
-        file.truncate(file.read().rfind(b"\n") + 1)
-    warnings.warn(
-        f"the last line of {path} was torn by a kill and is dropped; its trial runs again", stacklevel=2
-    )

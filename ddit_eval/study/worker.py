@@ -50,7 +50,6 @@ def run(
 
     try:
         study = place.open()
-        slots.fail_dead(study, space.trials)
         # With nothing left to try, a second process would be slower to start than the rest is to do.
         count = min(workers, max(1, space.trials - len(finished(study, space))))
         children = [(place, space, open_evaluator, (i, count)) for i in range(1, count)]
@@ -80,13 +79,14 @@ def work(
 
     share: (i, n), this is worker i of n. stop: asked between trials.
     """
+    watch = slots.Watch()
     while not stop():
         done = len(finished(study, space))
         progress(done, space.trials, "trials")
         if done == space.trials:
             break
         opened = evaluator()  # before a trial is claimed: the others would wait for it meanwhile
-        slots.fail_dead(study, space.trials)
+        slots.fail_dead(study, space.trials, watch)
         claimed = slots.claim(study, space)
         if claimed is None:
             time.sleep(POLL)

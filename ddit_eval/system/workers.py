@@ -11,6 +11,8 @@ from typing import Any
 
 from ddit_eval.errors import DditError
 
+PATIENCE = 10.0  # seconds for a process that was told to end
+
 
 def check_workers(workers: int, pipe: Any = None) -> None:
     """Raises `DditError` for no worker, or for several that would have to share one loaded pipeline."""
@@ -45,7 +47,10 @@ def beside(work: Callable[..., None], calls: Sequence[tuple[Any, ...]]) -> Itera
     finally:
         for process in processes:
             process.terminate()
-            process.join()
+        for process in processes:
+            process.join(PATIENCE)
+            process.kill()
+            process.join(PATIENCE)
 
 
 def _work(work: Callable[..., None], call: tuple[Any, ...], parent: int) -> None:

@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 
 from ddit_eval import stats
+from ddit_eval.errors import DditError
 from ddit_eval.judging.frontier import is_feasible, rule_of
 from ddit_eval.judging.results import Results
-from ddit_eval.schema import Record, read
-from ddit_eval.schema.distillation import Distillation
+from ddit_eval.schema import Record
+from ddit_eval.schema.distillation import FILE, load
 from ddit_eval.schema.record import Trace
 from ddit_eval.schema.study import Scored
 from ddit_eval.schema.timing import Row as Timed
@@ -179,7 +180,9 @@ def _interval(name: str, interval: stats.Interval) -> dict[str, float]:
 
 def training(folder: Path) -> Planned:
     """The run of a distillation whose errors.json is in `folder`."""
-    record = read(folder / "errors.json", Distillation)
+    record = load(folder / FILE, folder)
+    if record is None:
+        raise DditError(f"{folder} holds no {FILE}; `ddit-eval train CONFIG` writes it")
     first = record.rows[0].side
     metrics = {
         f"error_{row.scale}p_{row.stage}_t{time:g}{'' if row.side == first else f'_{row.side}px'}": value

@@ -10,13 +10,18 @@ import copy
 import json
 import math
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from accelerate import Accelerator
+from pydantic import TypeAdapter
 from torch import Tensor, nn
 
+from ddit_eval.models.find import fingerprint
+from ddit_eval.system.lock import alone
+from ddit_eval.system.read import file_digest
 from ddit_eval.training import checkpoint
 from ddit_eval.training.precision import bfloat16, fast_matmul
 
@@ -63,6 +68,7 @@ class Loop(Generic[Model]):
 
     def __init__(self, plan: Any, out: Path, student: Model):
         self.plan, self.out, self.student = plan, out, student
+        self.given: dict[str, Path | None] = {}
         self.accelerator = Accelerator(cpu=not torch.cuda.is_available())
         self.processes, self.rank = self.accelerator.num_processes, self.accelerator.process_index
         self.average = copy.deepcopy(student).eval().requires_grad_(False)
@@ -135,13 +141,20 @@ class Loop(Generic[Model]):
     def modules(self) -> dict[str, nn.Module]:
         return {"student": self.student, "average": self.average}
 
+    def made(self) -> dict[str, Any]:
+        """What decides a run: its plan, the files in `given` and how many processes share it."""
+        plan = TypeAdapter(type(self.plan)).dump_python(self.plan, mode="json")
+        files = {name: p for name, p in self.given.items() if p}
+        digests = {name: fingerprint(p) if p.is_dir() else file_digest(p) for name, p in files.items()}
+        return plan | digests | {"processes": self.processes}
+
     def save(self) -> None:
         meta = {"stage": self.stage, "step": self.step, "seconds": self.seconds}
-        checkpoint.save(self.out / "checkpoint", self.modules(), self.optimizer, meta)
+        checkpoint.save(self.out / "checkpoint", self.modules(), self.optimizer, meta, self.made())
 
     def resume(self) -> bool:
         """Go on from the last checkpoint, if there is one."""
-        meta = checkpoint.load(self.out / "checkpoint", self.modules(), self.optimizer)
+        meta = checkpoint.load(self.out / "checkpoint", self.modules(), self.optimizer, self.made())
         if meta:
             self.stage, self.step, self.seconds = meta["stage"], meta["step"], meta["seconds"]
         self.accelerator.wait_for_everyone()  # nobody writes the next before all have read this one
@@ -149,6 +162,10 @@ class Loop(Generic[Model]):
 
     def run(self, every: float = 120.0) -> None:
         """Train to the end of the plan; a row of log.jsonl and a checkpoint every so many seconds."""
+        with alone(self.out / "checkpoint", "training") if self.rank == 0 else nullcontext():
+            self._run(every)
+
+    def _run(self, every: float) -> None:
         log = (self.out / "log.jsonl").open("a")
         saved = time.monotonic()
         while self.stage < len(self.plan.stages):

@@ -278,6 +278,7 @@ def main(
     """Train mini-flux; a second call goes on where the first was stopped."""
     out.mkdir(parents=True, exist_ok=True)
     trainer = Trainer(load_plan(plan, Plan), vae, out, begin)
+    trainer.given = {"vae": vae, "begin": begin}
     if not trainer.resume() and begin:
         trainer.load_weights(trainer.student, begin)
         trainer.load_weights(trainer.average, begin)

@@ -298,6 +298,7 @@ def main(
     """Train mini-wan; a second call goes on where the first was stopped."""
     out.mkdir(parents=True, exist_ok=True)
     trainer = Trainer(load_plan(plan, Plan), vae, out, load_reader(second_reader) if second_reader else None)
+    trainer.given = {"vae": vae, "begin": begin, "second_reader": second_reader}
     if compiled:
         trainer.compile()
     if not trainer.resume():

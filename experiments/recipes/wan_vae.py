@@ -245,6 +245,7 @@ def main(
         load_reader(second_reader) if second_reader else None,
         load_renoised(renoised) if renoised else None,
     )
+    trainer.given = {"begin": begin, "encoder": encoder, "second_reader": second_reader, "renoised": renoised}
     trainer.resume()
     trainer.run()
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from ddit_eval.study import export, run_study, slots
 from ddit_eval.study.confirm import spread
 from ddit_eval.study.measure import Score, prompt_sets, reseeded
 from ddit_eval.study.space import check_scales, first_point, policy_of
-from ddit_eval.study.storage import Location, mend_journal
+from ddit_eval.study.storage import Location
 from ddit_eval.study.trials import Scores, bounds, dominates, finished, hopeless
 from ddit_eval.study.worker import run
 from tests.support.fake_evaluator import FakeEvaluator, OpenEvaluator
@@ -220,38 +219,6 @@ def test_dominance() -> None:
     assert dominates([0.5, 20], [0.5, 30], sign=-1)
 
 
-def test_a_torn_line_is_cut_off(tmp_path: Path) -> None:
-    journal = tmp_path / "s.journal"
-    journal.write_bytes(b"{}\n{}\n{torn")
-    with pytest.warns(UserWarning, match=r"s\.journal"):
-        mend_journal(journal)
-    mend_journal(journal)
-    assert journal.read_bytes() == b"{}\n{}\n"
-
-
-def test_the_dead_are_told_from_the_living(tmp_path: Path) -> None:
-    study = place(tmp_path / "s.journal").open()
-    slots.fill(study, 4)
-    space = Study(trials=4)
-    first, second = slots.claim(study, space), slots.claim(study, space)
-    assert first is not None
-    assert second is not None
-    assert (first.slot, second.slot) == (0, 1)
-    running = slots.slots(study)[0]
-    assert not slots.is_dead(running, time.time() + 1e6)  # this process lives, however long it takes
-    attrs = study._storage.set_trial_user_attr
-    attrs(running._trial_id, "worker", {"place": slots.place(), "pid": os.getpid(), "started": 1.0})
-    assert slots.is_dead(slots.slots(study)[0], time.time())  # another process had this id
-    attrs(running._trial_id, "worker", {"place": "elsewhere", "pid": 1, "started": 1.0})
-    assert not slots.is_dead(slots.slots(study)[0], time.time())
-    assert slots.is_dead(slots.slots(study)[0], time.time() + slots.LEASE + 1)
-    attrs(running._trial_id, "heartbeat", time.time() - slots.LEASE - 1)
-    slots.fail_dead(study, 4)
-    again = slots.slots(study)[0]
-    assert again.state.name == "WAITING"
-    assert again.number == 4
-
-
 def test_a_twin_is_never_run(tmp_path: Path) -> None:
     study = place(tmp_path / "s.journal").open()
     slots.fill(study, 2)
@@ -269,7 +236,8 @@ def test_a_killed_worker_changes_nothing(tmp_path: Path) -> None:
     one = run(place(tmp_path / "one.journal"), KILL, FakeEvaluator)
     log = tmp_path / "log"
     open_evaluator = OpenEvaluator(0.02, log, after=20, spare=os.getpid())
-    study = run(place(tmp_path / "two.journal"), KILL, open_evaluator, workers=2)
+    with pytest.warns(UserWarning, match="worker"):
+        study = run(place(tmp_path / "two.journal"), KILL, open_evaluator, workers=2)
     assert text(study, KILL) == text(one, KILL)
     failed = [t for t in study.trials if t.state.name == "FAIL"]
     assert len(failed) == 1  # the one that it was at

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from ddit_eval.ddit.adapter.places import find
 from ddit_eval.experiment.records import Store
 from ddit_eval.experiment.samples import to_csv
 from ddit_eval.schema import Index, Oracle, Quality, Study, Timing, Traces
 from ddit_eval.schema import write as write_file
-from ddit_eval.schema.distillation import Distillation
+from ddit_eval.schema.distillation import Distillation, adapter_digest
 from ddit_eval.system.read import file_digest
 from tests.support.made_results import MACHINE, column, facts, made_job, measured
 
@@ -375,7 +376,8 @@ def distillation(**changes: Any) -> Distillation:
     }
     errors = {
         "timesteps": [0.05, 0.15, 0.3, 0.5, 0.7, 0.85, 0.95, 1.0], "n": 8, "seconds": 60.0, "log": [],
-        "config": {"model": "mini-flux", "scales": [2, 4]},
+        "config": {"model": "mini-flux", "scales": [2, 4]}, "inputs": {},
+        "adapter": adapter_digest(find("mini-flux")),
         "rows": [{"scale": scale, "side": 64, "n": 8, "stage": stage, "error": error}
                  for (scale, stage), error in curves.items()],
     }  # fmt: skip

@@ -143,7 +143,7 @@ def test_the_base_model_makes_its_own_clips_once(tmp_path: Path):
     (tmp_path / "run" / "generated" / "000008.safetensors").unlink()
     Distiller(config, pipe).draw(0, 1, 32)
     assert len(calls) == 4  # the one that is missing
-    with pytest.raises(DditError, match=r"other settings.*remove"):
+    with pytest.raises(DditError, match=r"steps is 2 there and 3 now.*remove"):
         Distiller(generated(tmp_path, source={"steps": 3}), pipe).draw(0, 1, 32)
 
 
@@ -267,7 +267,7 @@ def test_generated_clips_have_the_guidance_of_the_source(
         lambda *a, batch_size=1, **k: tuple(part.repeat_interleave(batch_size, 0) for part in texts),
     )
     source = Source(kind="generated", count=8, steps=2, guidance_scale=scale, frames=9, side=16)
-    make(tiny.pipe, source, lambda start, n: ["a red star"] * n, 8, tmp_path, 0, slice(None))
+    make(tiny.pipe, source, lambda start, n: ["a red star"] * n, 8, tmp_path, 0, slice(None), {})
     assert tiny.pipe.guider.guidance_scale == scale
     (path,) = tmp_path.glob("*.safetensors")
     assert load_file(path)["latents"].shape[0] == 8

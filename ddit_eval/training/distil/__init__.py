@@ -2,6 +2,10 @@
 
 from ddit_eval.training.distil.config import DistilConfig, check_sources, load_config
 from ddit_eval.training.distil.estimate import Estimate, estimate
+from ddit_eval.training.distil.made import inputs_of, is_finished
 from ddit_eval.training.distil.run import distil
 
-__all__ = ["DistilConfig", "Estimate", "check_sources", "distil", "estimate", "load_config"]
+__all__ = [
+    "DistilConfig", "Estimate", "check_sources", "distil", "estimate", "inputs_of", "is_finished",
+    "load_config",
+]  # fmt: skip

@@ -6,8 +6,12 @@ summed over the coarse scales, so that one forward of the base serves them all.
 
 from __future__ import annotations
 
+import math
+import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from functools import cached_property, partial
 from typing import Any
 
@@ -23,11 +27,16 @@ from ddit_eval.ddit.regions import random_map, tile
 from ddit_eval.errors import DditError
 from ddit_eval.models.load import load_pipeline
 from ddit_eval.models.names import known
-from ddit_eval.system.files import write_json
+from ddit_eval.schema import write
+from ddit_eval.schema.distillation import FILE, Distillation, adapter_digest
+from ddit_eval.system.files import check_writable, sweep
+from ddit_eval.system.lock import alone
 from ddit_eval.training import checkpoint
 from ddit_eval.training.distil import generated
 from ddit_eval.training.distil.config import DistilConfig
 from ddit_eval.training.distil.data import pictures_of, world_prompts
+from ddit_eval.training.distil.made import inputs_of as digests_of
+from ddit_eval.training.distil.made import is_finished, made_of
 from ddit_eval.training.distil.measure import FLOW_TIMES, error_table
 from ddit_eval.training.flow import sample_timesteps, shift_of, span_of
 from ddit_eval.training.inputs import inputs_of
@@ -59,8 +68,10 @@ def _fits(ours: Tensor | None, theirs: Tensor) -> bool:
 class Distiller:
     """State of one run: pipeline, adapter, optimizer, step."""
 
-    def __init__(self, config: DistilConfig, pipe: Any | None = None):
+    def __init__(self, config: DistilConfig, pipe: Any | None = None, inputs: dict[str, Any] | None = None):
+        """inputs: digests of what it starts from, by default found here."""
         self.config = config
+        self.digests = digests_of(config, pipe) if inputs is None else inputs
         self.accelerator = Accelerator(cpu=not torch.cuda.is_available())
         self.pipe = pipe if pipe is not None else load_pipeline(config.model)
         self.pipe.to(self.accelerator.device)
@@ -93,9 +104,10 @@ class Distiller:
             folder, probes = self.config.out / "generated", self.config.probe_pictures
             share = slice(self.accelerator.process_index, None, self.accelerator.num_processes)
             prompts = partial(world_prompts, source)
-            generated.make(self.pipe, source, prompts, self.text_tokens, folder, probes, share)
+            made = generated.made_of(source, self.text_tokens, self.digests.get("model"))
+            generated.make(self.pipe, source, prompts, self.text_tokens, folder, probes, share, made)
             self.accelerator.wait_for_everyone()
-            return generated.load(source, folder, probes, device)
+            return generated.load(source, folder, probes, device, made)
         pictures = pictures_of(source)
 
         def coded(start: int, count: int, side: int) -> tuple[Tensor, list[str]]:
@@ -148,6 +160,11 @@ class Distiller:
             with handle.forced(layout):
                 student = self.transformer(**kwargs)[0].float()
             loss = (student - target).square().mean()
+            if not math.isfinite(loss.detach()):
+                raise DditError(
+                    f"the loss is {float(loss.detach())} in step {self.step + 1} of {self.steps}; lower "
+                    f"`lr`, remove {config.out} and train again"
+                )
             self.accelerator.backward(loss)
             row[f"error_{name}"] = float(loss.detach() / target.var())
         for parameter in self.adapter.parameters():
@@ -197,14 +214,33 @@ class Distiller:
 def distil(config: DistilConfig, pipe: Any | None = None) -> Iterator[Row]:
     """Train an adapter; yields a row a step, the caller logs.
 
-    Killed at any moment, a second call goes on from the last checkpoint (at most
-    `checkpoint_minutes` old). Writes `config.out`: the adapter, `errors.json` (error relative to
-    the velocity's variance by timestep, at the start values and after training), `checkpoint/`.
+    Killed at any moment, a second call goes on from the last checkpoint (at most `checkpoint_minutes` old);
+    of a finished training it yields nothing. Writes `config.out`: the adapter, `errors.json` (error relative
+    to the velocity's variance by timestep, at the start values and after training), `checkpoint/`.
+
+    Raises `DditError` before any work where `config.out` cannot be written to, is at work in another process
+    or holds another training than this one.
     """
-    run = Distiller(config, pipe)
-    folder = config.out / "checkpoint"
-    meta = checkpoint.load(folder, {"adapter": run.adapter}, run.optimizer)
+    main = int(os.environ.get("RANK", 0)) == 0
+    if main:
+        check_writable(config.out)
+    with alone(config.out / "checkpoint", "training") if main else nullcontext():
+        inputs = digests_of(config, pipe)
+        if is_finished(config, inputs):
+            return
+        if main:
+            sweep(config.out)
+            for left in config.out.glob(".tmp-*"):  # of an adapter that was being written
+                shutil.rmtree(left, ignore_errors=True)
+        yield from _train(config, inputs, pipe)
+
+
+def _train(config: DistilConfig, inputs: dict[str, Any], pipe: Any | None) -> Iterator[Row]:
+    plain = config.model_dump(mode="json")
+    folder, made = config.out / "checkpoint", made_of(plain, inputs)
+    run = Distiller(config, pipe, inputs)
     main = run.accelerator.is_main_process
+    meta = checkpoint.load(folder, {"adapter": run.adapter}, run.optimizer, made)
     log: list[Row] = meta["log"] if meta else []
     recent: list[Row] = meta["recent"] if meta else []
     with attach(run.transformer, adapter=run.adapter) as handle:
@@ -227,16 +263,20 @@ def distil(config: DistilConfig, pipe: Any | None = None) -> Iterator[Row]:
             if main and (last or time.monotonic() - saved > 60 * config.checkpoint_minutes):
                 state = {"step": run.step, "seconds": run.seconds, "start": start}
                 state |= {"log": log, "recent": recent}
-                checkpoint.save(folder, {"adapter": run.adapter}, run.optimizer, state)
+                checkpoint.save(folder, {"adapter": run.adapter}, run.optimizer, state, made)
                 saved = time.monotonic()
             yield row | {"step": run.step, "of": run.steps, "seconds": run.seconds}
         if main:
             run.adapter.save_pretrained(config.out, dtype=torch.bfloat16)
-            record = {
+            errors = {
                 "timesteps": run.times,
                 "rows": start + run.table(handle, "trained"),
                 "seconds": run.seconds,
                 "n": config.probe_pictures,
                 "log": log,
+                "config": plain,
+                "inputs": inputs,
+                "adapter": adapter_digest(config.out),
             }
-            write_json(config.out / "errors.json", record | {"config": config.model_dump(mode="json")})
+            # Last, as it says that the training is finished.
+            write(config.out / FILE, Distillation.model_validate(errors))
