@@ -277,10 +277,17 @@ def _study(results: Results) -> list[Block]:
             written(point.confirmed.heldout.quality, digits),
             "yes" if point.within else "no",
             "yes" if point.confirmed.stands else "no",
+            *(
+                []
+                if point.confirmed.meets_floor is None
+                else ["yes" if point.confirmed.meets_floor else "no"]
+            ),
         ]
         for point in confirmed_points(study)
     ]
     head = ["schedule", "cost", f"{title}, tuned", "held out", "tuned value inside", "still on the front"]
+    if any(point.meets_floor is not None for point in study.confirmed):
+        head.append("meets the floor on held-out prompts")
     return [Heading("The study"), Text(text), *([Table(head, rows)] if rows else [])]
 
 

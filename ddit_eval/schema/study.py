@@ -55,12 +55,14 @@ class Trial(Result):
 
 
 class Confirmed(Result):
-    """A point of the front on the prompts it was tuned on and on others; `stands`: nothing dominates it."""
+    """A point of the front on the prompts it was tuned on and on others; `stands`: nothing dominates it there.
+    `meets_floor`: whether its quality there is feasible; None where the study has no floor."""
 
     number: NonNegativeInt
     tuned: Scored
     heldout: Scored
     stands: bool
+    meets_floor: bool | None = None
 
 
 class Ceiling(Result):

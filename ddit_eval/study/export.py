@@ -75,6 +75,7 @@ def confirmed(study: optuna.Study, space: Study) -> list[Confirmed]:
             tuned=_intervals(tuned),
             heldout=_intervals(held),
             stands=not any(dominates(other, values[slot], sign) for other in values.values()),
+            meets_floor=None if space.floor is None else sign * (values[slot][1] - space.floor) >= 0,
         )
         for slot, (tuned, held) in points.items()
     ]
