@@ -55,8 +55,8 @@ class Trial(Result):
 
 
 class Confirmed(Result):
-    """A point of the front on the prompts it was tuned on and on others; `stands`: nothing dominates it there.
-    `meets_floor`: whether its quality there is feasible; None where the study has no floor."""
+    """A point of the front on the prompts it was tuned on and on others. `stands`: none dominates it there;
+    `meets_floor`: whether its quality there is feasible, None where the study has no floor."""
 
     number: NonNegativeInt
     tuned: Scored
