@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors.torch import load_file
 
 from ddit_eval.errors import DditError
-from ddit_eval.metrics.weights import loading, wrong_hash
+from ddit_eval.metrics.weights import wrong_hash
+from ddit_eval.system.loading import loading
 from ddit_eval.system.read import file_digest
+from ddit_eval.system.tensors import read
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,12 +58,10 @@ class Weights:
         if why := self.missing(self.file):
             raise DditError(why)
         path = self.path()
+        if path.suffix == ".safetensors":
+            return read(path)
         with loading(path, "weights"):
-            if path.suffix == ".safetensors":
-                state = load_file(path)
-            else:
-                state = torch.load(path, map_location="cpu", weights_only=True)
-        return dict(state)
+            return dict(torch.load(path, map_location="cpu", weights_only=True))
 
 
 RAFT = Weights(

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 
-from ddit_eval.errors import DditError
 from ddit_eval.system.read import file_digest
 
 ABSENT = "sha256 unknown"
@@ -35,18 +32,6 @@ def wrong_hash(name: str, path: Path, expected: str | None) -> str | None:
         f"{name}: {path} has SHA-256 {actual[:12]}... and not {expected[:12]}...; it is damaged or another "
         "file: copy it again"
     )
-
-
-@contextmanager
-def loading(path: Path, what: str, remedy: str = "copy it again") -> Iterator[None]:
-    """Inside, whatever a wrong file raises becomes one `DditError` that names the file and the remedy."""
-    try:
-        yield
-    except DditError:
-        raise
-    except Exception as error:
-        line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DditError(f"{path} does not load as {what} ({line[:200]}): {remedy}") from error
 
 
 def stamp_of(path: Path) -> tuple[str, int, int]:

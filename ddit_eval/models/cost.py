@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
-
-import torch
 
 from ddit_eval.ddit.adapter.adapter import Adapter
 from ddit_eval.ddit.families import ModelFamily, family_named
 from ddit_eval.ddit.layout import Grid
 from ddit_eval.ddit.trace import StepTrace
 from ddit_eval.errors import DditError
-from ddit_eval.models import flops
-from ddit_eval.models.find import locate, text_tokens
+from ddit_eval.models import flops, parts
+from ddit_eval.models.find import locate, remedy, text_tokens
+from ddit_eval.system.loading import loading
+from ddit_eval.system.networks import CONFIG, build
+from ddit_eval.system.read import read_object
 
 
 class Guided(Protocol):
@@ -58,20 +58,19 @@ def _counted(model: str, adapter: str | None) -> tuple[Any, Any]:
 
 def transformer_of(model: str | Path, part: str = "transformer") -> Any:
     """A model's transformer on the meta device: its shapes, without its weights."""
-    import diffusers  # seconds, which commands that know the table spare
-
-    settings = _settings(model, part)
-    with torch.device("meta"):
-        return getattr(diffusers, settings["_class_name"]).from_config(settings)
+    return build(_class_of(model, part), locate(model) / part, remedy(model))
 
 
 def grid_of(model: str | Path, height: int, width: int, frames: int = 1) -> Grid:
     """Base tokens of a sample of so many pixels: frames, height, width."""
-    space, time = _vae_factors(_settings(model, "vae"))
-    side = space * family_of_model(model).patch
-    if height % side or width % side:
-        raise DditError(f"{height} x {width} px cannot be made by {model}; take multiples of {side}")
-    return (frames - 1) // time + 1, height // side, width // side
+    path = locate(model) / "vae" / CONFIG
+    settings = read_object(path, remedy(model))
+    with loading(path, "a VAE's configuration", remedy(model)):
+        space, time = _vae_factors(settings)
+        side = space * family_of_model(model).patch
+        if height % side or width % side:
+            raise DditError(f"{height} x {width} px cannot be made by {model}; take multiples of {side}")
+        return (frames - 1) // time + 1, height // side, width // side
 
 
 def calls_a_step(experiment: Guided) -> int:
@@ -80,16 +79,16 @@ def calls_a_step(experiment: Guided) -> int:
 
 
 def family_of_model(model: str | Path) -> ModelFamily:
-    """The family of a model's transformer, by its configuration."""
-    return family_named(_settings(model, "transformer")["_class_name"])
+    """The family of a model's transformer, by its index."""
+    return family_named(_class_of(model, "transformer").__name__)
 
 
-def _settings(model: str | Path, part: str) -> dict[str, Any]:
+def _class_of(model: str | Path, part: str) -> Any:
     folder = locate(model)
-    try:
-        return dict(json.loads((folder / part / "config.json").read_text()))
-    except (OSError, json.JSONDecodeError) as error:
-        raise DditError(f"{folder} is no complete pipeline: {error}") from error
+    found = parts.classes(folder, remedy(model)).get(part)
+    if found is None:
+        raise DditError(f"{folder} has no {part}: name a model that has one")
+    return found
 
 
 def _vae_factors(settings: Mapping[str, Any]) -> tuple[int, int]:

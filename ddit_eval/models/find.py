@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import math
+import os
 import re
+from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 
@@ -13,16 +15,24 @@ from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
 from ddit_eval.errors import DditError
 from ddit_eval.models.names import MODELS, known
+from ddit_eval.system.loading import loading
+from ddit_eval.system.read import LARGE, file_digest, read_bytes, read_object
 
-SHIPPED = Path(str(resources.files("ddit_eval"))) / "weights"
 INDEX = "model_index.json"  # what makes a folder a diffusers pipeline
-_WHOLE_FILE = 64 * 2**20  # bytes; of a larger file only both ends are hashed
+SHIPPED = Path(str(resources.files("ddit_eval"))) / "weights"
+# What changes no picture. A calibration is no part of the weights; its policy has a digest of its own.
+_ASIDE = re.compile(
+    r"(\.|readme|licen[cs]e|notice).*|calibration\.json|.*\.(md|pdf|png|jpe?g|webp|gif|mp4|svg|tmp)", re.I
+)
 
 
 def find(name_or_path: str | Path) -> Path | None:
-    """The folder that holds a model's weights on this machine, or None. Never goes to the network."""
+    """The folder that holds a model's weights on this machine, or None. Never goes to the network.
+
+    A registered name is that model even where a folder is called so: write ./NAME, or hand over a Path.
+    """
     path, model = Path(name_or_path), known(str(name_or_path))
-    if path.is_dir() and model is None:
+    if path.is_dir() and (model is None or isinstance(name_or_path, Path)):
         return path
     if model and model.hub is None:
         folder: Path | None = SHIPPED / model.name
@@ -59,6 +69,12 @@ def locate(name_or_path: str | Path) -> Path:
     )
 
 
+def remedy(name_or_path: str | Path) -> str:
+    """How to mend a model's broken folder."""
+    model = known(str(name_or_path))
+    return model.get if model else "copy the whole folder again"
+
+
 def text_tokens(name_or_path: str | Path) -> int:
     """How many tokens of text a model was made for; its last tokenizer's limit if not registered."""
     if model := known(str(name_or_path)):
@@ -67,29 +83,41 @@ def text_tokens(name_or_path: str | Path) -> int:
     for name in ("tokenizer_2", "tokenizer"):
         file = folder / name / "tokenizer_config.json"
         if file.is_file():
-            return min(int(json.loads(file.read_text()).get("model_max_length", 512)), 512)
+            # Some tokenizers write that there is no limit as 10^30.
+            settings = read_object(file, remedy(name_or_path), largest=math.inf)
+            with loading(file, "a tokenizer's settings", remedy(name_or_path)):
+                return min(int(settings.get("model_max_length", 512)), 512)
     return 512
 
 
 def fingerprint(folder: Path) -> str:
-    """12 hex digits of a folder's configuration and weights: other weights, other records."""
+    """12 hex digits of all in a folder that can change a picture: other weights, other records.
+
+    Of a pipeline these are its index and its parts, of an adapter all files. Links are followed.
+    """
     if not folder.is_dir():
         raise DditError(
             f"there is no folder {folder}; give the folder, or a name that `ddit-eval models` lists"
         )
+    found = list(_files(folder))
+    if (folder / INDEX).is_file():
+        parts = set(read_object(folder / INDEX, remedy(folder)))
+        found = [p for p in found if p == folder / INDEX or p.relative_to(folder).parts[0] in parts]
     digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        if path.suffix not in (".json", ".safetensors") or not path.is_file():
-            continue
-        if path.name == "calibration.json":  # no part of the weights; its policy has a digest of its own
-            continue
+    for path in sorted(found):
         size = path.stat().st_size
         digest.update(f"{path.relative_to(folder).as_posix()}:{size}:".encode())
-        with open(path, "rb") as file:
-            if size <= _WHOLE_FILE:
-                digest.update(file.read())
-            else:
-                digest.update(file.read(2**20))
-                file.seek(-(2**20), 2)
-                digest.update(file.read())
+        digest.update(read_bytes(path) if size <= LARGE else file_digest(path).encode())
     return digest.hexdigest()[:12]
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Files in a folder and below, links followed, each folder once."""
+    seen = set()
+    for place, below, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        below[:] = sorted(n for n in below if not n.startswith(".")) if real not in seen else []
+        for name in names if real not in seen else ():
+            if not _ASIDE.fullmatch(name) and (Path(place) / name).is_file():
+                yield Path(place) / name
+        seen.add(real)

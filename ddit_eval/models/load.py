@@ -12,8 +12,9 @@ import torch
 from diffusers import DiffusionPipeline
 
 from ddit_eval.errors import DditError
-from ddit_eval.models.find import locate
-from ddit_eval.models.names import known
+from ddit_eval.models.find import locate, remedy
+from ddit_eval.models.parts import networks
+from ddit_eval.system.loading import loading
 from ddit_eval.world.words import known_words, warn_unknown
 
 WORLD_SIDE = 64  # pixels, of the models of the captioned world
@@ -31,17 +32,19 @@ def load_pipeline(
     device: CUDA where there is one, else the CPU. dtype: float32 on the CPU, bfloat16 elsewhere.
     Raises `DditError` for an unknown model and for weights that are not here; nothing is ever downloaded.
     """
-    folder = locate(name_or_path)
+    folder, mend = locate(name_or_path), remedy(name_or_path)
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     dtype = dtype or (torch.float32 if device.type == "cpu" else torch.bfloat16)
-    if isinstance(dtype, str):
-        dtype = getattr(torch, dtype)
+    dtype = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if not isinstance(dtype, torch.dtype):
+        raise DditError("dtype is none of torch's: give float32, bfloat16 or float16")
+    before = torch.get_default_dtype()
     try:
-        pipe = DiffusionPipeline.from_pretrained(folder, torch_dtype=dtype, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
-        model = known(str(name_or_path))
-        remedy = model.get if model else "copy the whole folder again"
-        raise DditError(f"{name_or_path} is incomplete or broken ({error}). To mend it: {remedy}") from error
+        parts = networks(folder, dtype, mend)
+        with loading(folder, "a pipeline", mend):
+            pipe = DiffusionPipeline.from_pretrained(folder, dtype=dtype, local_files_only=True, **parts)
+    finally:
+        torch.set_default_dtype(before)  # diffusers leaves it changed where it fails
     pipe = pipe.to(device)
     if words := known_words(_text_tokenizer(pipe)):
         _fit_world(pipe, words)

@@ -11,6 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from ddit_eval.errors import DditError
+from ddit_eval.system.remembered import remembered
+
+LARGEST = 2**26  # of a whole number in a configuration
+LARGE = 64 * 2**20  # bytes; the digest of a larger file is remembered
 
 
 def check_regular(path: Path) -> None:
@@ -86,21 +90,39 @@ def read_json(path: Path, remedy: str = "Run the stage that writes it again (`dv
     return value
 
 
+def read_object(path: Path, remedy: str, largest: float = LARGEST) -> dict[str, Any]:
+    """A JSON object of which no number is too large for a size. Raises `DditError` naming file and remedy."""
+    if not path.is_file():
+        raise DditError(f"{path} is missing: {remedy}")
+    found = read_json(path, remedy)
+    if not isinstance(found, dict):
+        raise DditError(f"{path} holds no configuration: {remedy}")
+    for key, value in found.items():
+        if any(type(v) is int and abs(v) > largest for v in (value if isinstance(value, list) else [value])):
+            raise DditError(f"{path}: {key} is {value}, which no network has: {remedy}")
+    return found
+
+
 def file_digest(path: Path) -> str:
     """SHA-256 of a whole file, links followed, in hex; read once for a size and a time of change.
 
-    Raises `DditError` where it is no ordinary file.
+    Of a large file the digest is remembered on this machine (`system.remembered`). Raises `DditError` where
+    it is no ordinary file.
     """
     check_regular(path)
     place = path.resolve()
     found = place.stat()
-    return _file_digest(place, found.st_ino, found.st_size, found.st_mtime_ns)
+    # The time of change, unlike that of modification, cannot be set back.
+    return _file_digest(place, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
 @lru_cache(maxsize=4096)
-def _file_digest(path: Path, inode: int, size: int, time: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _file_digest(path: Path, *stamp: int) -> str:
+    def compute() -> str:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    return remembered(path, list(stamp), compute) if path.stat().st_size > LARGE else compute()
 
 
 def natural(name: str) -> tuple[tuple[str, int], ...]:

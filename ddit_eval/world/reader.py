@@ -15,12 +15,11 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from scipy import ndimage
 from torch import Tensor, nn
 
 from ddit_eval.errors import DditError
+from ddit_eval.system.tensors import fill
 from ddit_eval.world.scene import COLOURS, SHAPES, TEXTURES
 
 SIDE = 64  # pictures are brought to this side before they are read
@@ -79,14 +78,7 @@ def load_reader(folder: Path | None = None) -> Reader:
             "`python -m experiments.recipes.reader --out FOLDER`"
         )
     reader = Reader()
-    try:
-        weights = load_file(path)
-        reader.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in weights.items()})
-    except (SafetensorError, OSError, RuntimeError) as error:
-        raise DditError(
-            f"{path} holds no reader ({str(error).splitlines()[0]}); train one with "
-            "`python -m experiments.recipes.reader --out FOLDER`"
-        ) from error
+    fill(reader, path, "train one with `python -m experiments.recipes.reader --out FOLDER`")
     return reader.eval().requires_grad_(False)
 
 

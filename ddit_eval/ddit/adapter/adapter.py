@@ -26,6 +26,8 @@ from ddit_eval.ddit.adapter.resize import resize_embedding, resize_projection
 from ddit_eval.ddit.families import family_of
 from ddit_eval.ddit.layout import Grid, Group, Layout, uniform
 from ddit_eval.errors import DditError
+from ddit_eval.system.loading import loading
+from ddit_eval.system.tensors import check_same, no_larger, read, shapes
 
 
 class Lora(nn.Module):
@@ -127,15 +129,13 @@ class Adapter(nn.Module):
     @classmethod
     def from_pretrained(cls, path: str | Path) -> Adapter:
         """Load from a folder, in evaluation mode. Raises DditError if it is missing or broken."""
-        config, weights = storage.read(path)
-        adapter = cls(config)
-        try:
-            adapter.load_state_dict(weights, assign=True)
-        except RuntimeError as error:
-            detail = " ".join(str(error).split())[:300]
-            raise DditError(
-                f"{find(path) / WEIGHTS} does not fit its {CONFIG}: {detail}; {storage.AGAIN}"
-            ) from None
+        config, file = storage.read_config(path), find(path) / WEIGHTS
+        held = shapes(file, storage.AGAIN)
+        with loading(file, f"the adapter of its {CONFIG}", storage.AGAIN):
+            with no_larger(held.values(), str(file.with_name(CONFIG))), torch.device("meta"):
+                check_same(cls(config), held, file, f"it does not fit its {CONFIG}; {storage.AGAIN}")
+            adapter = cls(config)
+            adapter.load_state_dict(read(file, storage.AGAIN), assign=True)
         return adapter.eval()
 
     def save_pretrained(self, path: str | Path, dtype: torch.dtype | None = None) -> None:

@@ -13,6 +13,8 @@ from ddit_eval.ddit.families import family_of
 from ddit_eval.ddit.families.family import plain
 from ddit_eval.errors import DditError
 
+Size = Annotated[int, Field(ge=1)]
+
 
 class AdapterConfig(BaseModel):
     """Everything that fixes an adapter's shape, and the base that it was made for."""
@@ -24,11 +26,11 @@ class AdapterConfig(BaseModel):
     scales: Annotated[tuple[Annotated[int, Field(strict=True)], ...], Field(min_length=1)]
     rank: Annotated[int, Field(ge=0)] = 32
     detail: DetailConfig = DetailConfig()
-    patch: int
+    patch: Size
     channel_first: bool
-    hidden: int
-    in_channels: int  # values in a base token, conditioning included
-    out_channels: int
+    hidden: Size
+    in_channels: Size  # values in a base token, conditioning included
+    out_channels: Size
     layers: dict[str, tuple[int, int]]  # layer that has a LoRA to (inputs, outputs)
     time: dict[int, int] = {}  # scale to the frames that its patches span, where they span several
 
@@ -50,6 +52,8 @@ class AdapterConfig(BaseModel):
     def _known(self) -> AdapterConfig:
         if not set(self.time) <= set(self.scales):
             raise ValueError(f"time names the scales {list(self.time)}, there are {list(self.scales)}")
+        if self.out_channels % self.patch**2:
+            raise ValueError(f"{self.out_channels} output channels are no patches of side {self.patch}")
         return self
 
     @property
@@ -111,4 +115,6 @@ def parse_config(data: dict[str, Any]) -> AdapterConfig:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise DditError(f"adapter configuration, {where}: {first['msg']} (got {first['input']!r})") from None
+        raise DditError(
+            f"adapter configuration, {where}: {first['msg']} (got {first['input']!r:.80})"
+        ) from None

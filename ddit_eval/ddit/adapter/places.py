@@ -9,11 +9,14 @@ WEIGHTS, CONFIG = "adapter.safetensors", "config.json"
 
 
 def find(name_or_path: str | Path) -> Path:
-    """The folder of an adapter: as given, or among those that ship with the package."""
-    folder, shipped = Path(name_or_path), Path(str(resources.files("ddit_eval") / "weights" / "adapters"))
-    if not folder.exists() and (shipped / str(name_or_path) / CONFIG).is_file():
-        return shipped / str(name_or_path)
-    return folder
+    """The folder of an adapter: among those that ship with the package, or as given.
+
+    A shipped name is that adapter even where a folder is called so: write ./NAME, or hand over a Path.
+    """
+    folder, name = Path(name_or_path), str(name_or_path)
+    shipped = Path(str(resources.files("ddit_eval"))) / "weights" / "adapters" / name
+    meant = folder.name == name and not (isinstance(name_or_path, Path) and folder.exists())
+    return shipped if meant and (shipped / CONFIG).is_file() else folder
 
 
 def find_parts(name_or_path: str | Path) -> tuple[Path, Path | None]:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from ddit_eval.ddit.adapter.config import AdapterConfig, parse_config
 from ddit_eval.ddit.adapter.places import CONFIG, WEIGHTS, find
 from ddit_eval.errors import DditError
 from ddit_eval.system.files import whole, write_text
+from ddit_eval.system.read import read_object
 
 AGAIN = "fetch or train the adapter again"
 
@@ -32,8 +31,8 @@ def write(
         write_text(folder / CONFIG, config.model_dump_json(indent=2, exclude=exclude) + "\n")
 
 
-def read(path: str | Path) -> tuple[AdapterConfig, dict[str, Tensor]]:
-    """Configuration and weights of the adapter in a folder, or of the one that ships under that name."""
+def read_config(path: str | Path) -> AdapterConfig:
+    """Configuration of the adapter in a folder, or of the one that ships under that name."""
     folder = find(path)
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
@@ -42,13 +41,6 @@ def read(path: str | Path) -> tuple[AdapterConfig, dict[str, Tensor]]:
                 "Adapter.save_pretrained, or train one (ddit-eval train)"
             )
     try:
-        config = json.loads((folder / CONFIG).read_text())
-    except (OSError, ValueError) as error:
-        raise DditError(f"{folder / CONFIG} cannot be read ({error}); {AGAIN}") from None
-    if not isinstance(config, dict):
-        raise DditError(f"{folder / CONFIG} holds no configuration; {AGAIN}")
-    try:
-        tensors = load_file(folder / WEIGHTS)
-    except (OSError, SafetensorError) as error:
-        raise DditError(f"{folder / WEIGHTS} cannot be read ({error}); {AGAIN}") from None
-    return parse_config(config), tensors
+        return parse_config(read_object(folder / CONFIG, AGAIN))
+    except DditError as error:
+        raise DditError(f"{folder / CONFIG}: {error}; {AGAIN}") from None

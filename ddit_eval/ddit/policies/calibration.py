@@ -166,7 +166,7 @@ class Calibration(_Data):
 def path_of(name_or_folder: str | Path) -> Path:
     """Where the calibration of an adapter lies: beside its configuration. A .json file is taken as it is."""
     path = Path(name_or_folder)
-    return path if path.suffix == ".json" else find(path) / FILE
+    return path if path.suffix == ".json" else find(name_or_folder) / FILE
 
 
 def load(name_or_folder: str | Path) -> Calibration:

@@ -11,6 +11,7 @@ from torch import Tensor
 from ddit_eval.metrics.checkpoints import AESTHETIC, CLIP_L14
 from ddit_eval.metrics.metric import Column, Metric
 from ddit_eval.metrics.pictures import clip_frames as clip
+from ddit_eval.system.loading import loading
 
 NETWORK = "CLIP ViT-L/14 (OpenAI) and the LAION linear head"
 
@@ -25,7 +26,8 @@ def aesthetic_opinion(frames: Tensor) -> Tensor:
     """LAION's opinion of pictures, 1 to 10: (N, 3, H, W) in [0, 1] to (N,)."""
     head = AESTHETIC.load()
     features = clip.frame_features(clip.openai("ViT-L-14", CLIP_L14), frames)
-    return linear_opinion(features, head["weight"], head["bias"])
+    with loading(AESTHETIC.path(), "LAION's linear head"):
+        return linear_opinion(features, head["weight"], head["bias"])
 
 
 def missing() -> str | None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import lru_cache
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,10 @@ from PIL import Image
 from torch import Tensor
 
 from ddit_eval.errors import DditError
-from ddit_eval.metrics.weights import loading, stamp_of, wrong_hash
+from ddit_eval.metrics.weights import stamp_of, wrong_hash
+from ddit_eval.system.loading import loading
 from ddit_eval.system.read import read_json
+from ddit_eval.system.tensors import no_larger, shapes
 
 CONFIG = "open_clip_config.json"
 WEIGHTS = "open_clip_model.safetensors"
@@ -152,7 +156,10 @@ def _load(source: ClipSource, device: str, stamp: tuple[str, int, int]) -> Clip:
     remedy = (
         "give safetensors (or a state dict that torch loads with weights_only=True) of the same architecture"
     )
-    with loading(source.weights(), source.name, remedy):
+    path = source.weights()
+    held = shapes(path, remedy) if path.suffix == ".safetensors" else {}
+    limit = no_larger(held.values(), str(path)) if held else nullcontext()
+    with loading(path, source.name, remedy), limit:
         if source.checkpoint.is_dir():
             name = f"local-dir:{source.checkpoint}"
             network, prepare = open_clip.create_model_from_pretrained(name, device=device)
@@ -168,6 +175,9 @@ def _load(source: ClipSource, device: str, stamp: tuple[str, int, int]) -> Clip:
                 **{f"image_{key}": training[key] for key in _PREPARATION if key in training},
             )
         tokenize = open_clip.get_tokenizer(name)
+        for name, value in network.state_dict().items():
+            if name in held and value.numel() != prod(held[name]):  # open_clip interpolates positions
+                raise ValueError(f"{name} is {held[name]}, not {tuple(value.shape)}")
     return Clip(network.eval().requires_grad_(False), prepare, tokenize)
 
 

@@ -20,7 +20,8 @@ import torch
 from ddit_eval.metrics.metric import Column, Metric
 from ddit_eval.metrics.pictures.clip_network import image_of
 from ddit_eval.metrics.pictures.rewards import lacking, offline, with_hash
-from ddit_eval.metrics.weights import loading, stamp_of
+from ddit_eval.metrics.weights import stamp_of
+from ddit_eval.system.loading import loading
 
 if TYPE_CHECKING:
     from torch import Tensor

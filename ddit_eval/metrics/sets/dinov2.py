@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from ddit_eval.metrics.sets.feature_network import Network, to_bytes
-from ddit_eval.metrics.weights import hash_of, loading, stamp_of, wrong_hash
+from ddit_eval.metrics.weights import hash_of, stamp_of, wrong_hash
+from ddit_eval.system.networks import load_networks
 from ddit_eval.system.read import read_json
 
 DINOV2 = "facebook/dinov2-large"  # ViT-L/14, as in Stein et al. 2023 (arXiv 2306.04675)
@@ -62,7 +63,8 @@ def dinov2_network(checkpoint: str | Path = DINOV2, sha256: str | None = None) -
 
 
 def _dinov2_file(checkpoint: str | Path, file: str) -> Path | None:
-    if (path := Path(checkpoint) / file).is_file():
+    # The published name is the published network, even where a folder is called so.
+    if str(checkpoint) != DINOV2 and (path := Path(checkpoint) / file).is_file():
         return path
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
@@ -78,8 +80,4 @@ def _dinov2_file(checkpoint: str | Path, file: str) -> Path | None:
 def _dinov2(folder: Path, stamp: tuple[str, int, int]) -> Any:
     from transformers import Dinov2Model
 
-    with loading(folder, "DINOv2"):
-        model = Dinov2Model.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, dtype=torch.float32
-        )
-    return model.eval().requires_grad_(False)
+    return load_networks({folder: Dinov2Model}, torch.float32)[folder].requires_grad_(False)

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from ddit_eval.metrics.sets.feature_network import Network, to_bytes
-from ddit_eval.metrics.weights import loading, stamp_of, wrong_hash
+from ddit_eval.metrics.weights import stamp_of, wrong_hash
+from ddit_eval.system.loading import loading
 
 # The name that torch-fidelity gives the file ends in the first digits of its hash.
 INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"

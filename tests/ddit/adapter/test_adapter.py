@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -169,7 +170,7 @@ def test_broken_files_are_named(base: FluxTransformer2DModel, tmp_path: Path) ->
     weights, config = tmp_path / "adapter.safetensors", tmp_path / "config.json"
     whole = weights.read_bytes()
     weights.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(DditError, match=r"adapter\.safetensors cannot be read"):
+    with pytest.raises(DditError, match=r"adapter\.safetensors does not load as safetensors"):
         Adapter.from_pretrained(tmp_path)
     weights.write_bytes(whole)
     text = config.read_text()
@@ -177,7 +178,7 @@ def test_broken_files_are_named(base: FluxTransformer2DModel, tmp_path: Path) ->
     with pytest.raises(DditError, match="does not fit"):
         Adapter.from_pretrained(tmp_path)
     config.write_text(text[:40])
-    with pytest.raises(DditError, match=r"config\.json cannot be read"):
+    with pytest.raises(DditError, match=r"config\.json is not JSON"):
         Adapter.from_pretrained(tmp_path)
     weights.unlink()
     with pytest.raises(DditError, match=r"adapter\.safetensors is missing"):
@@ -185,6 +186,27 @@ def test_broken_files_are_named(base: FluxTransformer2DModel, tmp_path: Path) ->
     (tmp_path / "file").write_text("")
     with pytest.raises(DditError, match="cannot write"):
         Adapter.from_base(base, rank=4).save_pretrained(tmp_path / "file" / "a")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"hidden": 10**9}, {"hidden": 10**6}, {"hidden": 0}, {"in_channels": 2**25}, {"patch": 0},
+        {"patch": 2**20}, {"scales": [2, 2**40]}, {"scales": [2, 2**20]}, {"rank": 2**26}, {"rank": 10**18},
+        {"time": {"2": 2**20}}, {"layers": {"a.b": [2**26, 2**26]}}, {"layers": {"": [1, 1]}},
+        {"detail": {"kind": "conv", "depth": 2**26}}, {"detail": {"kind": "conv", "width": 10**12}},
+    ],
+)  # fmt: skip
+def test_a_configuration_of_another_size_is_refused_before_it_is_built(
+    base: FluxTransformer2DModel, change: dict[str, Any], tmp_path: Path
+) -> None:
+    Adapter.from_base(base, scales=(2,), rank=4).save_pretrained(tmp_path)
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | change))
+    with pytest.raises(DditError, match=r"(train the adapter|copy both) again") as caught:
+        Adapter.from_pretrained(tmp_path)
+    assert str(config) in str(caught.value) or "adapter.safetensors" in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
 
 
 def test_foreign_base_is_refused(base: FluxTransformer2DModel) -> None:

@@ -1,0 +1,67 @@
+"""The networks of a pipeline's folder: each is loaded whole, and is what its name says, or is refused."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ddit_eval.errors import DditError
+from ddit_eval.models.find import INDEX
+from ddit_eval.system.networks import load_networks
+from ddit_eval.system.read import read_object
+
+LIBRARIES = ("diffusers", "transformers")  # all that parts are made of; code in a folder is never run
+
+
+def pipeline_class(folder: Path, remedy: str) -> Any:
+    """The class of the pipeline in a folder."""
+    import diffusers
+
+    name = read_object(folder / INDEX, remedy).get("_class_name")
+    found = getattr(diffusers, name, None) if isinstance(name, str) else None
+    if not (inspect.isclass(found) and issubclass(found, diffusers.DiffusionPipeline)):
+        raise DditError(f"{folder / INDEX}: _class_name {name!r} is no pipeline of diffusers: {remedy}")
+    return found
+
+
+def classes(folder: Path, remedy: str) -> dict[str, Any]:
+    """The class of each part that a pipeline's index names; all are of diffusers or transformers."""
+    wanted = inspect.signature(pipeline_class(folder, remedy).__init__).parameters
+    index = read_object(folder / INDEX, remedy)
+    found = {}
+    for part in [part for part in wanted if isinstance(index.get(part), list) and any(index[part])]:
+        kind = _class_of(index[part])
+        if kind is None:
+            raise DditError(
+                f"{folder / INDEX}: {part} is {index[part]}, which is no class of {' or '.join(LIBRARIES)} "
+                f"(code in a model's folder is never run): {remedy}"
+            )
+        if not (folder / part).is_dir():
+            raise DditError(f"{folder / part} is missing: {remedy}")
+        found[part] = kind
+    return found
+
+
+def networks(folder: Path, dtype: torch.dtype, remedy: str) -> dict[str, Any]:
+    """The networks of a pipeline by part."""
+    from diffusers import ModelMixin
+    from transformers import PreTrainedModel
+
+    found = {
+        folder / part: kind
+        for part, kind in classes(folder, remedy).items()
+        if issubclass(kind, (ModelMixin, PreTrainedModel))
+    }
+    return {place.name: network for place, network in load_networks(found, dtype, remedy).items()}
+
+
+def _class_of(entry: list[Any]) -> Any:
+    """The class that an entry of the index names: [library, class]; None where it names none."""
+    if len(entry) != 2 or entry[0] not in LIBRARIES or not isinstance(entry[1], str):
+        return None
+    found = getattr(importlib.import_module(entry[0]), entry[1], None)
+    return found if inspect.isclass(found) else None

@@ -1,0 +1,21 @@
+"""One guard around whatever a library does with a file that others wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ddit_eval.errors import DditError
+
+
+@contextmanager
+def loading(path: Path, what: str, remedy: str = "copy it again") -> Iterator[None]:
+    """Inside, whatever a wrong file raises becomes one `DditError` that names the file and the remedy."""
+    try:
+        yield
+    except DditError:
+        raise
+    except Exception as error:
+        said = " ".join(f"{type(error).__name__} {error}".split())
+        raise DditError(f"{path} does not load as {what} ({said[:200]}): {remedy}") from error
