@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 import re
 from collections.abc import Iterator
@@ -83,8 +82,7 @@ def text_tokens(name_or_path: str | Path) -> int:
     for name in ("tokenizer_2", "tokenizer"):
         file = folder / name / "tokenizer_config.json"
         if file.is_file():
-            # Some tokenizers write that there is no limit as 10^30.
-            settings = read_object(file, remedy(name_or_path), largest=math.inf)
+            settings = read_object(file, remedy(name_or_path))
             with loading(file, "a tokenizer's settings", remedy(name_or_path)):
                 return min(int(settings.get("model_max_length", 512)), 512)
     return 512

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
@@ -15,6 +15,7 @@ from ddit_eval.system.networks import load_networks
 from ddit_eval.system.read import read_object
 
 LIBRARIES = ("diffusers", "transformers")  # all that parts are made of; code in a folder is never run
+PLAIN = {bool, int, float, str}
 
 
 def pipeline_class(folder: Path, remedy: str) -> Any:
@@ -42,8 +43,36 @@ def classes(folder: Path, remedy: str) -> dict[str, Any]:
             )
         if not (folder / part).is_dir():
             raise DditError(f"{folder / part} is missing: {remedy}")
+        _check_settings(kind, folder / part, remedy)
         found[part] = kind
     return found
+
+
+def _check_settings(kind: Any, folder: Path, remedy: str) -> None:
+    """Refuse a part that is not what its name says, and settings that would only fail in a run."""
+    from diffusers import ModelMixin, SchedulerMixin
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
+
+    bases: dict[str, Any] = {
+        "scheduler": SchedulerMixin,
+        "tokenizer": (PreTrainedTokenizerBase, ProcessorMixin),
+    }
+    bases |= dict.fromkeys(("transformer", "vae", "text_encoder"), (ModelMixin, PreTrainedModel))
+    for name, base in bases.items():
+        if folder.name.startswith(name) and not issubclass(kind, base):
+            raise DditError(f"{folder} is {kind.__name__}, which is no {name}: {remedy}")
+    if issubclass(kind, PreTrainedTokenizerBase):
+        read_object(folder / "tokenizer_config.json", remedy)
+    if issubclass(kind, SchedulerMixin):
+        path = folder / kind.config_name
+        settings = read_object(path, remedy)
+        for name, parameter in inspect.signature(kind.__init__).parameters.items():
+            types = set(get_args(parameter.annotation) or [parameter.annotation]) - {type(None)}
+            value = settings.get(name)
+            if value is None or not types <= PLAIN or isinstance(value, tuple(types)):
+                continue
+            if not (float in types and type(value) is int):
+                raise DditError(f"{path}: {name} is {value!r}, which is no {parameter.annotation}: {remedy}")
 
 
 def networks(folder: Path, dtype: torch.dtype, remedy: str) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from typing import Any
 from ddit_eval.errors import DditError
 from ddit_eval.system.remembered import remembered
 
-LARGEST = 2**26  # of a whole number in a configuration
+LARGEST = 2**24  # of a whole number in a configuration
+UNLIMITED = 10**30  # how tokenizers write that there is no limit
 LARGE = 64 * 2**20  # bytes; the digest of a larger file is remembered
 
 
@@ -90,7 +91,7 @@ def read_json(path: Path, remedy: str = "Run the stage that writes it again (`dv
     return value
 
 
-def read_object(path: Path, remedy: str, largest: float = LARGEST) -> dict[str, Any]:
+def read_object(path: Path, remedy: str) -> dict[str, Any]:
     """A JSON object of which no number is too large for a size. Raises `DditError` naming file and remedy."""
     if not path.is_file():
         raise DditError(f"{path} is missing: {remedy}")
@@ -98,7 +99,8 @@ def read_object(path: Path, remedy: str, largest: float = LARGEST) -> dict[str, 
     if not isinstance(found, dict):
         raise DditError(f"{path} holds no configuration: {remedy}")
     for key, value in found.items():
-        if any(type(v) is int and abs(v) > largest for v in (value if isinstance(value, list) else [value])):
+        numbers = [v for v in (value if isinstance(value, list) else [value]) if type(v) is int]
+        if any(abs(v) > LARGEST and v != UNLIMITED for v in numbers):
             raise DditError(f"{path}: {key} is {value}, which no network has: {remedy}")
     return found
 

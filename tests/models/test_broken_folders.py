@@ -89,6 +89,22 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no pipeline class": (edit(INDEX, _class_name=...), "is no pipeline of diffusers"),
     "an entry that is a function": (edit(INDEX, vae=["transformers", "pipeline"]), "which is no class"),
     "an entry lost": (edit(INDEX, text_encoder=...), "does not load as a pipeline"),
+    "a scheduler's number that is text": (
+        edit("scheduler/scheduler_config.json", base_shift="x"),
+        "base_shift is 'x', which is no",
+    ),
+    "1e9 steps of training": (
+        edit("scheduler/scheduler_config.json", num_train_timesteps=10**9),
+        "num_train_timesteps is 1000000000, which no",
+    ),
+    "a part that is another": (
+        edit(INDEX, text_encoder=["transformers", "T5Tokenizer"]),
+        "text_encoder is T5Tokenizer, which is no text_encoder",
+    ),
+    "a tokenizer without settings": (
+        lambda m: (m / "tokenizer/tokenizer_config.json").unlink(),
+        "tokenizer_config.json is missing",
+    ),
     "a list for an index": (lambda m: (m / INDEX).write_text("[]"), "holds no configuration"),
     "a tokenizer of null": (lambda m: (m / "tokenizer/tokenizer.json").write_text("null"), "as a pipeline"),
 }
