@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 from pathlib import Path
+from types import NoneType, UnionType
 from typing import Any, get_args
 
 import torch
@@ -67,9 +68,10 @@ def _check_settings(kind: Any, folder: Path, remedy: str) -> None:
         path = folder / kind.config_name
         settings = read_object(path, remedy)
         for name, parameter in inspect.signature(kind.__init__).parameters.items():
-            types = set(get_args(parameter.annotation) or [parameter.annotation]) - {type(None)}
+            union = isinstance(parameter.annotation, UnionType)
+            types = {*(get_args(parameter.annotation) if union else [parameter.annotation])} - {NoneType}
             value = settings.get(name)
-            if value is None or not types <= PLAIN or isinstance(value, tuple(types)):
+            if value is None or not all(t in PLAIN for t in types) or isinstance(value, tuple(types)):
                 continue
             if not (float in types and type(value) is int):
                 raise DditError(f"{path}: {name} is {value!r}, which is no {parameter.annotation}: {remedy}")
