@@ -11,7 +11,7 @@ import ddit_eval
 
 ROOT = Path(__file__).parents[1]
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
-ELSEWHERE = {"pipeline", "recipes", "support"}  # dvc.yaml, experiments/recipes, helpers
+ELSEWHERE = {"attack", "pipeline", "recipes", "support"}  # all files, dvc.yaml, experiments/recipes, helpers
 
 
 def imported(path: Path) -> set[str]:

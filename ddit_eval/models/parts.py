@@ -64,6 +64,8 @@ def _check_settings(kind: Any, folder: Path, remedy: str) -> None:
             raise DditError(f"{folder} is {kind.__name__}, which is no {name}: {remedy}")
     if issubclass(kind, PreTrainedTokenizerBase):
         read_object(folder / "tokenizer_config.json", remedy)
+        if (folder / "tokenizer.json").exists():
+            read_object(folder / "tokenizer.json", remedy)
     if issubclass(kind, SchedulerMixin):
         path = folder / kind.config_name
         settings = read_object(path, remedy)

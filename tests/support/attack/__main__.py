@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 os.environ["OMP_NUM_THREADS"] = "1"  # a fork of a process whose torch has threads may hang
 
@@ -22,8 +22,10 @@ import torch
 from ddit_eval.system.quiet import quiet_libraries
 from tests.support.attack.formats import Format, formats
 from tests.support.attack.judge import VERDICTS, Case, attack, prepare
-from tests.support.attack.kills import Outcome, commands, kill
 from tests.support.attack.kit import Kit
+
+if TYPE_CHECKING:
+    from tests.support.attack.kills import Outcome
 
 WORK: list[Callable[[Any], Any]] = []  # what a forked worker does; a closure, which cannot be pickled
 
@@ -52,6 +54,8 @@ def attacked(kit: Kit, numbers: Sequence[int], seed: int, workers: int, keep: bo
 
 
 def killed(kit: Kit, stride: int, workers: int, names: Sequence[str]) -> dict[str, Outcome]:
+    from tests.support.attack.kills import commands, kill  # MLflow and Optuna: forks before them are lighter
+
     known = {command.name: command for command in commands(kit)}
     chosen = names or list(known)
     return dict(shared(lambda name: (name, kill(known, name, kit.root / "kills", stride)), chosen, workers))

@@ -5,7 +5,6 @@ An example is made once, in a folder; a reader gets a copy of the folder in whic
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,15 +18,15 @@ from PIL import Image
 from ddit_eval.cli.make import _flow
 from ddit_eval.ddit.policies import calibration
 from ddit_eval.experiment.config import load_experiment, parse_experiment
-from ddit_eval.experiment.prompts import read_file
 from ddit_eval.experiment.records import Job, Store
 from ddit_eval.folders.compare import opened
-from ddit_eval.folders.pictures import prompts_of
+from ddit_eval.folders.prompts import prompts_of
 from ddit_eval.judging.results import load
 from ddit_eval.judging.verdict import judge
 from ddit_eval.metrics.sets.reference import cached_statistics, tensor_set
 from ddit_eval.report.summary import summarise
 from ddit_eval.system.films import write_film
+from ddit_eval.system.prompts import read_prompts
 from ddit_eval.tracking.plan import bounds, methods, training, trials
 from ddit_eval.training.distil.config import Source, load_config
 from ddit_eval.training.distil.data import folder_pictures
@@ -79,8 +78,8 @@ def policy(folder: Path) -> Any:
     return parse_experiment({"methods": rows}, "--policy").model_dump(mode="json")
 
 
-def prompts(folder: Path) -> Any:
-    return read_file(next(folder / f"prompts{e}" for e in PROMPTS if os.path.lexists(folder / f"prompts{e}")))
+def prompts(ending: str) -> Callable[[Path], Any]:
+    return lambda folder: read_prompts(folder / f"prompts{ending}")
 
 
 def beside(folder: Path) -> Any:
@@ -135,7 +134,7 @@ PICTURES = [np.random.default_rng(seed).integers(0, 255, (16, 16, 3), np.uint8) 
 CLIP = Job(**dict(JOB) | {"frames": 3, "height": 16, "width": 16})
 CLIP_LEVELS = np.stack(PICTURES)
 GENERATED = {"kind": "generated", "count": 8, "steps": 1}
-RESULTS = ("quality.json", "timing.json", "study.json", "oracle.json", "traces.json", "samples.csv")
+RESULTS = ("quality.json", "timing.json", "study.json", "oracle.json", "traces.json")
 PROMPTS = {
     ".txt": "# three\na red star\na cross, and a disc\ntwo things\n",
     ".csv": 'category,prompt\ncolours,a red star\nshapes,"a cross, and a disc"\nwords,two things\n',
@@ -189,7 +188,7 @@ def formats(kit: Kit) -> list[Format]:
                WRITTEN),
         Format("--policy", ("*",), text("of.policy", "{kind: threshold, tau: 0.01, scales: [2, 4]}"), policy,
                WRITTEN),
-        *(Format(f"prompts {e}", ("*",), text(f"prompts{e}", content), prompts, WRITTEN)
+        *(Format(f"prompts {e}", ("*",), text(f"prompts{e}", content), prompts(e), WRITTEN)
           for e, content in PROMPTS.items()),
         Format("prompts beside", ("*.txt",), saved(".png", prompts=True), beside, WRITTEN),
         Format("prompts of a folder", ("*",), text("lines.txt", "a star\na cross\ntwo things\n"), lines,
@@ -198,8 +197,9 @@ def formats(kit: Kit) -> list[Format]:
         Format("records, run", ("records/*", "index.json"), kit.run, kit.run, share=0.7),
         Format("records, evaluate", ("records/*", "index.json"), kit.run, kit.looked_up),
         Format("a clip's record", ("*",), lambda f: Store(f).save(CLIP, CLIP_LEVELS, [STEP]), clip),
-        *(Format(name, (name,), made("results/quick"), results, NUMBERS, 0.4) for name in RESULTS),
-        Format("errors.json", ("*",), made(f"{beside_mini_flux}/errors.json"), errors, NUMBERS),
+        *(Format(name, (name,), made("results/quick"), results, share=0.4) for name in RESULTS),
+        Format("samples.csv", ("samples.csv",), made("results/quick"), results, NUMBERS, 0.4),
+        Format("errors.json", ("errors.json",), made(beside_mini_flux), errors, NUMBERS),
         Format("calibration", ("*",), made(f"{beside_mini_flux}/calibration.json"), table, WEIGHTS),
         Format("adapter", ("*",), adapter, kit.adapter, WEIGHTS),
         Format("model, JSON", ("*.json", "*/*.json"), model, kit.model, WEIGHTS, 0.7),
@@ -208,7 +208,7 @@ def formats(kit: Kit) -> list[Format]:
         Format("checkpoint", ("checkpoint/*",), partial(kit.distil, until=1), kit.distil, WEIGHTS, 0.3),
         Format("generated samples", ("generated/*",), partial(kit.distil, until=1, **GENERATED),
                partial(kit.distil, **GENERATED), WEIGHTS, 0.3),
-        Format("latency table", ("*",), kit.latency, kit.latency, CACHE, 0.6),
+        Format("latency table", ("*",), kit.latency, kit.latency, share=0.6),
         Format("harm tables", ("*/*/*",), kit.harm, kit.harm, CACHE, 0.7),
         *(Format(f"pictures {e}", ("*",), saved(e), looked_at, PIXELS, 0.7)
           for e in (".png", ".jpg", ".webp", ".bmp")),

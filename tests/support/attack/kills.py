@@ -10,6 +10,7 @@ import builtins
 import io
 import itertools
 import os
+import pickle
 import re
 import shutil
 import sys
@@ -37,7 +38,7 @@ from tests.support.attack.kit import Kit
 KILLED = 137
 OS = ("replace", "rename", "fsync", "unlink", "remove", "mkdir", "rmdir", "link", "symlink")
 LEFT = re.compile(r"\.tmp|write-test|\.lock$")
-PEAK = re.compile(rb'"peak_memory": [^,\n]+')  # of the process, which has run other things before
+PEAK = re.compile(rb'"(peak_memory|checksum)": [^,\n]+')  # of the process, and of a file that has it
 
 
 @dataclass(frozen=True)
@@ -115,9 +116,9 @@ def kill(known: dict[str, Command], name: str, root: Path, stride: int = 1) -> O
         return Path(shutil.copytree(start, work))
 
     _must(command.call, fresh())
-    whole = command.left(work)
+    whole = _must(command.left, work)
     for at in itertools.count(1, stride):
-        code, _ = _call(command.call, fresh(), at)
+        code, *_ = _call(command.call, fresh(), at)
         if code == 0:
             return outcome
         outcome.boundaries += 1
@@ -125,8 +126,8 @@ def kill(known: dict[str, Command], name: str, root: Path, stride: int = 1) -> O
         if code != KILLED:
             wrong = "it failed before it was killed"
         else:
-            code, healed = _call(command.call, work)
-            wrong = "the second call failed" if code else _apart(whole, command.left(work), work)
+            code, healed, _ = _call(command.call, work)
+            wrong = "the second call failed" if code else _apart(whole, _must(command.left, work), work)
         if wrong:
             outcome.wrong.append(f"boundary {at}: {wrong}")
         else:
@@ -141,28 +142,35 @@ def _apart(whole: dict[str, Any], left: dict[str, Any], work: Path) -> str:
     return "; ".join(f"{', '.join(some[:3])} {what}" for some, what in said if some)
 
 
-def _must(call: Callable[[Path], object], folder: Path) -> None:
-    if _call(call, folder)[0]:
+def _must(call: Callable[[Path], Any], folder: Path) -> Any:
+    code, _, found = _call(call, folder)
+    if code:
         raise RuntimeError("the uninterrupted command fails")
+    return found
 
 
-def _call(call: Callable[[Path], object], folder: Path, at: int | None = None) -> tuple[int, bool]:
-    """The exit code of a fork that calls it, killed at a boundary, and whether it warned of anything."""
+def _call(call: Callable[[Path], Any], folder: Path, at: int | None = None) -> tuple[int, bool, Any]:
+    """Of a fork that calls it, killed at a boundary: the exit code, whether it warned, what it returned."""
+    read, write = os.pipe()
     if (child := os.fork()) == 0:
+        code = 1
         try:
-            with warnings.catch_warnings(record=True) as told:
+            with warnings.catch_warnings(record=True) as told, os.fdopen(write, "wb") as pipe:
                 warnings.simplefilter("always", UserWarning)
                 _count_time()
                 _watch(at)
-                call(folder)
-            code = 3 if any("ddit_eval" in w.filename for w in told) else 0
+                found = call(folder)
+                pickle.dump((any("ddit_eval" in w.filename for w in told), found), pipe)
+            code = 0
         except BaseException:
             traceback.print_exc()
             sys.stderr.flush()
-            code = 1
         os._exit(code)
+    os.close(write)
+    with os.fdopen(read, "rb") as pipe:
+        data = pipe.read()
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    return (0, True) if code == 3 else (code, False)
+    return (code, *(pickle.loads(data) if data and not code else (False, None)))
 
 
 def _watch(at: int | None) -> None:
