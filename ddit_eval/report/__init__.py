@@ -20,7 +20,7 @@ from ddit_eval.report.page import to_html
 from ddit_eval.report.provenance import collect
 from ddit_eval.report.readme import readme_table
 from ddit_eval.report.summary import summarise
-from ddit_eval.system.files import check_writable, write_json, write_text
+from ddit_eval.system.files import check_writable, sweep, write_json, write_text
 from ddit_eval.system.workers import check_workers
 
 
@@ -50,6 +50,7 @@ def build_all(
     check_workers(workers)
     said = [load_experiment(part.experiment) if part.experiment else None for part in parts]
     loaded = [load(results_root / p.profile, experiment) for p, experiment in zip(parts, said, strict=True)]
+    sweep(results_root)  # before workers write there
     verdicts = [judge(results) for results in loaded]
     calls = [
         (results_root, part, results, verdict, [other.profile for other in parts if other is not part])

@@ -94,7 +94,7 @@ def logged(folder: Path) -> dict[str, Any]:
     said = {
         str(r.info.run_name): [
             sorted(r.data.params.items()), sorted(r.data.metrics.items()), r.info.status,
-            sorted(t for t in r.data.tags.items() if t[0] != "mlflow.loggedImages"),
+            sorted(t for t in r.data.tags.items() if not re.search("commit|loggedImages", t[0])),
             len(client.list_artifacts(r.info.run_id)),
         ] for r in runs
     }  # fmt: skip
@@ -136,7 +136,7 @@ def kill(known: dict[str, Command], name: str, root: Path, stride: int = 1) -> O
 
 
 def _apart(whole: dict[str, Any], left: dict[str, Any], work: Path) -> str:
-    litter = [str(p.relative_to(work)) for p in work.rglob("*") if LEFT.search(p.name)]
+    litter = [n for p in work.rglob("*") if LEFT.search(n := str(p.relative_to(work))) and n not in whole]
     names = sorted(n for n in {*whole, *left} - {*litter} if whole.get(n) != left.get(n))
     said = [(names, "differ"), (litter, "left behind")]
     return "; ".join(f"{', '.join(some[:3])} {what}" for some, what in said if some)
