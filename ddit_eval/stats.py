@@ -19,7 +19,7 @@ Three values need care, and nothing is hidden:
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
@@ -241,19 +241,6 @@ def note_of_many(count: int, level: float = 0.95) -> str | None:
         f"{count} intervals of {level:.0%} each, not corrected for their number: by chance alone about "
         f"{(1 - level) * count:.1f} of them miss their value"
     )
-
-
-def by_prompt(values: ArrayLike, prompts: Sequence[Hashable]) -> Floats:
-    """Average the samples of each prompt, in order of first appearance. nan (not asked for) is left
-    out of a prompt's average; an infinite sample makes its prompt infinite."""
-    sample = _vector(values)
-    if len(sample) != len(prompts):
-        raise DditError(f"{len(sample)} values for {len(prompts)} prompts: one value a sample is needed")
-    groups: dict[Hashable, list[float]] = {}
-    for prompt, value in zip(prompts, sample.tolist(), strict=True):
-        groups.setdefault(prompt, []).append(value)
-    asked = [[v for v in group if not math.isnan(v)] for group in groups.values()]
-    return np.asarray([np.mean(group) if group else math.nan for group in asked])
 
 
 def _vector(values: ArrayLike) -> Floats:

@@ -207,11 +207,6 @@ def test_many_intervals_say_how_many_miss() -> None:
     assert "about 2.0 of them" in str(stats.note_of_many(40))
 
 
-def test_by_prompt() -> None:
-    got = stats.by_prompt([1.0, 3.0, 5.0, nan, nan], ["a", "a", "b", "b", "c"])
-    np.testing.assert_array_equal(got, [2.0, 5.0, nan])
-
-
 @pytest.mark.parametrize(
     "call",
     [
@@ -220,7 +215,6 @@ def test_by_prompt() -> None:
         lambda: stats.geometric_ratio([1.0], [0.0]),
         lambda: stats.geometric_ratio([1.0, 2.0], [1.0]),
         lambda: stats.equivalence([1.0], [1.0], 0.0),
-        lambda: stats.by_prompt([1.0], ["a", "b"]),
     ],
 )
 def test_bad_input_is_refused(call) -> None:  # type: ignore[no-untyped-def]

@@ -26,12 +26,15 @@ _debug = False
 INTERRUPTED = 130  # what a shell calls a command that Ctrl-C ended
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def _options(
+    context: typer.Context,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
     global _debug
     _debug = debug
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 app.command()(make.generate)
@@ -57,11 +60,9 @@ def main() -> None:
 
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # whatever the terminal's encoding
+            stream.reconfigure(errors="backslashreplace")  # what it cannot show is no reason to die
     # A warning is one line, without the place in the code that it came from.
     warnings.showwarning = lambda message, category, *_: remark(str(message), category)
-    for stream in (sys.stdout, sys.stderr):  # what the terminal cannot show is no reason to die
-        stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     try:
         if app(standalone_mode=False) == INTERRUPTED:
             complain("interrupted; what was written is kept, and the same command goes on from there")

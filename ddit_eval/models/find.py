@@ -12,6 +12,7 @@ from pathlib import Path
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
+from ddit_eval.ddit.adapter.places import CONFIG, WEIGHTS
 from ddit_eval.errors import DditError
 from ddit_eval.models.names import MODELS, known
 from ddit_eval.system.loading import loading
@@ -91,7 +92,8 @@ def text_tokens(name_or_path: str | Path) -> int:
 def fingerprint(folder: Path) -> str:
     """12 hex digits of all in a folder that can change a picture: other weights, other records.
 
-    Of a pipeline these are its index and its parts, of an adapter all files. Links are followed.
+    Of a pipeline these are its index and its parts, of an adapter the two files of `places`. Links are
+    followed.
     """
     if not folder.is_dir():
         raise DditError(
@@ -101,6 +103,8 @@ def fingerprint(folder: Path) -> str:
     if (folder / INDEX).is_file():
         parts = set(read_object(folder / INDEX, remedy(folder)))
         found = [p for p in found if p == folder / INDEX or p.relative_to(folder).parts[0] in parts]
+    elif (folder / WEIGHTS).is_file():
+        found = [folder / CONFIG, folder / WEIGHTS]
     digest = hashlib.sha256()
     for path in sorted(found):
         size = path.stat().st_size

@@ -33,13 +33,13 @@ OPTIONS: dict[tuple[str, ...], dict[str, list[str]]] = {
         "--file": ["PROMPTS"],
         "--nope": ["1"],
     },
-    ("generate",): {"--file": ["", "nowhere.txt", "/dev/null", "FOLDER", "EMPTY", "UTF16", JUNK]},
+    ("generate",): {"--file": ["", "nowhere.txt", "/dev/null", "FOLDER", "EMPTY", "UTF16", "FIFO", JUNK]},
     ("train",): {"": [*NOT_YAML, "OUT_FILE", "LR", "YAML", "BEGIN", "SOURCE", ""]},
     ("run",): {"": [*NOT_YAML, "DOTS", ""]},
     ("evaluate",): {"": [*NOT_YAML, "nowhere", "FILE", ""]},
     ("evaluate", "PICTURES"): {
         "": ["nowhere", "FIFO", "FILE", "EMPTY_FOLDER", "world:x", JUNK, ""],
-        "--prompts": ["nowhere.txt", "FOLDER", "/dev/null", JUNK],
+        "--prompts": ["nowhere.txt", "FOLDER", "/dev/null", "FIFO", "UTF16", JUNK],
         "--metric": ["nope", "", JUNK],
         "--network": ["nope", "", JUNK],
         "--out": ["FOLDER", "FIFO", "/dev/null", "FILE/x"],
@@ -76,7 +76,7 @@ OPTIONS: dict[tuple[str, ...], dict[str, list[str]]] = {
     ("metrics",): {"": ["x"], "--nope": ["1"]},
     ("nope",): {"": [""]},
 }  # fmt: skip
-ALONE = [[], ["nope"], ["generate"], ["train"], ["run"], ["evaluate"], ["export"], ["export", "x", "y"],
+ALONE = [["nope"], ["generate"], ["train"], ["run"], ["evaluate"], ["export"], ["export", "x", "y"],
          ["generate", "a star", "--tau", "1", "--policy", "{kind: fixed, scale: 2}"], ["generate", "a", "b"],
          ["generate", "a star", "--order", "2", "--policy", "budget"], ["generate", "  "]]  # fmt: skip
 
