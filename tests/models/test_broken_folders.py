@@ -106,7 +106,10 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
         "tokenizer_config.json is missing",
     ),
     "a list for an index": (lambda m: (m / INDEX).write_text("[]"), "holds no configuration"),
-    "a tokenizer of null": (lambda m: (m / "tokenizer/tokenizer.json").write_text("null"), "as a pipeline"),
+    "a tokenizer of null": (
+        lambda m: (m / "tokenizer/tokenizer.json").write_text("null"),
+        "no configuration",
+    ),
 }
 
 

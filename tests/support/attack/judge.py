@@ -52,11 +52,6 @@ class Case:
     verdict: str
     why: str = ""
 
-    @property
-    def what(self) -> str:
-        """The kind of a failure: the format, and what happened in a word."""
-        return f"{self.format}: {self.why.split(':')[0]}"
-
 
 def prepare(format: Format, folder: Path) -> Example:
     """Make the example and read a copy of it; an example that does not read is an error."""
