@@ -13,7 +13,7 @@ from diffusers import DiffusionPipeline
 
 from ddit_eval.errors import DditError
 from ddit_eval.models.find import locate, remedy
-from ddit_eval.models.parts import networks
+from ddit_eval.models.parts import load_parts
 from ddit_eval.system.loading import loading
 from ddit_eval.world.words import known_words, warn_unknown
 
@@ -40,7 +40,7 @@ def load_pipeline(
         raise DditError("dtype is none of torch's: give float32, bfloat16 or float16")
     before = torch.get_default_dtype()
     try:
-        parts = networks(folder, dtype, mend)
+        parts = load_parts(folder, dtype, mend)
         with loading(folder, "a pipeline", mend):
             pipe = DiffusionPipeline.from_pretrained(folder, dtype=dtype, local_files_only=True, **parts)
     finally:

@@ -1,4 +1,4 @@
-"""The networks of a pipeline's folder: each is loaded whole, and is what its name says, or is refused."""
+"""The parts of a pipeline's folder: each is loaded whole, and is what its name says, or is refused."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import torch
 
 from ddit_eval.errors import DditError
 from ddit_eval.models.find import INDEX
+from ddit_eval.system.loading import loading
 from ddit_eval.system.networks import load_networks
 from ddit_eval.system.read import read_object
 
@@ -79,17 +80,35 @@ def _check_settings(kind: Any, folder: Path, remedy: str) -> None:
                 raise DditError(f"{path}: {name} is {value!r}, which is no {parameter.annotation}: {remedy}")
 
 
-def networks(folder: Path, dtype: torch.dtype, remedy: str) -> dict[str, Any]:
-    """The networks of a pipeline by part."""
+def load_parts(folder: Path, dtype: torch.dtype, remedy: str) -> dict[str, Any]:
+    """The networks, tokenizers and schedulers of a pipeline by part."""
     from diffusers import ModelMixin
     from transformers import PreTrainedModel
 
-    found = {
-        folder / part: kind
-        for part, kind in classes(folder, remedy).items()
-        if issubclass(kind, (ModelMixin, PreTrainedModel))
-    }
-    return {place.name: network for place, network in load_networks(found, dtype, remedy).items()}
+    kinds = {folder / part: kind for part, kind in classes(folder, remedy).items()}
+    found: dict[str, Any] = {}
+    for place, kind in kinds.items():
+        if not issubclass(kind, (ModelMixin, PreTrainedModel)):
+            with loading(place, kind.__name__, remedy):
+                found[place.name] = kind.from_pretrained(place, local_files_only=True)
+    nets = {place: kind for place, kind in kinds.items() if place.name not in found}
+    found |= {place.name: network for place, network in load_networks(nets, dtype, remedy).items()}
+    for part in [part for part in found if part.startswith("tokenizer")]:
+        if encoder := found.get(part.replace("tokenizer", "text_encoder")):
+            _check_tokens(found[part], encoder, folder / part, remedy)
+    return found
+
+
+def _check_tokens(tokenizer: Any, encoder: Any, place: Path, remedy: str) -> None:
+    """Refuse a tokenizer whose tokens the text encoder does not have."""
+    rows = getattr(encoder.get_input_embeddings(), "num_embeddings", None)
+    if rows is None or not hasattr(tokenizer, "pad_token_id"):
+        return
+    with loading(place, "a tokenizer", remedy):
+        padded = tokenizer("a red star", max_length=16, padding="max_length", truncation=True)
+        last = max(padded.input_ids)
+    if last >= rows:
+        raise DditError(f"{place} gives token {last}, and the text encoder has {rows}: {remedy}")
 
 
 def _class_of(entry: list[Any]) -> Any:

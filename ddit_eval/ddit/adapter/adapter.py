@@ -91,6 +91,7 @@ class Adapter(nn.Module):
     def __init__(self, config: AdapterConfig):
         super().__init__()
         self.config = config
+        self.name = "this adapter"  # for messages; of one from a folder, the folder
         self.branches = nn.ModuleDict({str(s): Branch(config, s) for s in config.scales})
 
     @property
@@ -136,6 +137,7 @@ class Adapter(nn.Module):
                 check_same(cls(config), held, file, f"it does not fit its {CONFIG}; {storage.AGAIN}")
             adapter = cls(config)
             adapter.load_state_dict(read(file, storage.AGAIN), assign=True)
+        adapter.name = f"the adapter in {file.parent}"
         return adapter.eval()
 
     def save_pretrained(self, path: str | Path, dtype: torch.dtype | None = None) -> None:
@@ -147,13 +149,13 @@ class Adapter(nn.Module):
         family = family_of(transformer)
         if family.name != self.config.family:
             raise DditError(
-                f"this adapter was made for the family {self.config.family!r}, the pipeline is "
+                f"{self.name} was made for the family {self.config.family!r}, the pipeline is "
                 f"{family.name!r}; load the adapter of this model or train one (ddit-eval train)"
             )
         difference = self.config.base.difference(fingerprint(transformer))
         if difference:
             raise DditError(
-                f"this adapter was made for another base model: {difference}; "
+                f"{self.name} was made for another base model: {difference}; "
                 "load the adapter of this model or train one (ddit-eval train)"
             )
 

@@ -133,7 +133,7 @@ def test_one_adapter_for_two_transformers(pair: WanPipeline, adapters: tuple[Ada
         assert not handle.trace
         with pytest.raises(DditError, match="transformer_2 has no adapter"):
             handle.policy = Threshold(1.0)
-    with pytest.raises(DditError, match="transformer_2: this adapter was made for another base"):
+    with pytest.raises(DditError, match=r"transformer_2: .* was made for another base"):
         ddit_eval.attach(pair, adapters[0], adapter_2=adapters[0])
     with pytest.raises(DditError, match="no transformer_2"):
         ddit_eval.attach(tiny_wan(), adapter_2=adapters[0])
