@@ -141,7 +141,7 @@ def test_unknown_words_are_named_in_a_warning(
         (MemoryError(), 2, "smaller batch"),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), 2, "smaller batch"),
         (PermissionError(13, "Permission denied", "/x/y"), 2, "/x/y: Permission denied"),
-        (DditError("a [/x]\n\x1b[31m \udcff"), 2, "a [/x] [31m ?"),
+        (DditError("a [/x]\n\x1b[31m \udcff"), 2, "a [/x] [31m \\udcff"),
     ],
 )
 def test_what_ends_a_command_is_one_line(

@@ -296,8 +296,8 @@ def test_nan_and_sizes_that_cannot_be_are_errors(tiny: Any) -> None:
         bias.data.fill_(float("nan"))
         with pytest.raises(DditError, match="NaN"):
             generator.sample([job])
-    with Generator(odd) as generator, pytest.raises(DditError, match="30 x 30"):
-        generator.sample([odd.jobs()["base"][0]])
+    with pytest.raises(DditError, match="30 x 30"):
+        Generator(odd)
 
 
 def test_evaluation_reads_records_and_writes_what_others_read(

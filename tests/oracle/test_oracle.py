@@ -153,7 +153,7 @@ def test_the_gap_is_a_share_of_the_way_to_the_oracle() -> None:
     ("content", "words"),
     [
         (None, "there is no calibration at"),
-        ("{", "cannot be read"),
+        ("{", "is not JSON"),
         ("[]", "is no calibration"),
         ('{"order": 1}', r"is no calibration \(cost: Field required\)"),
     ],

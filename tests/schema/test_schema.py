@@ -89,7 +89,8 @@ def test_a_missing_file_and_one_of_an_older_version_say_which_command_makes_it(t
 def test_a_record_keeps_its_steps_and_leaves_out_what_only_some_have(tmp_path: Path) -> None:
     plain = StepTrace(0, 1000.0, 1, None, 64, 64, 0.5)
     mixed = StepTrace(1, 500.0, 4, {2: 0.1, 4: 0.2}, 20, 64, 0.25, {2: 12, 4: 8}, "24", 100)
-    record = JOB.record([plain, mixed])
+    key, sha = JOB.key, "0" * 64
+    record = Record(key=key, image=f"{key}.png", image_sha256=sha, trace=(plain, mixed), **dict(JOB))
     write(tmp_path / "a.json", record)
     assert read(tmp_path / "a.json", Record) == record
     first, second = json.loads((tmp_path / "a.json").read_text())["trace"]

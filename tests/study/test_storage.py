@@ -109,6 +109,7 @@ def test_damage_in_the_middle_is_named_with_its_line(
     with pytest.raises(DditError, match=r"s\.journal, line 8, is damaged.*head -n 7"):
         open_storage(path)
     path.write_bytes(b"\n".join(lines[:7]) + b"\n")  # the remedy
+    monkeypatch.setattr(slots, "GRACE", 0.0)
     monkeypatch.setattr(slots, "started", lambda pid=None: 1.0)
     assert ended(path) == whole[1]
 

@@ -27,7 +27,7 @@ def _checkpoint(path: Path) -> None:
     from ddit_eval.training import checkpoint
 
     net = torch.nn.Linear(2, 2)
-    checkpoint.save(path.parent, {"net": net}, torch.optim.SGD(net.parameters()), {})
+    checkpoint.save(path.parent, {"net": net}, torch.optim.SGD(net.parameters()), {}, {})
 
 
 FRAMES = [Image.new("RGB", (16, 16), colour) for colour in ("red", "blue")]
