@@ -19,7 +19,18 @@ from pydantic import (
 
 from ddit_eval.ddit.policies import Base, Policy, StepView, parse_policy, searchable
 from ddit_eval.errors import DditError
-from ddit_eval.system.settings import Count, Frames, Guidance, Once, Pixels, Seed, Settings, Steps, checked
+from ddit_eval.system.settings import (
+    Count,
+    Distinct,
+    Frames,
+    Guidance,
+    Once,
+    Pixels,
+    Seed,
+    Settings,
+    Steps,
+    checked,
+)
 from ddit_eval.system.yaml import load_yaml
 
 
@@ -119,7 +130,7 @@ class Study(Settings):
 
     # When a trial is hopeless: after these shares of the prompts, a complete trial was at most as dear and
     # better by `margin` (in the metric's unit) and two standard errors of the paired difference.
-    rungs: Once[Annotated[float, Field(gt=0, lt=1)]] = (0.25, 0.5)
+    rungs: Distinct[Annotated[float, Field(gt=0, lt=1)]] = (0.25, 0.5)
     margin: NonNegativeFloat = 1.0
 
     # The search space.

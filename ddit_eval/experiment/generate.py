@@ -79,20 +79,14 @@ class Generator:
         return run
 
 
-def _kept(store: Store, job: Job, damaged: dict[str, str] | None = None) -> bool:
-    """Whether the record is there and whole; one of other names or frames a second gets the job's. Of those
-    that are not whole `damaged` is told the key and why."""
+def _found(store: Store, job: Job, damaged: dict[str, str] | None = None) -> Record | None:
+    """The record, where it is there and whole. Of one that is not whole `damaged` is told the key and why."""
     try:
-        record = store.load(job.key)
+        return store.load(job.key)
     except DditError as error:
         if damaged is not None:
             damaged[job.key] = str(error).split("; ")[0]
-        return False
-    if record is None:
-        return False
-    if any(getattr(record, name) != said for name, said in job):
-        store.save(job, store.levels(record), record.trace)
-    return True
+        return None
 
 
 def _make(
@@ -109,7 +103,7 @@ def _make(
         if stop():
             return
         progress(made, total, batch[0].method)
-        if missing := {job.key for job in batch if not _kept(store, job)}:
+        if missing := {job.key for job in batch if _found(store, job) is None}:
             run = generator.sample(batch)
             for job, levels in zip(batch, run.levels, strict=True):
                 if job.key in missing:
@@ -161,10 +155,15 @@ def generate(
     # Without cpu=True, accelerate takes processes on a machine without GPU for strangers.
     state = PartialState(cpu=not torch.cuda.is_available())
     damaged: dict[str, str] = {}
-    missing = {job.key for job in jobs if not _kept(store, job, damaged)}
+    there = {job.key: _found(store, job, damaged) for job in jobs}
+    missing = {key for key, record in there.items() if record is None}
     state.wait_for_everyone()  # nobody writes before all have looked, so all split the same list
     if state.is_main_process:
         _tell(setting, store, damaged)
+        for job in jobs:  # one of other names or frames a second gets the job's
+            record = there[job.key]
+            if record and any(getattr(record, name) != said for name, said in job):
+                store.save(job, store.levels(record), record.trace)
     # One here, one there: neighbours cost about the same.
     todo = [call for call in calls if any(job.key in missing for job in call)]
     if todo := todo[state.process_index :: state.num_processes]:
@@ -174,7 +173,7 @@ def generate(
                 _make(generator, store, shares[0], progress)
             _make(generator, store, [call for share in shares[1:] for call in share])  # of a worker that died
     state.wait_for_everyone()
-    if gone := [job.key for job in jobs if not _kept(store, job)]:
+    if gone := [job.key for job in jobs if _found(store, job) is None]:
         raise DditError(
             f"{len(gone)} of {len(jobs)} records are not in {store.folder} in the end: something removed or "
             "changed them meanwhile. The same command makes them."

@@ -61,6 +61,7 @@ def transformer_of(model: str | Path, part: str = "transformer") -> Any:
     return build(_class_of(model, part), locate(model) / part, remedy(model))
 
 
+@lru_cache(maxsize=64)
 def grid_of(model: str | Path, height: int, width: int, frames: int = 1) -> Grid:
     """Base tokens of a sample of so many pixels: frames, height, width."""
     path = locate(model) / "vae" / CONFIG
@@ -78,6 +79,7 @@ def calls_a_step(experiment: Guided) -> int:
     return 2 if getattr(experiment, family_of_model(experiment.model).guided_by) > 1 else 1
 
 
+@lru_cache(maxsize=16)
 def family_of_model(model: str | Path) -> ModelFamily:
     """The family of a model's transformer, by its index."""
     return family_named(_class_of(model, "transformer").__name__)

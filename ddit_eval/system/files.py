@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ import psutil
 
 from ddit_eval.errors import DditError
 
+HERE = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]  # whose process ids are in names
+
 
 @contextlib.contextmanager
 def whole(path: Path) -> Iterator[Path]:
@@ -22,7 +25,7 @@ def whole(path: Path) -> Iterator[Path]:
 
     Raises `DditError` naming the path where it is no file, the folder read-only or the disk full.
     """
-    temporary = path.with_name(f".{path.name[-200:]}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name[-180:]}.{HERE}.{os.getpid()}.tmp")
     try:
         if path.exists() and not path.is_file():
             raise OSError("that is no file")
@@ -75,7 +78,7 @@ def write_json(path: Path, value: Any) -> None:
 
 def check_writable(folder: Path) -> None:
     """Fail before any work is done, not after: raises `DditError` where `folder` cannot be written to."""
-    probe = folder / f".write-test-{os.getpid()}"
+    probe = folder / f".write-test-{HERE}.{os.getpid()}"
     write_bytes(probe, b"")
     probe.unlink(missing_ok=True)
 
@@ -90,11 +93,11 @@ def check_place(file: Path) -> None:
 def sweep(folder: Path) -> int:
     """Remove what killed writers on this machine left in `folder` and below; returns how many files.
 
-    The files of processes that live stay.
+    The files of processes that live stay, and those of other machines that share the folder.
     """
     swept = 0
     for path in [*folder.rglob(".*.tmp"), *folder.rglob(".write-test-*")]:
-        owner = re.search(r"(\d+)(?:\.tmp)?$", path.name)
+        owner = re.search(rf"{HERE}\.(\d+)(?:\.tmp)?$", path.name)
         if owner and not psutil.pid_exists(int(owner[1])):
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)

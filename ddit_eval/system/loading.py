@@ -11,11 +11,16 @@ from ddit_eval.errors import DditError
 
 @contextmanager
 def loading(path: Path, what: str, remedy: str = "copy it again") -> Iterator[None]:
-    """Inside, whatever a wrong file raises becomes one `DditError` that names the file and the remedy."""
+    """Inside, whatever a wrong file raises becomes one `DditError` that names the file and the remedy.
+
+    A lack of memory is not the file's fault, and passes.
+    """
     try:
         yield
-    except DditError:
+    except (DditError, MemoryError):
         raise
+    except ImportError as error:
+        raise DditError(f"{path} needs a package that is not here ({error}); install it") from error
     except Exception as error:
         said = " ".join(f"{type(error).__name__} {error}".split())
         raise DditError(f"{path} does not load as {what} ({said[:200]}): {remedy}") from error

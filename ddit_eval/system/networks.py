@@ -85,7 +85,9 @@ def _sharded(index: Path, remedy: str) -> dict[str, tuple[int, ...]]:
 def build(kind: Any, folder: Path, remedy: str) -> Any:
     """A network on the meta device by its configuration, which may be no larger than its weights fill."""
     path = folder / CONFIG
-    config, held = read_object(path, remedy), stored(folder, remedy)
+    config = read_object(path, remedy)
+    here = any((folder / name).is_file() for name in WEIGHTS)
+    held = stored(folder, remedy) if here else dict.fromkeys(map(str, range(2500)), (2**25,))
     with loading(path, kind.__name__, remedy), no_larger(held.values(), str(path)), torch.device("meta"):
         if hasattr(kind, "config_class"):  # of transformers
             return kind(kind.config_class.from_pretrained(folder))

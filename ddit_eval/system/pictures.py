@@ -27,10 +27,11 @@ _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK")
 
 
-def files_in(folder: Path, suffixes: Collection[str]) -> dict[str, Path]:
+def files_in(folder: Path, suffixes: Collection[str], paired: bool = True) -> dict[str, Path]:
     """The files of a folder (not below it) by the name that a person reads, less its ending, as one counts.
 
-    Hidden files and folders are passed over. Raises `DditError` where two have one name, or one is no file.
+    Hidden files and folders are passed over. Raises `DditError` where one is no file, and where two have one
+    name, unless nothing is `paired` by it: then the endings stay.
     """
     try:
         found = sorted(folder.iterdir(), key=lambda path: (natural(by_eye(path.name)), path.name))
@@ -40,7 +41,7 @@ def files_in(folder: Path, suffixes: Collection[str]) -> dict[str, Path]:
     for path in found:
         if path.suffix.lower() in suffixes and not path.name.startswith(".") and not path.is_dir():
             check_regular(path)
-            if (name := by_eye(path.stem)) in files:
+            if (name := by_eye(path.stem if paired else path.name)) in files:
                 raise DditError(f"{files[name]} and {path.name} have the same name; keep one of them")
             files[name] = path
     return files
@@ -80,6 +81,8 @@ def _srgb(image: Image.Image, profile: bytes) -> Image.Image:
     known = ImageCms.ImageCmsProfile(BytesIO(profile))
     if image.mode == "RGB" and "sRGB" in ImageCms.getProfileDescription(known):
         return image
+    if image.mode != "CMYK" and known.profile.xcolor_space.strip() != {"L": "GRAY"}.get(image.mode, "RGB"):
+        return image.convert("RGB")  # of other colours than the picture's: viewers pass it over
     shown = ImageCms.profileToProfile(image, known, ImageCms.createProfile("sRGB"), outputMode="RGB")
     assert shown is not None
     return shown
@@ -94,7 +97,7 @@ def readable(path: Path, what: str = "a picture") -> Iterator[None]:
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             yield
-    except DditError:
+    except (DditError, MemoryError):
         raise
     except Exception as error:  # whatever a damaged file raises, the remedy is the same
         why = str(error).replace("\n", " ") or type(error).__name__

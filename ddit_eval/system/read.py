@@ -14,7 +14,7 @@ from ddit_eval.errors import DditError
 from ddit_eval.system.remembered import remembered
 
 LARGEST = 2**24  # of a whole number in a configuration
-UNLIMITED = 10**30  # how tokenizers write that there is no limit
+UNLIMITED = int(1e30)  # how tokenizers write that there is no limit
 LARGE = 64 * 2**20  # bytes; the digest of a larger file is remembered
 
 

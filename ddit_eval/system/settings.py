@@ -76,7 +76,8 @@ def _once(values: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 T = TypeVar("T")
-Once = Annotated[tuple[T, ...], Field(min_length=1), AfterValidator(_once)]  # one at least, none twice
+Distinct = Annotated[tuple[T, ...], AfterValidator(_once)]  # none twice
+Once = Annotated[Distinct[T], Field(min_length=1)]  # nor none at all
 
 # What no one can mean is no value: no schedule has more steps, no model such sides.
 Steps = Annotated[int, Field(ge=1, le=1000)]

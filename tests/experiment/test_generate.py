@@ -27,6 +27,7 @@ from ddit_eval.experiment.records import Store
 from ddit_eval.experiment.setting import Setting
 from ddit_eval.judging.results import read_records
 from ddit_eval.schema import Quality, Record, read
+from ddit_eval.system.files import HERE
 
 
 @pytest.fixture(scope="session")
@@ -226,7 +227,7 @@ def test_what_is_damaged_is_healed_by_run_and_refused_by_the_others(
     store, experiment = Store(tmp_path / "runs" / "records"), tiny.experiment()
     one, two = records_of(experiment, filled)["base"][:2]
     (store.folder / one.image).write_bytes((store.folder / two.image).read_bytes())
-    (store.folder / ".left.json.999999999.tmp").write_text("half")
+    (store.folder / f".left.json.{HERE}.999999999.tmp").write_text("half")
     for reader in (
         lambda: evaluate(experiment, tmp_path / "runs", tmp_path),
         lambda: read_records(tmp_path / "runs"),

@@ -54,6 +54,13 @@ def test_half_transparent_is_half_white(tmp_path: Path) -> None:
     assert read_levels(tmp_path / "a.webp")[0, 0] == pytest.approx(127, abs=1)
 
 
+def test_a_profile_of_other_colours_than_the_picture_is_passed_over(tmp_path: Path) -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    grey = picture().convert("L")
+    grey.save(tmp_path / "a.png", icc_profile=profile)  # as Pillow does after a conversion
+    np.testing.assert_array_equal(read_levels(tmp_path / "a.png"), np.asarray(grey.convert("RGB")))
+
+
 def test_colours_of_another_profile_are_converted(tmp_path: Path) -> None:
     known = ImageCms.createProfile("sRGB")
     picture().save(tmp_path / "a.png", icc_profile=ImageCms.ImageCmsProfile(known).tobytes())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from ddit_eval.errors import DditError
 from ddit_eval.system import files, read
+from ddit_eval.system.files import HERE
 
 
 def test_only_ordinary_files_are_opened(tmp_path: Path) -> None:
@@ -67,15 +69,26 @@ def test_a_digest_is_of_the_whole_file_as_it_is_now(tmp_path: Path) -> None:
     assert read.file_digest(tmp_path / "link") == read.file_digest(path)
 
 
+def test_no_network_has_such_numbers_but_a_tokenizer_may_have_no_limit(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"model_max_length": int(1e30)}))  # as transformers writes it
+    assert read.read_object(path, "copy it again") == {"model_max_length": int(1e30)}
+    path.write_text(json.dumps({"hidden_size": 10**9}))
+    with pytest.raises(DditError, match=r"hidden_size is 1000000000, which no network has: copy it again"):
+        read.read_object(path, "copy it again")
+
+
 def test_names_sort_as_a_person_counts() -> None:
     names = [f"{n}.png" for n in range(12)]
     assert sorted(sorted(names), key=read.natural) == names
 
 
 def test_only_what_the_dead_left_is_swept(tmp_path: Path) -> None:
-    dead, alive = tmp_path / "in" / ".a.json.999999999.tmp", tmp_path / f".b.json.{os.getpid()}.tmp"
+    dead = tmp_path / "in" / f".a.json.{HERE}.999999999.tmp"
+    alive = tmp_path / f".b.json.{HERE}.{os.getpid()}.tmp"
     dead.parent.mkdir()
-    for path in [dead, alive, tmp_path / ".write-test-999999999", tmp_path / "c.json"]:
+    another = tmp_path / ".a.json.00000000.999999999.tmp"  # of a machine that shares the folder
+    for path in [dead, alive, another, tmp_path / f".write-test-{HERE}.999999999", tmp_path / "c.json"]:
         path.touch()
     assert files.sweep(tmp_path) == 2
-    assert sorted(p.name for p in tmp_path.iterdir()) == [alive.name, "c.json", "in"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([alive.name, another.name, "c.json", "in"])

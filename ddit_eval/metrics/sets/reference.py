@@ -32,6 +32,7 @@ from ddit_eval.system.read import file_digest
 from ddit_eval.world import render, sample_scenes
 
 _WORLD = re.compile(r"world:(train|heldout):(\d+):seed(\d+):(\d+)px")
+READING = "2"  # of picture files, by `system.pictures`; where that changes, features are computed anew
 _BATCH = 32
 
 
@@ -93,7 +94,11 @@ def folder_set(folder: str | Path, files: Sequence[str] | None = None) -> Pictur
         raise DditError(
             f"there is no folder {root}; give a folder of pictures or world:heldout:512:seed1:64px"
         )
-    paths = [root / name for name in files] if files is not None else [*files_in(root, SUFFIXES).values()]
+    paths = (
+        [root / name for name in files]
+        if files is not None
+        else [*files_in(root, SUFFIXES, paired=False).values()]
+    )
     if not paths:
         raise DditError(f"{root} holds no pictures ({', '.join(SUFFIXES)})")
     return PictureSet(str(root), hash_of_files(paths), len(paths), lambda: _batches(paths))
@@ -146,7 +151,7 @@ def cached_statistics(pictures: PictureSet, network: Network, cache: Path | None
 
 def cache_file(cache: Path, kind: str, pictures: PictureSet, network: Network) -> Path:
     """Where the features or statistics (`kind`) of a set are kept."""
-    preset = hashlib.sha256(network.preset.encode()).hexdigest()[:12]
+    preset = hashlib.sha256(f"{READING} {network.preset}".encode()).hexdigest()[:12]
     return Path(cache) / f"{pictures.hash[:16]}-{network.name}-{preset}-{kind}.safetensors"
 
 
@@ -166,6 +171,7 @@ def _cached(
         "n": str(pictures.n),
         "network": network.name,
         "preset": network.preset,
+        "reading": READING,
     }
     if path.is_file():
         try:

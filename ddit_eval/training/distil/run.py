@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -230,8 +229,6 @@ def distil(config: DistilConfig, pipe: Any | None = None) -> Iterator[Row]:
             return
         if main:
             sweep(config.out)
-            for left in config.out.glob(".tmp-*"):  # of an adapter that was being written
-                shutil.rmtree(left, ignore_errors=True)
         yield from _train(config, inputs, pipe)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,25 @@ def test_a_film_file_read_back_is_nearly_the_tensor(tmp_path: Path) -> None:
         > 0.995
         > metrics.get("temporal_flickering").value(got)
     )
+
+
+def test_one_late_frame_is_no_rate(tmp_path: Path) -> None:
+    av = pytest.importorskip("av", reason="PyAV is not installed")
+    starts = [33 * i + (10 if i > 20 else 0) for i in range(40)]
+    with av.open(str(tmp_path / "a.mp4"), "w") as film:
+        stream = film.add_stream("mpeg4", rate=30)
+        stream.width, stream.height = 32, 32
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for start in starts:
+            frame = av.VideoFrame.from_ndarray(
+                np.full((32, 32, 3), 3 * start % 256, np.uint8), format="rgb24"
+            )
+            frame.pts, frame.time_base = start, Fraction(1, 1000)
+            film.mux(stream.encode(frame))
+        film.mux(stream.encode(None))
+    got = read(tmp_path / "a.mp4")
+    assert len(got.frames) == 40
+    assert got.fps == pytest.approx(30, rel=0.03)
 
 
 def test_a_film_file_that_is_broken_is_named(tmp_path: Path) -> None:
