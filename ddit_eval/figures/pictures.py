@@ -75,4 +75,4 @@ def show(axes: Axes, picture: Any) -> None:
 
 
 def pixels_of(picture: Any) -> np.ndarray:
-    return read_levels(Path(picture)) if isinstance(picture, str | Path) else np.asarray(picture)
+    return read_levels(Path(picture), moving=True) if isinstance(picture, str | Path) else np.asarray(picture)

@@ -47,13 +47,17 @@ def files_in(folder: Path, suffixes: Collection[str], paired: bool = True) -> di
     return files
 
 
-def read_levels(path: Path) -> NDArray[np.uint8]:
-    """A picture's 8-bit levels, (H, W, 3). Raises `DditError` naming what is broken, deeper or moves."""
+def read_levels(path: Path, moving: bool = False) -> NDArray[np.uint8]:
+    """A picture's 8-bit levels, (H, W, 3); of one that may be `moving`, the first frame's.
+
+    Raises `DditError` naming what is broken, deeper or moves.
+    """
     with readable(path), Image.open(path, formats=_FORMATS) as image:
         image.verify()  # the checksums of a PNG, which loading passes over
     with readable(path), Image.open(path, formats=_FORMATS) as image:
-        if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":  # a camera's preview is no frame
-            raise DditError(f"{path} holds {image.n_frames} pictures; save the one that is meant alone")  # type: ignore[attr-defined]
+        count = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)  # its other is a preview
+        if count > 1 and not moving:
+            raise DditError(f"{path} holds {count} pictures; save the one that is meant alone")
         return levels_of(image, path)
 
 

@@ -10,6 +10,7 @@ import pytest
 from matplotlib.collections import LineCollection, QuadMesh
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
+from PIL import Image
 from pydantic import ValidationError
 
 from ddit_eval import figures
@@ -164,6 +165,15 @@ def test_pareto_front_joins_the_front_in_order() -> None:
     lines = figures.pareto_front(trials).axes[0].lines
     front = next(line for line in lines if line.get_label() == "Pareto front")
     assert list(front.get_xdata()) == [1, 2]
+
+
+def test_a_clip_is_shown_by_its_first_frame(tmp_path: Path) -> None:
+    first, second = (Image.new("RGB", (8, 8), colour) for colour in ("red", "blue"))
+    first.save(tmp_path / "clip.png", save_all=True, append_images=[second], duration=125)
+    figure = figures.picture_grid([[tmp_path / "clip.png"]], columns=["base"])
+    shown = figure.axes[0].images[0].get_array()
+    assert shown is not None
+    np.testing.assert_array_equal(shown[0, 0], [255, 0, 0])
 
 
 def test_picture_grid_shows_base_first_and_refuses_ragged_rows() -> None:
