@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -110,7 +111,7 @@ def load(folder: Path, experiment: Experiment | None = None) -> Results:
     """
 
     def optional(name: str, model: type[F]) -> F | None:
-        return read(folder / name, model) if (folder / name).exists() else None
+        return read(folder / name, model) if os.path.lexists(folder / name) else None
 
     quality = read(folder / "quality.json", Quality)
     timing, study, oracle = (
@@ -137,7 +138,7 @@ def load(folder: Path, experiment: Experiment | None = None) -> Results:
 def read_records(folder: Path | None) -> dict[str, list[Record]]:
     """The records in force of runs/<profile> by method, prompts in order, `image` with its folder; empty
     where there are none. One that is not there is left out; one that is damaged is refused."""
-    if folder is None or not (folder / "index.json").exists():
+    if folder is None or not os.path.lexists(folder / "index.json"):
         return {}
     records: dict[str, list[Record]] = {}
     store = Store(folder / "records")
@@ -164,7 +165,7 @@ def _errors(folder: Path, adapter: str | None) -> Distillation | None:
     home = find(adapter) if adapter else None
     home = home if home is not None and (home / WEIGHTS).is_file() else None
     file = folder / "distillation.json"
-    if not file.exists():
+    if not os.path.lexists(file):
         if home is None or home.name != adapter:
             return None
         file = home / FILE

@@ -40,7 +40,9 @@ def log_of(line: bytes) -> dict[str, Any] | None:
         log = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    return log if isinstance(log, dict) and "op_code" in log else None
+    if not isinstance(log, dict) or "op_code" not in log or ("crc" in log and not end):
+        return None  # a checksum stands at the end as `line_of` writes it, or someone was at the line
+    return log
 
 
 def open_journal(path: Path) -> optuna.storages.JournalStorage:

@@ -7,6 +7,7 @@ import copy
 import json
 import math
 import random
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 from ddit_eval.errors import DditError
 from ddit_eval.experiment.belongs import belongs
 from ddit_eval.experiment.config import load_experiment
+from ddit_eval.judging.results import load
 from ddit_eval.schema import Oracle, Quality, Study, Timing, Traces, read
 from ddit_eval.schema.measured import Stage
 from ddit_eval.schema.model import CHECKSUM, ResultFile
@@ -116,3 +118,12 @@ def test_damage_to_an_adapters_errors_is_refused_in_one_line(adapter: str, tmp_p
             training(tmp_path)
         except DditError as error:
             one_line(error, tmp_path / "errors.json")
+
+
+def test_a_link_to_nothing_is_no_file_that_is_missing(tmp_path: Path) -> None:
+    folder = shutil.copytree(ROOT / "results" / "quick", tmp_path / "quick")
+    (folder / "oracle.json").unlink()
+    assert load(folder).oracle is None
+    (folder / "oracle.json").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(DditError, match=r"oracle\.json is missing.*ddit-eval oracle"):
+        load(folder)

@@ -98,8 +98,9 @@ def test_what_a_kill_leaves_at_the_end_is_dropped_and_said(
 
 
 @pytest.mark.parametrize(
-    "line", [b'{"half', b"[]", b"null", b"\xff", b'{"op_code":5}', b'{"op_code":[],"worker_id":""}']
-)
+    "line", [b'{"half', b"[]", b"null", b"\xff", b'{"op_code":5}', b'{"op_code":[],"worker_id":""}',
+             b'{"op_code": 5, "trial_id": 0, "crc": "00000000"}'],
+)  # fmt: skip
 def test_damage_in_the_middle_is_named_with_its_line(
     whole: tuple[bytes, str], tmp_path: Path, line: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
