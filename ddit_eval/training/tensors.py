@@ -25,7 +25,9 @@ def write(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -
     # Tied weights are cloned, since safetensors refuses tensors that share memory.
     state = {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}
     with whole(path) as temporary:
-        save_file(state, temporary, metadata={**facts, "digest": _digest(state, facts)})
+        # One entry: safetensors writes several in any order, and equal states would differ in bytes.
+        about = json.dumps({**facts, "digest": _digest(state, facts)}, sort_keys=True)
+        save_file(state, temporary, metadata={"about": about})
 
 
 def read(path: Path, remedy: str) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -33,9 +35,9 @@ def read(path: Path, remedy: str) -> tuple[dict[str, Tensor], dict[str, str]]:
     check_regular(path)
     try:
         with safe_open(path, framework="pt") as file:
-            facts: dict[str, str] = file.metadata() or {}
+            facts: dict[str, str] = dict(json.loads((file.metadata() or {}).get("about", "{}")))
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+    except (SafetensorError, OSError, ValueError, TypeError, RuntimeError) as error:
         raise DditError(f"{path} is damaged ({error}); {remedy}") from None
     if facts.pop("digest", None) != _digest(state, facts):
         raise DditError(f"{path} is damaged or of another version: its digest does not fit; {remedy}")
