@@ -16,7 +16,8 @@ import numpy as np
 
 from ddit_eval.errors import DditError
 from ddit_eval.metrics.metric import AnyMetric, Column, Columns, Measure, Metric, Need, Subject
-from ddit_eval.system.plugins import one_line, plugins
+from ddit_eval.system.plugins import plugins
+from ddit_eval.system.text import one_line
 
 if TYPE_CHECKING:
     from torch import Tensor

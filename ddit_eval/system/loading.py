@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ddit_eval.errors import DditError
+from ddit_eval.system.text import one_line
 
 
 @contextmanager
@@ -22,5 +23,4 @@ def loading(path: Path, what: str, remedy: str = "copy it again") -> Iterator[No
     except ImportError as error:
         raise DditError(f"{path} needs a package that is not here ({error}); install it") from error
     except Exception as error:
-        said = " ".join(f"{type(error).__name__} {error}".split())
-        raise DditError(f"{path} does not load as {what} ({said[:200]}): {remedy}") from error
+        raise DditError(f"{path} does not load as {what} ({one_line(error)[:200]}): {remedy}") from error

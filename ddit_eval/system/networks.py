@@ -22,6 +22,8 @@ WEIGHTS = (
     "model.safetensors",
     "model.safetensors.index.json",
 )
+# The shapes of a network larger than any that is published: the bound where the weights are not here.
+LARGEST = ((2**25,),) * 2500
 
 
 def load_networks(
@@ -87,8 +89,8 @@ def build(kind: Any, folder: Path, remedy: str) -> Any:
     path = folder / CONFIG
     config = read_object(path, remedy)
     here = any((folder / name).is_file() for name in WEIGHTS)
-    held = stored(folder, remedy) if here else dict.fromkeys(map(str, range(2500)), (2**25,))
-    with loading(path, kind.__name__, remedy), no_larger(held.values(), str(path)), torch.device("meta"):
+    held = stored(folder, remedy).values() if here else LARGEST
+    with loading(path, kind.__name__, remedy), no_larger(held, str(path)), torch.device("meta"):
         if hasattr(kind, "config_class"):  # of transformers
             return kind(kind.config_class.from_pretrained(folder))
         return kind.from_config(config)

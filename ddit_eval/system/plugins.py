@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from ddit_eval.errors import DditError
+from ddit_eval.system.text import one_line
 
 # The name of an entry point and what it names, to a sentence that says what is wrong with it, or "".
 Check: TypeAlias = Callable[[str, Any], str]
@@ -45,11 +46,6 @@ def plugins(
         if wrong := check(point.name, made):
             raise DditError(f"{what}: {wrong}; see the protocol that {group} documents")
     return found
-
-
-def one_line(error: BaseException) -> str:
-    """What an exception of another's code says: its kind and its text, in one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
 
 
 def source_of(thing: object) -> str | None:

@@ -31,3 +31,8 @@ def check_prompt(text: str, where: str) -> str:
 def by_eye(name: str) -> str:
     """A name as a person reads it: composed and decomposed accents are the same (NFC)."""
     return unicodedata.normalize("NFC", name)
+
+
+def one_line(error: BaseException) -> str:
+    """What an exception of another's code says: its kind and its text, in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
