@@ -2,11 +2,40 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+
+def settings_of_process() -> dict[str, Any]:
+    """What decides the bits of everything that this process computes; empty without torch."""
+    if "torch" not in sys.modules:
+        return {}
+    import torch
+
+    attention: Any = sys.modules.get("diffusers.models.attention_dispatch")
+    return {
+        "default dtype": torch.get_default_dtype(),
+        "threads": torch.get_num_threads(),
+        "float32 products": torch.get_float32_matmul_precision(),
+        "gradients": torch.is_grad_enabled(),
+        "attention": attention and attention._AttentionBackendRegistry.get_active_backend()[0].value,
+    }
+
+
+@pytest.fixture(autouse=True)
+def process_left_as_it_was() -> Iterator[None]:
+    """Which tests share a process is chance: none may decide the bits of another."""
+    before = settings_of_process()
+    yield
+    after = settings_of_process()
+    assert {k: v for k, v in after.items() if before.get(k) is not None} == {
+        k: v for k, v in before.items() if v is not None
+    }
 
 
 @dataclass(frozen=True)

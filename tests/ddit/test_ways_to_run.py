@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import torch
 from accelerate import cpu_offload
+from diffusers.models.attention_dispatch import attention_backend
 
 import ddit_eval
 from ddit_eval import Adapter
@@ -36,6 +37,13 @@ WAYS: dict[str, tuple[Callable[[Any], object], bool]] = {
     "sequential offload": (lambda p: cpu_offload(p.transformer, torch.device("cpu")), False),
     "attention backend": (lambda p: p.transformer.set_attention_backend("_native_math"), True),
 }
+
+
+@pytest.fixture(autouse=True)
+def same_attention_afterwards() -> Iterator[None]:
+    """`set_attention_backend` sets that of every other pipeline too."""
+    with attention_backend():
+        yield
 
 
 CASES = [
