@@ -147,11 +147,12 @@ def train(
     distil.check_sources(settings)
     check_writable(settings.out)
     quiet_libraries()
-    finished = distil.is_finished(settings, distil.inputs_of(settings))
+    inputs = distil.inputs_of(settings)
+    finished = distil.is_finished(settings, inputs)
     if not finished and int(os.environ.get("RANK", 0)) == 0:
         say(str(distil.estimate(settings)))
     with progress("steps") as step:
-        for row in () if finished else distil.distil(settings):
+        for row in () if finished else distil.distil(settings, inputs=inputs):
             errors = "  ".join(f"{k} {v:.3f}" for k, v in row.items() if k.startswith("error"))
             step(int(row["step"]), int(row["of"]), errors)
     from accelerate import PartialState

@@ -30,6 +30,13 @@ def shapes(path: Path, remedy: str = "copy it again") -> dict[str, tuple[int, ..
         return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
 
 
+def header(path: Path, remedy: str = "copy it again") -> dict[str, str]:
+    """The texts that a safetensors file holds beside its tensors. Raises `DditError` as `shapes` does."""
+    check_regular(path)
+    with loading(path, "safetensors", remedy), safe_open(path, "pt") as file:
+        return file.metadata() or {}
+
+
 def read(path: Path, remedy: str = "copy it again") -> dict[str, Tensor]:
     """All tensors of a whole safetensors file that fits into memory; else raises `DditError`."""
     check_regular(path)

@@ -15,7 +15,7 @@ from ddit_eval.errors import DditError
 from ddit_eval.schema.distillation import load
 from ddit_eval.system.lock import alone
 from ddit_eval.system.workers import threads
-from ddit_eval.training.distil import DistilConfig, distil, inputs_of
+from ddit_eval.training.distil import DistilConfig, distil, inputs_of, run
 from tests.support.tiny import tiny_flux
 
 STATE = Path("checkpoint") / "state.safetensors"
@@ -84,9 +84,14 @@ def test_killed_at_every_write_it_ends_as_if_it_had_not_been(
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"checkpoint", *FINAL}
 
 
-def test_a_finished_training_is_left_alone_and_another_is_refused(whole: Path) -> None:
+def test_a_finished_training_is_left_alone_and_another_is_refused(
+    whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = {p: p.stat().st_mtime_ns for p in whole.rglob("*") if p.is_file()}
     assert train(config(whole, checkpoint_minutes=5)) == 0
+    with monkeypatch.context() as several:
+        several.setenv("WORLD_SIZE", "2")
+        assert train(config(whole)) == 0
     for change, named in (
         ({"lr": 0.01}, r"lr is 0\.001 there and 0\.01 now.*another `out`, or remove"),
         ({"source": {"side": 32, "seed": 3}}, r"source\.seed is 0 there and 3 now"),
@@ -160,6 +165,14 @@ def test_pictures_are_asked_for_before_a_model_and_their_content_counts(tmp_path
         (tmp_path / "pictures" / "0.txt").write_text(caption)
         digests.append(inputs_of(settings, object())["pictures"])
     assert digests[0] != digests[1]
+
+
+def test_what_is_known_of_the_inputs_is_not_hashed_again(
+    whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs = inputs_of(config(whole), pipe := tiny_flux())
+    monkeypatch.setattr(run, "digests_of", None)
+    assert list(distil(config(whole), pipe, inputs)) == []
 
 
 def test_a_rate_that_diverges_is_named(tmp_path: Path) -> None:

@@ -210,12 +210,15 @@ class Distiller:
         return rows
 
 
-def distil(config: DistilConfig, pipe: Any | None = None) -> Iterator[Row]:
+def distil(
+    config: DistilConfig, pipe: Any | None = None, inputs: dict[str, Any] | None = None
+) -> Iterator[Row]:
     """Train an adapter; yields a row a step, the caller logs.
 
     Killed at any moment, a second call goes on from the last checkpoint (at most `checkpoint_minutes` old);
     of a finished training it yields nothing. Writes `config.out`: the adapter, `errors.json` (error relative
-    to the velocity's variance by timestep, at the start values and after training), `checkpoint/`.
+    to the velocity's variance by timestep, at the start values and after training), `checkpoint/`. inputs:
+    digests of what it starts from, where they are known; else found here.
 
     Raises `DditError` before any work where `config.out` cannot be written to, is at work in another process
     or holds another training than this one.
@@ -224,7 +227,7 @@ def distil(config: DistilConfig, pipe: Any | None = None) -> Iterator[Row]:
     if main:
         check_writable(config.out)
     with alone(config.out / "checkpoint", "training") if main else nullcontext():
-        inputs = digests_of(config, pipe)
+        inputs = digests_of(config, pipe) if inputs is None else inputs
         if is_finished(config, inputs):
             return
         if main:

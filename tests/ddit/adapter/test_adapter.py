@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from diffusers import FluxTransformer2DModel
+from safetensors.torch import load_file, save_file
 
 import ddit_eval
 from ddit_eval import Adapter, DditError
@@ -163,6 +164,24 @@ def test_round_trip_and_determinism(base: FluxTransformer2DModel, tmp_path: Path
     assert sorted(p.name for p in (tmp_path / "a").iterdir()) == ["adapter.safetensors", "config.json"]
 
 
+def test_weights_know_the_configuration_that_they_were_written_with(
+    base: FluxTransformer2DModel, tmp_path: Path
+) -> None:
+    """Both have the same shapes, so that nothing else tells them apart after a kill between two renames."""
+    weights, config = tmp_path / "adapter.safetensors", tmp_path / "config.json"
+    adapter = Adapter.from_base(base, rank=4)
+    adapter.save_pretrained(tmp_path)
+    before = weights.read_bytes()
+    adapter.save_pretrained(tmp_path)
+    assert weights.read_bytes() == before
+    plain = json.loads(config.read_text())
+    config.write_text(json.dumps(plain))  # laid out otherwise, but the same
+    Adapter.from_pretrained(tmp_path)
+    config.write_text(json.dumps(plain | {"base": plain["base"] | {"weights": None}}))
+    with pytest.raises(DditError, match=r"adapter\.safetensors was written with another config\.json"):
+        Adapter.from_pretrained(tmp_path)
+
+
 def test_broken_files_are_named(base: FluxTransformer2DModel, tmp_path: Path) -> None:
     with pytest.raises(DditError, match=r"config\.json is missing"):
         Adapter.from_pretrained(tmp_path / "nowhere")
@@ -174,6 +193,8 @@ def test_broken_files_are_named(base: FluxTransformer2DModel, tmp_path: Path) ->
         Adapter.from_pretrained(tmp_path)
     weights.write_bytes(whole)
     text = config.read_text()
+    save_file(load_file(weights), weights)  # as earlier versions wrote them: of any configuration
+    Adapter.from_pretrained(tmp_path)
     config.write_text(json.dumps(json.loads(text) | {"rank": 8}))
     with pytest.raises(DditError, match="does not fit"):
         Adapter.from_pretrained(tmp_path)
