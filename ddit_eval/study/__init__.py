@@ -10,7 +10,7 @@ again at will, end with the same study.
 
 | file | idea |
 | --- | --- |
-| space.py | which parameters trial N has; parameters to a policy |
+| space.py | which parameters trial N has; parameters to a row |
 | trial.py, trials.py | a trial from its parameters to its values; the front, and when a trial is hopeless |
 | measure.py, latency.py | what a trial costs and is worth on a prompt |
 | storage.py, journal.py, slots.py | where the trials are, and who runs which |

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ddit_eval.experiment.config import Study
 from ddit_eval.study.measure import Evaluator, scores_of
-from ddit_eval.study.space import policy_of
+from ddit_eval.study.space import Ways
 from ddit_eval.study.trial import units
 from ddit_eval.study.trials import SCORES, Scores, front
 
@@ -42,10 +42,12 @@ def measured(study: optuna.Study, space: Study, slot: int) -> Scores | None:
     return None if data is None else SCORES.validate_python(data)
 
 
-def measure(study: optuna.Study, space: Study, slot: int, trial: FrozenTrial, evaluator: Evaluator) -> None:
-    """Measure a trial's policy on every held-out prompt and keep the scores in the study."""
-    policy, steps = policy_of(trial.params, units(study, evaluator))
-    scored = [evaluator.held_out(policy, steps, prompt) for prompt in range(evaluator.held_out_prompts)]
+def measure(
+    study: optuna.Study, space: Study, ways: Ways, slot: int, trial: FrozenTrial, evaluator: Evaluator
+) -> None:
+    """Measure a trial's row on every held-out prompt and keep the scores in the study."""
+    method = ways.method(trial.params, units(study, evaluator))
+    scored = [evaluator.held_out(method, prompt) for prompt in range(evaluator.held_out_prompts)]
     study.set_user_attr(_name(space, slot), SCORES.dump_python(scores_of(scored), mode="json"))
 
 

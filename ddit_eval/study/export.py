@@ -46,7 +46,7 @@ def row(slot: int, trial: FrozenTrial, pareto: bool, of: Measured) -> Trial:
     complete = is_complete(trial)
     return Trial(
         number=slot,
-        of=of.model_copy(update={"policy": said["policy"], "steps": int(trial.params["steps"])}),
+        of=of.model_copy(update=said["row"]),
         params=trial.params,
         prompts=len(scores.costs),
         values=tuple(trial.values) if complete else None,

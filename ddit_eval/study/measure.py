@@ -1,4 +1,4 @@
-"""What a policy costs and is worth on a prompt, against the base model from the same noise."""
+"""What a row costs and is worth on a prompt, against the base model from the same noise."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from ddit_eval import metrics
-from ddit_eval.ddit.policies import Base, Policy, Threshold
+from ddit_eval.ddit.policies import Base, Threshold
 from ddit_eval.ddit.sampling import Run
 from ddit_eval.errors import DditError
 from ddit_eval.experiment.config import FilePrompts, Method
@@ -35,7 +35,7 @@ UNIT_PROMPTS = 4  # prompts that the unit of tau is measured on
 
 @dataclass(frozen=True)
 class Score:
-    """A policy on one prompt, seeds averaged: cost as a share of the base's, quality (nan: not asked for).
+    """A row on one prompt, seeds averaged: cost as a share of the base's, quality (nan: not asked for).
 
     Of the first seed: `scales` of the steps, the picture and the base's.
     """
@@ -52,11 +52,11 @@ class Evaluator(Protocol):
 
     held_out_prompts: int
 
-    def measure(self, policy: Policy, steps: int, prompt: int) -> Score:
-        """A policy on a tuning prompt, by its place among them."""
+    def measure(self, method: Method, prompt: int) -> Score:
+        """A row on a tuning prompt, by its place among them."""
 
-    def held_out(self, policy: Policy, steps: int, prompt: int) -> Score:
-        """A policy on a held-out prompt."""
+    def held_out(self, method: Method, prompt: int) -> Score:
+        """A row on a held-out prompt."""
 
     def unit(self, order: int) -> float:
         """The base's median signal of an order: what a relative tau of 1 stands for."""
@@ -107,15 +107,15 @@ class PictureEvaluator:
         self.generator = self._open.enter_context(Generator(setting, pipe))
         self._base: dict[tuple[str, int], Run] = {}
 
-    def measure(self, policy: Policy, steps: int, prompt: int) -> Score:
-        return self._score(policy, steps, self.tuning[prompt])
+    def measure(self, method: Method, prompt: int) -> Score:
+        return self._score(method, self.tuning[prompt])
 
-    def held_out(self, policy: Policy, steps: int, prompt: int) -> Score:
-        return self._score(policy, steps, self.heldout[prompt])
+    def held_out(self, method: Method, prompt: int) -> Score:
+        return self._score(method, self.heldout[prompt])
 
     def unit(self, order: int) -> float:
-        silent, steps = Threshold(tau=1e-30, order=order), self.setting.experiment.steps
-        traces = [self._run(silent, steps, p).trace for p in self.tuning[:UNIT_PROMPTS]]
+        silent = Method(name="silent", policy=Threshold(tau=1e-30, order=order))
+        traces = [self._run(silent, p).trace for p in self.tuning[:UNIT_PROMPTS]]
         signals = [v for trace in traces for step in trace for v in (step.signals or {}).values()]
         return float(np.median(signals)) if signals else 1.0
 
@@ -125,10 +125,10 @@ class PictureEvaluator:
     def close(self) -> None:
         self._open.close()
 
-    def _score(self, policy: Policy, steps: int, prompt: Prompt) -> Score:
-        """The policy on every seed of a prompt, each against the base."""
+    def _score(self, method: Method, prompt: Prompt) -> Score:
+        """The row on every seed of a prompt, each against the base."""
         seeds = [reseeded(prompt, i) for i in range(self.space.seeds)]
-        runs = [self._run(policy, steps, p) for p in seeds]
+        runs = [self._run(method, p) for p in seeds]
         bases = [self._base_of(p) for p in seeds]
         ours, theirs = (
             pixels_of(frame[None] for run in made for frame in run.levels[0]) for made in (runs, bases)
@@ -149,11 +149,10 @@ class PictureEvaluator:
     def _base_of(self, prompt: Prompt) -> Run:
         key = (prompt.text, prompt.seed)
         if key not in self._base:
-            self._base[key] = self._run(Base(), self.setting.experiment.steps, prompt)
+            self._base[key] = self._run(Method(name="base", policy=Base()), prompt)
         return self._base[key]
 
-    def _run(self, policy: Policy, steps: int, prompt: Prompt) -> Run:
-        method = Method(name="trial", policy=policy, steps=steps)
+    def _run(self, method: Method, prompt: Prompt) -> Run:
         return self.generator.sample([self.setting.job(method, prompt)])
 
     def _cost(self, run: Run) -> float:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ddit_eval.ddit.policies import Policy, choices
+from ddit_eval.ddit.policies import choices
+from ddit_eval.experiment.config import Method
 from ddit_eval.study.measure import Score
 
 if TYPE_CHECKING:
@@ -18,9 +19,7 @@ SHOWN = 4  # prompts
 SIDE = 128  # pixels of a picture on the dashboard
 
 
-def attach(
-    trial: optuna.trial.Trial, policy: Policy, steps: int, scored: Sequence[Score], folder: Path
-) -> None:
+def attach(trial: optuna.trial.Trial, method: Method, scored: Sequence[Score], folder: Path) -> None:
     """Put a trial's pictures into the artifact store in `folder`, and a note that shows them on the trial."""
     from optuna.artifacts import FileSystemArtifactStore, upload_artifact
     from optuna_dashboard import save_note
@@ -30,9 +29,9 @@ def attach(
 
     folder.mkdir(parents=True, exist_ok=True)
     store = FileSystemArtifactStore(str(folder))
-    cost, quality = scored[0].cost, scored[0].quality
+    cost, quality, policy = scored[0].cost, scored[0].quality, method.policy
     lines = [
-        f"**{policy.kind}**, {steps} steps, {len(scored)} prompts; the first one: cost {cost:.3f}, "
+        f"**{policy.kind}**, {method.steps} steps, {len(scored)} prompts; the first one: cost {cost:.3f}, "
         f"quality {quality:.4g}"
     ]
     with tempfile.TemporaryDirectory() as temporary:

@@ -1,14 +1,15 @@
-"""The search space: which parameters trial N has, and the policy that they mean."""
+"""The search space: which parameters trial N has, and the row of an experiment that they mean."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 
-from ddit_eval.ddit.policies import Policy, searchable
+from ddit_eval.ddit.policies import searchable
 from ddit_eval.errors import DditError
-from ddit_eval.experiment.config import Study
+from ddit_eval.experiment.config import Method, Study
 
 if TYPE_CHECKING:
     import optuna
@@ -16,6 +17,44 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 Params = Mapping[str, Any]
+Unit = Callable[[int], float]  # by order: the signal that a relative tau of 1 stands for
+ROW = "trial"  # the name of the row that a trial is
+
+
+class Ways(Protocol):
+    """What a study searches; pure, and sent to its workers."""
+
+    def given(self, number: int) -> Params:
+        """The parameters of trial `number` that are not searched: where the search starts, all of them."""
+
+    def suggest(self, trial: optuna.trial.BaseTrial) -> None:
+        """Ask a trial for its parameters."""
+
+    def method(self, params: Params, unit: Unit) -> Method:
+        """The row that they mean."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Policies with their steps, as a study's YAML lists them; names that two share mean the same in both."""
+
+    space: Study
+
+    def given(self, number: int) -> Params:
+        """The first trials are one of each rule."""
+        rules = self.space.rule
+        return first_point(self.space, rules[number]) if number < len(rules) else {}
+
+    def suggest(self, trial: optuna.trial.BaseTrial) -> None:
+        rule = trial.suggest_categorical("rule", self.space.rule)
+        trial.suggest_categorical("steps", self.space.steps)
+        for axis in searchable(rule).axes or ():
+            axis.ask(trial, self.space)
+
+    def method(self, params: Params, unit: Unit) -> Method:
+        steps = int(params["steps"])
+        policy = searchable(params["rule"]).from_trial(params, steps, unit)
+        return Method(name=ROW, policy=policy, steps=steps)
 
 
 def check_scales(space: Study, scales: tuple[int, ...]) -> None:
@@ -28,23 +67,6 @@ def check_scales(space: Study, scales: tuple[int, ...]) -> None:
             f"study: scale {', '.join(map(str, lacking))} is to be searched, but {have}; take it out of "
             "`scales` and `warmup`, or distil an adapter that has it"
         )
-
-
-def suggest(trial: optuna.trial.BaseTrial, space: Study) -> None:
-    """Ask a trial for the parameters of one rule; names that two rules share mean the same in both."""
-    rule = trial.suggest_categorical("rule", space.rule)
-    trial.suggest_categorical("steps", space.steps)
-    for axis in searchable(rule).axes or ():
-        axis.ask(trial, space)
-
-
-def policy_of(params: Params, unit: Callable[[int], float]) -> tuple[Policy, int]:
-    """The policy and the number of steps that `params` mean.
-
-    `unit(order)`: the signal that a relative tau of 1 stands for.
-    """
-    steps = int(params["steps"])
-    return searchable(params["rule"]).from_trial(params, steps, unit), steps
 
 
 def first_point(space: Study, rule: str) -> dict[str, Any]:
@@ -71,22 +93,24 @@ def sampler_for(space: Study, number: int) -> optuna.samplers.BaseSampler:
 
 
 def sample(
-    space: Study, number: int, earlier: Sequence[FrozenTrial], directions: Sequence[StudyDirection]
+    space: Study,
+    ways: Ways,
+    number: int,
+    earlier: Sequence[FrozenTrial],
+    directions: Sequence[StudyDirection],
 ) -> FrozenTrial:
     """Trial `number` (its `params` and `distributions`): a pure function of the number, the space and all
     `earlier` generations, in order.
 
     Sampled in a study of its own, in memory: so what other workers are at meanwhile has no influence.
-    The first trials are one of each rule.
     """
     import optuna
 
     memory = optuna.create_study(directions=directions, sampler=sampler_for(space, number))
     memory.add_trials([_bare(trial) for trial in earlier])
-    if number < len(space.rule):
-        memory.enqueue_trial(first_point(space, space.rule[number]))
-    trial = memory.ask()
-    suggest(trial, space)
+    if given := ways.given(number):
+        memory.enqueue_trial(dict(given))
+    ways.suggest(memory.ask())
     return memory.get_trials(deepcopy=False)[-1]
 
 

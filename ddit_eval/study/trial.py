@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ddit_eval.ddit.policies import Policy
 from ddit_eval.errors import DditError
-from ddit_eval.experiment.config import Study
+from ddit_eval.experiment.config import Method, Study
 from ddit_eval.study import pictures, slots
 from ddit_eval.study.measure import Evaluator, Score, scores_of
-from ddit_eval.study.space import policy_of, sample
+from ddit_eval.study.space import Unit, Ways, sample
 from ddit_eval.study.trials import SCORES, Scores, bounds, hopeless, is_complete, is_feasible, sign_of
 
 if TYPE_CHECKING:
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 def run_trial(
     study: optuna.Study,
     space: Study,
+    ways: Ways,
     evaluator: Evaluator,
     claimed: slots.Claim,
     artifacts: Path | None = None,
@@ -31,15 +31,15 @@ def run_trial(
     import optuna
 
     sign = sign_of(study)
-    trial = _start(study, space, claimed)
-    policy, steps = policy_of(trial.params, units(study, evaluator))
-    trial.set_user_attr("policy", policy.model_dump(mode="json"))
-    for name, value in policy.resolved().items():
+    trial = _start(study, space, ways, claimed)
+    method = ways.method(trial.params, units(study, evaluator))
+    trial.set_user_attr("row", row_of(method))
+    for name, value in method.policy.resolved().items():
         trial.set_user_attr(name, value)
     rivals = [
         SCORES.validate_python(t.user_attrs) for t in claimed.earlier if is_complete(t) and is_feasible(t)
     ]
-    scored, stopped = _measure(trial, space, evaluator, policy, steps, rivals, sign)
+    scored, stopped = _measure(trial, space, evaluator, method, rivals, sign)
     scores = scores_of(scored)
     for name, value in SCORES.dump_python(scores, mode="json").items():
         trial.set_user_attr(name, value)
@@ -54,7 +54,7 @@ def run_trial(
         scales = {scale for score in scored for scale in score.scales}
         _constrain(trial, space, quality, sign, evaluator.memory(scales))
     if artifacts is not None:
-        pictures.attach(trial, policy, steps, scored, artifacts)
+        pictures.attach(trial, method, scored, artifacts)
     try:
         if stopped:
             study.tell(trial, state=optuna.trial.TrialState.PRUNED)
@@ -66,7 +66,12 @@ def run_trial(
             raise
 
 
-def units(study: optuna.Study, evaluator: Evaluator) -> Callable[[int], float]:
+def row_of(method: Method) -> dict[str, Any]:
+    """A row as it stands in an experiment's YAML, less its name."""
+    return method.model_dump(mode="json", exclude={"name"}, exclude_none=True)
+
+
+def units(study: optuna.Study, evaluator: Evaluator) -> Unit:
     """The signal that a relative tau of 1 stands for, by order; measured once a study."""
 
     def unit(order: int) -> float:
@@ -79,11 +84,11 @@ def units(study: optuna.Study, evaluator: Evaluator) -> Callable[[int], float]:
     return unit
 
 
-def _start(study: optuna.Study, space: Study, claimed: slots.Claim) -> optuna.trial.Trial:
+def _start(study: optuna.Study, space: Study, ways: Ways, claimed: slots.Claim) -> optuna.trial.Trial:
     """The claimed trial with its parameters."""
     import optuna
 
-    sampled = sample(space, claimed.slot, claimed.earlier, study.directions)
+    sampled = sample(space, ways, claimed.slot, claimed.earlier, study.directions)
     for name, value in sampled.params.items():
         kind = sampled.distributions[name]
         study._storage.set_trial_param(claimed.trial._trial_id, name, kind.to_internal_repr(value), kind)
@@ -94,8 +99,7 @@ def _measure(
     trial: optuna.trial.Trial,
     space: Study,
     evaluator: Evaluator,
-    policy: Policy,
-    steps: int,
+    method: Method,
     rivals: Sequence[Scores],
     sign: int,
 ) -> tuple[list[Score], bool]:
@@ -104,7 +108,7 @@ def _measure(
     heartbeat = time.monotonic()
     for bound in bounds(space):
         while len(scored) < bound:
-            scored.append(evaluator.measure(policy, steps, len(scored)))
+            scored.append(evaluator.measure(method, len(scored)))
             if time.monotonic() - heartbeat > slots.HEARTBEAT:
                 heartbeat = time.monotonic()
                 trial.set_user_attr("heartbeat", time.time())

@@ -13,6 +13,7 @@ from ddit_eval.errors import DditError
 from ddit_eval.experiment.config import Study
 from ddit_eval.study import confirm, slots
 from ddit_eval.study.measure import Evaluator
+from ddit_eval.study.space import Rules, Ways
 from ddit_eval.study.storage import Location
 from ddit_eval.study.trial import run_trial
 from ddit_eval.study.trials import finished
@@ -40,24 +41,27 @@ def run(
     open_evaluator: Open,
     workers: int = 1,
     progress: Progress = quiet,
+    ways: Ways | None = None,
 ) -> optuna.Study:
-    """Finish the study with this process and `workers` - 1 more, and return it.
+    """Finish the study with this process and `workers` - 1 more, and return it. ways: what it searches, the
+    rules of `space` where not given.
 
     open_evaluator: called in each worker that has something to measure; picklable where there are several.
     Raises `DditError` where the storage fails; nothing that was told is lost.
     """
     from optuna.exceptions import StorageInternalError
 
+    ways = ways or Rules(space)
     try:
         study = place.open()
         # With nothing left to try, a second process would be slower to start than the rest is to do.
         count = min(workers, max(1, space.trials - len(finished(study, space))))
-        children = [(place, space, open_evaluator, (i, count)) for i in range(1, count)]
+        children = [(place, space, ways, open_evaluator, (i, count)) for i in range(1, count)]
         with when_needed(open_evaluator) as evaluator:
             with beside(_child, children):
-                work(study, space, evaluator, place.artifacts, (0, count), progress=progress)
+                work(study, space, ways, evaluator, place.artifacts, (0, count), progress=progress)
             # What a worker that died has left.
-            work(study, space, evaluator, place.artifacts, progress=progress)
+            work(study, space, ways, evaluator, place.artifacts, progress=progress)
     except StorageInternalError as error:
         why = without_secrets(str(error.__cause__ or error), place.storage)
         raise DditError(f"the study's storage failed ({why}); the same command goes on from there") from None
@@ -68,6 +72,7 @@ def run(
 def work(
     study: optuna.Study,
     space: Study,
+    ways: Ways,
     evaluator: Open,
     artifacts: Path | None = None,
     share: tuple[int, int] = (0, 1),
@@ -92,7 +97,7 @@ def work(
             time.sleep(POLL)
             continue
         try:
-            run_trial(study, space, opened, claimed, artifacts)
+            run_trial(study, space, ways, opened, claimed, artifacts)
         except BaseException:
             slots.give_back(study, claimed.trial, space.trials)
             raise
@@ -102,12 +107,13 @@ def work(
             return
         progress(number, len(points), "held-out prompts")
         if confirm.measured(study, space, slot) is None:
-            confirm.measure(study, space, slot, trial, evaluator())
+            confirm.measure(study, space, ways, slot, trial, evaluator())
 
 
 def _child(
     place: Location,
     space: Study,
+    ways: Ways,
     open_evaluator: Open,
     share: tuple[int, int],
     *,
@@ -115,4 +121,4 @@ def _child(
 ) -> None:
     """A worker in a process of its own."""
     with when_needed(open_evaluator) as evaluator:
-        work(place.open(), space, evaluator, place.artifacts, share, stop=stop)
+        work(place.open(), space, ways, evaluator, place.artifacts, share, stop=stop)

@@ -13,8 +13,7 @@ import optuna_dashboard
 from optuna.artifacts import FileSystemArtifactStore
 from PIL import Image
 
-from ddit_eval.ddit.policies import Base, Policy
-from ddit_eval.experiment.config import Study
+from ddit_eval.experiment.config import Method, Study
 from ddit_eval.study.measure import Score
 from ddit_eval.study.pictures import side_by_side
 from ddit_eval.study.storage import Location
@@ -25,9 +24,9 @@ SPACE = Study(trials=2, prompts=2, confirm=0, floor=1000.0)
 
 
 class Painter(FakeEvaluator):
-    def measure(self, policy: Policy, steps: int, prompt: int) -> Score:
+    def measure(self, method: Method, prompt: int) -> Score:
         picture, base = Image.new("RGB", (8, 8), "red"), Image.new("RGB", (8, 8), "blue")
-        return replace(super().measure(policy, steps, prompt), picture=picture, base=base)
+        return replace(super().measure(method, prompt), picture=picture, base=base)
 
 
 def test_the_dashboard_serves_pictures_and_schedule(tmp_path: Path) -> None:
@@ -57,7 +56,7 @@ def test_the_dashboard_serves_pictures_and_schedule(tmp_path: Path) -> None:
 
 
 def test_base_above_and_trial_below() -> None:
-    score = Painter().measure(Base(), 4, 0)
+    score = Painter().measure(Method(name="base", steps=4), 0)
     strip = side_by_side([score])
     assert strip is not None
     assert strip.getpixel((5, 5)) == (0, 0, 255)

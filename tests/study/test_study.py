@@ -8,15 +8,14 @@ from typing import Any
 
 import pytest
 
-from ddit_eval.ddit.policies import Policy
 from ddit_eval.errors import DditError
-from ddit_eval.experiment.config import Study
+from ddit_eval.experiment.config import Method, Study
 from ddit_eval.experiment.prompts import prompts_hash
 from ddit_eval.experiment.setting import Setting
 from ddit_eval.study import export, run_study, slots
 from ddit_eval.study.confirm import spread
 from ddit_eval.study.measure import Score, prompt_sets, reseeded
-from ddit_eval.study.space import check_scales, first_point, policy_of
+from ddit_eval.study.space import Rules, check_scales
 from ddit_eval.study.storage import Location
 from ddit_eval.study.trials import Scores, bounds, dominates, finished, hopeless
 from ddit_eval.study.worker import run
@@ -47,11 +46,11 @@ class Interrupted(FakeEvaluator):
     after: int = 0
     calls: list[int] = field(default_factory=list)
 
-    def measure(self, policy: Policy, steps: int, prompt: int) -> Score:
+    def measure(self, method: Method, prompt: int) -> Score:
         self.calls.append(prompt)
         if len(self.calls) > self.after:
             raise Killed
-        return super().measure(policy, steps, prompt)
+        return super().measure(method, prompt)
 
 
 @pytest.fixture(scope="module")
@@ -151,8 +150,8 @@ def test_tau_is_relative_to_the_signals_of_its_order(tmp_path: Path) -> None:
 def test_a_lower_quality_can_be_the_better_one(tmp_path: Path) -> None:
     @dataclass(frozen=True)
     class Distance(FakeEvaluator):
-        def measure(self, policy: Policy, steps: int, prompt: int) -> Score:
-            score = super().measure(policy, steps, prompt)
+        def measure(self, method: Method, prompt: int) -> Score:
+            score = super().measure(method, prompt)
             return replace(score, quality=100 - score.quality)
 
     where = Location(str(tmp_path / "s.journal"), "s", "lower")
@@ -176,10 +175,11 @@ def test_hopeless_asks_for_the_same_prompts_and_a_margin() -> None:
 
 @pytest.mark.parametrize("rule", EVERY)
 def test_parameters_of_every_rule_are_a_policy(rule: Any) -> None:
-    space = Study(scales=((2,), (3,), (2, 3, 4)), segments=3)
-    policy, steps = policy_of(first_point(space, rule), lambda order: 1.0)
+    ways = Rules(Study(rule=(rule,), scales=((2,), (3,), (2, 3, 4)), segments=3))
+    method = ways.method(ways.given(0), lambda order: 1.0)
+    policy = method.policy
     assert policy.kind == rule
-    assert steps == (12 if rule == "base" else 24)
+    assert method.steps == (12 if rule == "base" else 24)
     if rule == "explicit":
         assert policy.scales == (1,) * 16 + (2,) * 8
 

@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ddit_eval.ddit.policies import Policy, Threshold
+from ddit_eval.ddit.policies import Threshold
+from ddit_eval.experiment.config import Method
 from ddit_eval.study.measure import Score
 
 
@@ -23,11 +24,12 @@ class FakeEvaluator:
     units: tuple[float, ...] = (1.0, 1.0, 1.0)
     held_out_prompts: int = 3
 
-    def measure(self, policy: Policy, steps: int, prompt: int) -> Score:
+    def measure(self, method: Method, prompt: int) -> Score:
         time.sleep(self.seconds)
         if self.log is not None:
             with self.log.open("a") as file:
                 file.write(f"{os.getpid()}\n")
+        policy, steps = method.policy, method.steps or 24
         spent = steps / 24
         if isinstance(policy, Threshold):
             spent *= 1 / (1 + 0.2 * len(policy.scales) * policy.tau)
@@ -38,8 +40,8 @@ class FakeEvaluator:
             quality = 20 + 15 * spent + 0.1 * getattr(policy, "steps", 0)
         return Score(spent, quality + math.sin(prompt) + prompt % 2 * spent, (1, 2) * 3)
 
-    def held_out(self, policy: Policy, steps: int, prompt: int) -> Score:
-        return self.measure(policy, steps, prompt + 100)
+    def held_out(self, method: Method, prompt: int) -> Score:
+        return self.measure(method, prompt + 100)
 
     def unit(self, order: int) -> float:
         return self.units[order - 1]
@@ -77,9 +79,9 @@ class OpenEvaluator:
 class Dying(FakeEvaluator):
     after: int = 0
 
-    def measure(self, policy: Policy, steps: int, prompt: int) -> Score:
+    def measure(self, method: Method, prompt: int) -> Score:
         assert self.log is not None
         mine = self.log.read_text().split().count(str(os.getpid())) if self.log.exists() else 0
         if mine >= self.after:
             os.kill(os.getpid(), signal.SIGKILL)
-        return super().measure(policy, steps, prompt)
+        return super().measure(method, prompt)
