@@ -13,7 +13,7 @@ again at will, end with the same study.
 | space.py | which parameters trial N has; parameters to a row |
 | trial.py, trials.py | a trial from its parameters to its values; the front, and when a trial is hopeless |
 | measure.py, latency.py | what a trial costs and is worth on a prompt |
-| storage.py, journal.py, slots.py | where the trials are, and who runs which |
+| storage.py, journal.py, locks.py, slots.py | where the trials are, and who runs which |
 | worker.py, run.py | the processes; a whole study |
 | confirm.py, export.py | the front on held-out prompts; plain data for other stages |
 | pictures.py | what the dashboard shows of a trial |

@@ -46,13 +46,15 @@ def log_of(line: bytes) -> dict[str, Any] | None:
 
 
 def open_journal(path: Path) -> optuna.storages.JournalStorage:
-    """The storage in a file, which may be new.
+    """The storage in a file, which may be new, less the locks that dead processes left.
 
     Raises `DditError` naming file and line where it is damaged, and where it is something else.
     """
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
     from optuna.storages.journal._file import get_lock_file
+
+    from ddit_eval.study import locks
 
     class Backend(JournalFileBackend):
         line = 0  # that was read last
@@ -103,7 +105,8 @@ def open_journal(path: Path) -> optuna.storages.JournalStorage:
             raise DditError(
                 f"{path} is no journal of a study, or its first line is damaged; name another file"
             )
-    backend = Backend(str(path))
+    backend = Backend(str(path), locks.Lock(str(path)))
+    locks.sweep(path)
     try:
         return JournalStorage(backend)
     except DditError:

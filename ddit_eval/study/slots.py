@@ -127,8 +127,7 @@ class Watch:
         """Whether the worker of a running trial is gone. `now`: seconds of any clock that only goes on."""
         owner = trial.user_attrs.get("worker")
         if owner is not None and owner["place"] == place():
-            begun = started(owner["pid"])
-            return begun is None or abs(begun - owner["started"]) > CLOCK
+            return gone(owner["pid"], owner["started"])
         sign = owner, trial.user_attrs.get("heartbeat")
         before, since = self._seen.get(trial._trial_id, (None, now))
         if sign != before:
@@ -159,6 +158,12 @@ def started(pid: int | None = None) -> float | None:
         return process.create_time()
     except psutil.NoSuchProcess:
         return None
+
+
+def gone(pid: int, start: float) -> bool:
+    """Whether a process of this machine is no more: its id is free, or another's, with another `start`."""
+    now = started(pid)
+    return now is None or abs(now - start) > CLOCK
 
 
 def _change(study: optuna.Study, trial: FrozenTrial, state: TrialState) -> bool:

@@ -37,7 +37,7 @@ from tests.support.attack.kit import Kit
 
 KILLED = 137
 OS = ("replace", "rename", "fsync", "unlink", "remove", "mkdir", "rmdir", "link", "symlink")
-LEFT = re.compile(r"\.tmp|write-test|\.lock$")
+LEFT = re.compile(r"\.tmp|write-test|\.lock$|\.rename$")
 PEAK = re.compile(rb'"(peak_memory|checksum)": [^,\n]+')  # of the process, and of a file that has it
 
 
