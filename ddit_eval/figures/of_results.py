@@ -51,10 +51,11 @@ def write_figures(results: Results, folder: Path, records: Mapping[str, Sequence
 
 
 def _all(results: Results, records: Mapping[str, Sequence[Record]]) -> Iterator[tuple[str, str, Figure]]:
+    cost = "FLOP ratio" if results.bad_clock else "Measured speed-up"
     for metric in results.deciding():
         if figure := speed_quality(results, metric):
             against = label(results.column(metric))
-            yield f"speed-quality-{metric}", f"Measured speed-up against {against}", figure
+            yield f"speed-quality-{metric}", f"{cost} against {against}", figure
     if results.oracle and results.oracle.rows:
         caption = "The harm of one coarse step, and every way of choosing the steps against the oracle"
         yield "oracle", caption, oracle_figure(results.oracle)
@@ -88,13 +89,14 @@ def speed_quality(results: Results, metric: str) -> Figure | None:
             points.append(figures.Point(row.method, group, _triple(speed), _triple(quality)))
     if len(points) < 2 or results.timing is None:
         return None
-    column, null = results.column(metric), results.timing.null
+    column, null = results.column(metric), None if results.bad_clock else results.timing.null
     return figures.speed_quality(
         points,
         quality_name=label(column),
         direction=column.direction,
         null=_triple(null) if null else None,
         frontier=_frontier(results, metric),
+        flops=results.bad_clock is not None,
     )
 
 
@@ -254,7 +256,7 @@ def note(results: Results, method: str) -> str:
     """A method's speed-up and fidelity in one short line."""
     row = results.row(method)
     speed = results.speed(row)
-    parts = [] if speed is None else [f"{speed.value:.2f}×"]
+    parts = [] if speed is None else [f"{speed.value:.2f}×{' FLOPs' if results.bad_clock else ''}"]
     for metric in results.of_role("fidelity")[:1]:
         if (quality := row.quality.get(metric)) and method != results.quality.reference:
             column = results.column(metric)

@@ -37,13 +37,14 @@ def speed_quality(
     direction: str = "higher",
     null: Interval | None = None,
     frontier: Sequence[tuple[float, float]] = (),
+    flops: bool = False,
 ) -> Figure:
     """Quality against speed-up, both with their 95 % intervals; up and to the right is better.
 
     Infinite quality (a PSNR of the same picture) sits on a line of its own at the top. `null`: the speed-up
     interval of the base against itself, a grey band: nothing inside it is a speed-up. `frontier`:
     (speed-up, quality) of the interpolated fewer-steps curve that a verdict was read from.
-    `direction="lower"` turns the axis round.
+    `direction="lower"` turns the axis round; `flops`: FLOP ratios stand for speed-ups.
     """
     if not points:
         raise DditError("speed_quality needs at least one method; the result files name none")
@@ -73,7 +74,7 @@ def speed_quality(
         axes.axvspan(null[1], null[2], color="#eeeeee", zorder=0, linewidth=0)
     _reference(axes, points)
     _speed_axis(axes, points)
-    axes.set_xlabel("measured speed-up over the base (×)")
+    axes.set_xlabel("FLOPs of the base ÷ FLOPs" if flops else "measured speed-up over the base (×)")
     axes.set_ylabel(quality_name)
     axes.margins(y=0.08)
     if direction == "lower":

@@ -12,7 +12,7 @@ from ddit_eval.judging.results import METHOD, Results
 from ddit_eval.judging.verdict import Verdict, firing
 from ddit_eval.judging.wording import counted, gained, listed, probability, times
 
-Found = Literal["reproduced", "not reproduced", "undecided", "not testable here"]
+Found = Literal["reproduced", "not reproduced", "undecided", "not testable here", "not testable: clock"]
 
 TWICE = 1.8  # measured speed-ups from here on count as "about 2x"; the paper's row has 2.18x
 WITH_CACHE = 3.5
@@ -56,6 +56,8 @@ def judge_claims(results: Results, verdict: Verdict, orders: Sequence[Comparison
 
 def _compared(results: Results, claim: str, comparisons: Sequence[Comparison], missing: str) -> Claim:
     """Reproduced where comparisons of every kind decide for the method and none against it."""
+    if results.bad_clock:
+        return Claim(claim, *_clock(results))
     could = [c for c in comparisons if c.outcome != "not comparable"]
     if not could:
         return Claim(claim, "not testable here", f"{missing[0].upper()}{missing[1:]}.")
@@ -89,6 +91,8 @@ def _told(results: Results, c: Comparison) -> str:
 
 def _no_loss_at_twice(results: Results, kept: Sequence[Kept]) -> Claim:
     claim = "No loss of quality at about twice the speed."
+    if results.bad_clock:
+        return Claim(claim, *_clock(results))
     speeds = {r.method: s for r in firing(results) if (s := results.speed(r)) is not None}
     if not speeds:
         return Claim(claim, "not testable here", "No DDiT row that fires was timed.")
@@ -137,6 +141,8 @@ def _by_equivalence(claim: str, same: Sequence[Kept], enough: Callable[[list[boo
 
 def _cached(results: Results) -> Claim:
     claim = f"With a step cache on top, about {WITH_CACHE:g}x."
+    if results.bad_clock:
+        return Claim(claim, *_clock(results))
     caching = [r for r in results.rows if "cache" in str(r.policy) and r.coarse_share > 0]
     timed = {r.method: s for r in caching if (s := results.speed(r)) is not None}
     if not timed:
@@ -146,6 +152,11 @@ def _cached(results: Results) -> Claim:
     if s.low >= WITH_CACHE:
         found = "reproduced"
     return Claim(claim, found, f"{best}: {times(s)}, N = {s.n}.")
+
+
+def _clock(results: Results) -> tuple[Found, str]:
+    why = results.bad_clock or ""
+    return "not testable: clock", f"{why[:1].upper()}{why[1:]}."
 
 
 def _unmeasured(results: Results, claim: str, metric: str) -> Claim:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -73,14 +73,26 @@ class Results:
         """The rows that cost less than the base."""
         return [r for r in self.rows if self.family(r) == STEPS or r.coarse_share > 0]
 
+    @property
+    def bad_clock(self) -> str | None:
+        """Why the times decide nothing; None where they do, or where there are none."""
+        return self.timing.bad if self.timing else None
+
+    @property
+    def equally(self) -> str:
+        """What is held equal in comparisons."""
+        return "at equal FLOPs" if self.bad_clock else "at equal time"
+
     def timed(self, method: str) -> Timed | None:
-        return self.timing.row(method) if self.timing else None
+        return self.timing.row(method) if self.timing and not self.bad_clock else None
 
     def speed(self, row: Row) -> stats.Interval | None:
-        """Measured speed-up over the base. None where the method was not timed: FLOPs do not stand in for
-        it."""
+        """Measured speed-up over the base; by a bad clock the FLOP ratio. None where the method was not
+        timed: FLOPs do not stand in for that."""
         if row.method == self.quality.reference:
             return stats.Interval(1.0, 1.0, 1.0)
+        if self.bad_clock:
+            return stats.Interval(row.flop_ratio, row.flop_ratio, row.flop_ratio, row.n)
         timed = self.timed(row.method)
         return timed.speedup if timed else None
 
@@ -118,10 +130,9 @@ def load(folder: Path, experiment: Experiment | None = None) -> Results:
         optional("timing.json", Timing), optional("study.json", Study), optional("oracle.json", Oracle),
     )  # fmt: skip
     belongs(quality, experiment=experiment, timing=timing, study=study, oracle=oracle)
-    for name in ("samples.csv", "traces.json"):
-        if not (folder / name).exists() or file_digest(folder / name) != quality.files.get(name):
-            what = f"{folder / name} is missing, or not as it was written with quality.json"
-            raise DditError(f"{what}; make both anew: {quality.made_by}")
+    _as_written(folder, quality, ("samples.csv", "traces.json"))
+    if timing:
+        _as_written(folder, timing, timing.files)
     samples, prompts = read_samples(folder / "samples.csv", quality)
     return Results(
         quality=quality,
@@ -133,6 +144,13 @@ def load(folder: Path, experiment: Experiment | None = None) -> Results:
         samples=samples,
         prompts=prompts,
     )
+
+
+def _as_written(folder: Path, stage: Quality | Timing, names: Iterable[str]) -> None:
+    for name in names:
+        if not (folder / name).exists() or file_digest(folder / name) != stage.files.get(name):
+            what = f"{folder / name} is missing, or not as it was written with {stage.file}"
+            raise DditError(f"{what}; make both anew: {stage.made_by}")
 
 
 def read_records(folder: Path | None) -> dict[str, list[Record]]:

@@ -40,6 +40,8 @@ def judge(results: Results) -> Verdict:
     line = _line(results, rows, standings, comparisons)
     if rows and results.timing is not None and (headline := _headline(results, kept)):
         line = f"{headline} {line}"
+    if results.bad_clock:
+        line = f"The clock decides nothing here, FLOPs stand in for time: {results.bad_clock}. {line}"
     return Verdict(line, standings, comparisons, kept)
 
 
@@ -52,13 +54,14 @@ def _headline(results: Results, kept: Sequence[Kept]) -> str:
         return ""
     margins = listed([f"{column.margin:g} {column.title}" for column in columns])
     ours, theirs = (fastest_kept(results, kept, family) for family in (METHOD, STEPS))
+    faster = "cheaper in FLOPs" if results.bad_clock else "faster"
     if ours is None:
         first = (
-            f"No DDiT row is shown to be faster at no measurable loss (within {margins}, "
+            f"No DDiT row is shown to be {faster} at no measurable loss (within {margins}, "
             f"{results.quality.n} prompts)"
         )
     else:
-        first = f"DDiT is {times(ours[1])} faster at no measurable loss ({ours[0]}, within {margins})"
+        first = f"DDiT is {times(ours[1])} {faster} at no measurable loss ({ours[0]}, within {margins})"
     if theirs is None:
         return f"{first}; nor is any row of fewer steps." if ours is None else f"{first}; fewer steps is not."
     verb = "fewer steps is" if ours is None else "fewer steps reaches"
@@ -116,23 +119,23 @@ def _line(
     wins, losses, mixed, open_ = of("beaten"), of("beats it"), of("mixed"), of("undecided")
     parts = []
     if losses:
-        beat = f"{listed(losses)} {'beats' if len(losses) == 1 else 'beat'} DDiT at equal time"
+        beat = f"{listed(losses)} {'beats' if len(losses) == 1 else 'beat'} DDiT {results.equally}"
         parts.append(f"A simple baseline wins: {beat}{_most_telling(results, comparisons, losses)}")
     for kind in mixed:
         same = [c.outcome for c in comparisons if c.kind == kind]
         parts.append(
-            f"DDiT against {kind} at equal time is mixed: better in "
+            f"DDiT against {kind} {results.equally} is mixed: better in "
             f"{counted(same.count('better'), 'comparison')}, worse in {same.count('worse')}"
         )
     if wins:
         all_of_them = {*CONTROLS} - {COMBINED} <= {*wins} and not (losses or mixed or open_)
         every = "every simple control: " if all_of_them else ""
         parts.append(
-            f"DDiT beats {every}{listed(wins)} at equal time{_most_telling(results, comparisons, wins)}"
+            f"DDiT beats {every}{listed(wins)} {results.equally}{_most_telling(results, comparisons, wins)}"
         )
     if open_:
         parts.append(
-            f"between DDiT and {listed(open_)} nothing is decided at equal time (after Holm's adjustment)"
+            f"between DDiT and {listed(open_)} nothing is decided {results.equally} (after Holm's adjustment)"
         )
     if absent := [kind for kind in of("absent") if kind != COMBINED]:
         parts.append(f"no {listed(absent, 'or')} row ran at a comparable time")

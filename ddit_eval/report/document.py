@@ -71,15 +71,15 @@ def document(
     ]
     if results.timing is None:
         blocks.append(Text("There is no timing.json: no speed-up is shown. Run `ddit-eval time`."))
-    elif results.timing.null and results.timing.null.note:
-        blocks.append(Text(f"Take the times with care: {results.timing.null.note}."))
+    elif results.bad_clock:
+        blocks.append(Text(f"No speed-up is shown: {results.bad_clock}. Run `ddit-eval time` again."))
     shown: dict[str, list[Picture]] = {"tradeoff": [], "pictures": [], "traces": [], "films": [], "other": []}
     for caption, path in figures.items():
         shown[_kind(path)].append(Picture(path, caption))
     if shown["tradeoff"]:
         blocks += [Heading("Speed against quality"), *shown["tradeoff"]]
     blocks += [Heading("Is the quality kept?"), *_kept(results, verdict.kept)]
-    blocks += [Heading("What is decided at equal time"), *_compared(results, verdict, orders)]
+    blocks += [Heading(f"What is decided {results.equally}"), *_compared(results, verdict, orders)]
     blocks += [Heading("Methods"), methods_table(results, results.deciding()), *_more_of_methods(results)]
     blocks += _study(results) + _oracle(results.oracle)
     still = next(iter(shown["pictures"]), None)
@@ -139,9 +139,9 @@ def _compared(results: Results, verdict: Verdict, orders: Sequence[Comparison]) 
         return [Text("No comparison could be made.")]
     note = (
         "Paired by prompt; each control is the row of its kind with the nearest measured speed-up, fewer "
-        f"steps is interpolated. Speed-ups within a factor of {EQUAL_TIME:g} count as equal time; otherwise "
-        "only a better one that is not slower decides. DDiT alone makes the verdict. Standing of the "
-        f"controls: {', '.join(f'{kind}: {standing}' for kind, standing in verdict.standings.items())}."
+        f"steps is interpolated. Speed-ups within a factor of {EQUAL_TIME:g} count as {results.equally[3:]}; "
+        "otherwise only a better one that is not slower decides. DDiT alone makes the verdict. Standing of "
+        f"the controls: {', '.join(f'{kind}: {standing}' for kind, standing in verdict.standings.items())}."
     )
     tally = [
         [
@@ -155,7 +155,7 @@ def _compared(results: Results, verdict: Verdict, orders: Sequence[Comparison]) 
     ]
     blocks: list[Block] = [
         Text(note),
-        Table(["method", "against", "better", "worse", "undecided", "not at equal time"], tally),
+        Table(["method", "against", "better", "worse", "undecided", f"not {results.equally}"], tally),
     ]
     decided = [
         [
@@ -188,7 +188,11 @@ def methods_table(results: Results, metrics: Sequence[str], methods: Sequence[st
             f"{100 * row.coarse_share:.0f} %",
             f"{row.token_ratio:.2f}",
             f"{row.flop_ratio:.2f}",
-            times(speed) if (speed := results.speed(row)) else "not timed",
+            "bad clock"
+            if results.bad_clock
+            else times(speed)
+            if (speed := results.speed(row))
+            else "not timed",
             *(show(row.quality.get(name), column) for name, column in columns.items()),
         ]
         for row in results.rows

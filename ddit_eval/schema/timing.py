@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal, Self
 
-from pydantic import NonNegativeInt, model_validator
+from pydantic import Field, NonNegativeInt, model_validator
 
 from ddit_eval.schema.measured import Measured, Stage, repeated
 from ddit_eval.schema.model import Count, NotNegative, Positive, Ratio, Result
@@ -38,7 +38,8 @@ class Row(Result):
     """A method. `speedup` is that of the stage the file names, `speedups` of each stage timed in blocks.
 
     `stages`: median seconds of what was timed. `by_step`: mean seconds of each step, in parts by scale.
-    `peak_memory`: bytes; None where the system does not tell.
+    `peak_memory`: bytes; None where the system does not tell. `noise`: what the clock leaves open of
+    `speedup`, a share of it (three standard errors); no interval is narrower.
     """
 
     method: str
@@ -51,6 +52,7 @@ class Row(Result):
     runs: Count
     by_step: tuple[dict[Count, NotNegative], ...] = ()
     peak_memory: NonNegativeInt | None = None
+    noise: NotNegative | None = None
 
 
 class Scale(Result):
@@ -95,7 +97,8 @@ class Compiled(Table):
 
 
 class Timing(Table, Stage):
-    """timing.json."""
+    """timing.json. `rounds`: of each prompt; `repeated`: blocks that were disturbed and run again; `bad`: why
+    the clock decides nothing, None where it does; `files`: the SHA-256 of what was written with it."""
 
     made_by: ClassVar[str] = "`ddit-eval time EXPERIMENT`"
     file: ClassVar[str] = "timing.json"
@@ -110,6 +113,9 @@ class Timing(Table, Stage):
     machine: Machine
     scales: tuple[Scale, ...]
     compiled: Compiled | None = None
+    repeated: NonNegativeInt = 0
+    bad: str | None = None
+    files: dict[str, str] = Field(default_factory=dict)
 
     def row(self, method: str) -> Row | None:
         """The row of a method; None where it was not timed."""

@@ -21,15 +21,6 @@ from tests.support import fake_results
 from tests.support.made_results import BASE, DDIT, NOISE, RANDOM, N, changed, column, field_of, make
 
 
-def test_a_disturbed_null_row_is_told() -> None:
-    results = field_of(30.0)
-    null = Interval(1.1, 1.05, 1.2, note="the machine was disturbed")
-    assert results.timing is not None
-    results = replace(results, timing=results.timing.model_copy(update={"null": null}))
-    text = to_markdown(document(results, judge(results), {}))
-    assert "Take the times with care: the machine was disturbed." in text
-
-
 def test_numbers_that_are_none_or_infinite_are_shown_in_words() -> None:
     psnr = column("psnr")
     assert show(None, psnr) == "–"
