@@ -48,13 +48,8 @@ ui: install
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db \
 		--host 127.0.0.1 --port 5000 -w 1
 
-# The newest study in .state, or the one that DDIT_STUDY_STORAGE names; pictures of trials are in .state.
 dashboard: install
-	@test -n "$$DDIT_STUDY_STORAGE" || ls .state/*.journal >/dev/null 2>&1 \
-		|| { echo "no study yet: run make repro first"; exit 1; }
-	@mkdir -p .state/artifacts
-	$(BIN)/optuna-dashboard "$${DDIT_STUDY_STORAGE:-$$(ls -t .state/*.journal | head -1)}" \
-		--artifact-dir .state/artifacts --host 127.0.0.1 --port 8080
+	$(BIN)/python experiments/dashboard.py
 
 clean:
 	rm -rf runs .state mlflow.db mlartifacts

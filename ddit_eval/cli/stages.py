@@ -127,7 +127,8 @@ def study(
         str | None,
         typer.Option(
             envvar="DDIT_STUDY_STORAGE",
-            help="For several machines: postgresql://..., mysql://..., or a file *.journal on a shared disk.",
+            help="For several machines: postgresql://..., mysql://..., or a file *.journal on a shared disk. "
+            "Others see a command line: give an address with a password in the variable.",
         ),
     ] = None,
 ) -> None:

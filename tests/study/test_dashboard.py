@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import io
+import os
 import re
+import runpy
 from dataclasses import replace
 from pathlib import Path
 from wsgiref.util import setup_testing_defaults
 
 import optuna
 import optuna_dashboard
+import pytest
 from optuna.artifacts import FileSystemArtifactStore
 from PIL import Image
 
@@ -53,6 +56,30 @@ def test_the_dashboard_serves_pictures_and_schedule(tmp_path: Path) -> None:
             sizes.append(Image.open(io.BytesIO(body)).size)
         assert sizes[0] == (256, 256)
         assert trial.system_attrs["constraints"][0] > 0  # shown as infeasible
+
+
+def test_it_opens_what_the_variable_names_or_the_newest_journal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    main = runpy.run_path(str(Path(__file__).parents[2] / "experiments" / "dashboard.py"))["main"]
+    shown: list[list[str]] = []
+    monkeypatch.setattr(
+        optuna_dashboard, "run_server",
+        lambda storage, **options: shown.append([s.study_name for s in storage.get_all_studies()]),
+    )  # fmt: skip
+    monkeypatch.delenv("DDIT_STUDY_STORAGE", raising=False)
+    with pytest.raises(SystemExit, match="no study yet"):
+        main(tmp_path)
+    for age, name in enumerate(("new", "old")):
+        Location(str(tmp_path / f"{name}.journal"), name).open()
+        os.utime(tmp_path / f"{name}.journal", (9 - age, 9 - age))
+    main(tmp_path)
+    monkeypatch.setenv("DDIT_STUDY_STORAGE", str(tmp_path / "old.journal"))
+    main(tmp_path)
+    monkeypatch.setenv("DDIT_STUDY_STORAGE", "nope://user:password@host")
+    with pytest.raises(SystemExit, match="nope://host cannot be reached"):
+        main(tmp_path)
+    assert shown == [["new"], ["old"]]
 
 
 def test_base_above_and_trial_below() -> None:
