@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 from rich.markup import escape
 
+from ddit_eval.cli.blame import of_model
 from ddit_eval.errors import DditError
 from ddit_eval.system.progress import first, stderr, stdout
 from ddit_eval.system.text import visible
@@ -48,7 +49,7 @@ def told(error: Exception) -> str | None:
         )
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}; mend that or name another place, then run this again"
-    return None
+    return of_model(error)
 
 
 def remark(message: str, category: type[Warning]) -> None:

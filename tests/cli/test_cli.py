@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from ddit_eval import cli
@@ -157,6 +160,37 @@ def test_what_ends_a_command_is_one_line(
     assert (done, err.count("\n")) == (code, 1)
     assert err.startswith("error: ")
     assert words in err
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_a_model_that_fails_in_a_call_is_named(
+    tiny: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any, tmp_path: Path, debug: bool
+) -> None:
+    folder = Path(shutil.copytree(tiny.model, tmp_path / "model"))
+    file = folder / "scheduler" / "scheduler_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"base_shift": 1e9}))
+    words = ["generate", "a star", "--model", str(folder), "--adapter", str(tiny.adapter), "--side", "32"]
+    words += ["--steps", "2", "--out", str(tmp_path / "out")]
+    if debug:
+        with pytest.raises(OverflowError):
+            command(monkeypatch, capsys, "--debug", *words)
+        return
+    code, _, err = command(monkeypatch, capsys, *words)
+    _, line = err.splitlines()
+    assert code == 2
+    assert f"the model {folder} loads but fails in a call (OverflowError: math range error)" in line
+
+
+def test_what_we_do_wrong_within_a_call_is_ours(
+    tiny: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any, tmp_path: Path
+) -> None:
+    from ddit_eval.ddit.adapter.adapter import Adapter
+
+    monkeypatch.setattr(Adapter, "embed", lambda self, *_: torch.nn.Linear(1, 1)(torch.ones(7)))
+    words = ["generate", "a star", "--model", str(tiny.model), "--adapter", str(tiny.adapter), "--side", "32"]
+    words += ["--policy", "{kind: fixed, scale: 2}"]
+    with pytest.raises(RuntimeError, match="shape"):
+        command(monkeypatch, capsys, *words, "--steps", "2", "--out", str(tmp_path / "out"))
 
 
 def test_a_mistake_of_ours_shows_its_traceback(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
