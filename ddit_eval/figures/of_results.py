@@ -17,8 +17,9 @@ from ddit_eval.ddit.trace import StepTrace
 from ddit_eval.figures.oracle import oracle_figure
 from ddit_eval.figures.style import MARKERS, OWN_GROUPS, MethodGroup
 from ddit_eval.judging.controls import fewer_steps_at
+from ddit_eval.judging.families import STEPS, in_order
 from ddit_eval.judging.frontier import is_feasible, schedule_of
-from ddit_eval.judging.results import STEPS, Results, shared_pictures
+from ddit_eval.judging.results import Results, shared_pictures
 from ddit_eval.judging.verdict import firing
 from ddit_eval.judging.wording import label, number
 from ddit_eval.schema import Oracle, Record, Study
@@ -104,7 +105,7 @@ def method_groups(results: Results) -> dict[str, MethodGroup]:
     """The families of the rows in their order, each with its policy's colour and a marker of its own."""
     colours = {results.family(row): row.colour for row in results.rows}
     free = iter(MARKERS)
-    return {f: OWN_GROUPS.get(f) or MethodGroup(f, colour, next(free)) for f, colour in colours.items()}
+    return {f: OWN_GROUPS.get(f) or MethodGroup(f, colours[f], next(free)) for f in in_order([*colours])}
 
 
 def _frontier(results: Results, metric: str) -> list[tuple[float, float]]:

@@ -27,6 +27,9 @@ BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILION, PURPLE = (
     "#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7",
 )  # fmt: skip
 
+# Of Tol's muted scheme (2021), for families beyond those.
+INDIGO, WINE, TEAL, OLIVE, BROWN = "#332288", "#882255", "#44AA99", "#999933", "#661100"
+
 
 @dataclass(frozen=True)
 class MethodGroup:
@@ -39,13 +42,21 @@ class MethodGroup:
     joined: bool = False
 
 
-# Of those that run the base; the others have their policy's colour and the markers in turn.
+# Of those without a coarse patch; the others have their policy's colour and the markers in turn.
 OWN_GROUPS = {
-    "base": MethodGroup("base", BLACK, "*"),
-    "base again (null)": MethodGroup("base again (null)", FAINT, "*"),
-    "fewer steps": MethodGroup("fewer steps", VERMILION, "s", joined=True),
+    group.name: group
+    for group in (
+        MethodGroup("base", BLACK, "*"),
+        MethodGroup("base again (null)", FAINT, "*"),
+        MethodGroup("fewer steps", VERMILION, "s", joined=True),
+        MethodGroup("another solver", OLIVE, "h"),
+        MethodGroup("cache", WINE, "D"),
+        MethodGroup("skipped steps", INDIGO, "P"),
+        MethodGroup("set up", TEAL, "8"),
+        MethodGroup("mixed plan", BROWN, "d"),
+    )
 }
-MARKERS = "^XoDvhPdp<>" * 3
+MARKERS = "^Xovp<>" * 4
 
 # Scales are ordered, so is their lightness: the coarser, the darker.
 SCALES = {1: "#E9EEF3", 2: SKY, 4: BLUE, 8: "#00304F"}

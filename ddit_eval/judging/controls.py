@@ -11,7 +11,8 @@ import numpy as np
 from scipy.interpolate import PchipInterpolator
 
 from ddit_eval import stats
-from ddit_eval.judging.results import BASE, STEPS, Floats, Results
+from ddit_eval.judging.families import BASE, RIVALS, STEPS
+from ddit_eval.judging.results import Floats, Results
 from ddit_eval.schema.quality import Row
 from ddit_eval.stats import ALPHA, CAP
 
@@ -19,7 +20,8 @@ Outcome = Literal["better", "worse", "undecided", "not comparable"]
 
 EQUAL_TIME = 1.1  # speed-ups within this factor count as equal time
 FIRST, COMBINED = "coarse-first", "fewer steps with coarse-first"
-CONTROLS = (STEPS, FIRST, "random", COMBINED)
+CONTROLS = (STEPS, FIRST, "random", COMBINED, *RIVALS)
+OPTIONAL = {COMBINED, *RIVALS}  # not missed where an experiment has none
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,9 @@ def compare(
 
 def _controls(results: Results, row: Row, kind: str) -> list[Row]:
     """The rows of a kind (of control, or a family), at the same number of steps; for COMBINED coarse-first
-    at fewer than the base's."""
+    at fewer than the base's; other ways to be faster at any number of steps."""
+    if kind in RIVALS:
+        return results.of_family(kind)
     if kind == COMBINED:
         fewer = [r for r in results.rows if r.steps < results.reference.steps]
         return [r for r in fewer if r.control == FIRST]

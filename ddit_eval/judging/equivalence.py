@@ -55,16 +55,18 @@ def keep(results: Results, metrics: Sequence[str] | None = None) -> list[Kept]:
     return [replace(k, p_kept=a, p_lost=b) for k, a, b in zip(found, kept, lost, strict=True)]
 
 
-def fastest_kept(results: Results, found: Sequence[Kept], family: str) -> tuple[str, stats.Interval] | None:
-    """The fastest method of a family that is faster than the base (by its interval) and keeps every judged
-    metric; None where none does."""
+def fastest_kept(
+    results: Results, found: Sequence[Kept], families: Sequence[str]
+) -> tuple[str, stats.Interval] | None:
+    """The fastest method of these families that is faster than the base (by its interval) and keeps every
+    judged metric; None where none does."""
     needed = set(judged_metrics(results))
     fast: list[tuple[str, stats.Interval]] = []
     for row in results.accelerated():
         kept = {k.metric for k in found if k.method == row.method and k.verdict == "kept"}
         speed = results.speed(row)
         faster = speed is not None and speed.low > 1 and math.isfinite(speed.value)
-        if needed and needed <= kept and faster and results.family(row) == family:
+        if needed and needed <= kept and faster and results.family(row) in families:
             assert speed is not None
             fast.append((row.method, speed))
     return max(fast, key=lambda pair: pair[1].value, default=None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ddit_eval.judging.results import METHOD
+from ddit_eval.judging.families import METHOD
 from ddit_eval.judging.wording import listed, percent
 from ddit_eval.schema.oracle import Gap, Oracle
 from ddit_eval.stats import Interval

@@ -8,9 +8,10 @@ from typing import Literal
 
 from ddit_eval.judging.controls import FIRST, Comparison
 from ddit_eval.judging.equivalence import Kept, judged_metrics
-from ddit_eval.judging.results import METHOD, Results
+from ddit_eval.judging.families import METHOD, has
+from ddit_eval.judging.results import Results
 from ddit_eval.judging.verdict import Verdict, firing
-from ddit_eval.judging.wording import counted, gained, listed, probability, times
+from ddit_eval.judging.wording import counted, gained, listed, probability, show, times
 
 Found = Literal["reproduced", "not reproduced", "undecided", "not testable here", "not testable: clock"]
 
@@ -47,7 +48,7 @@ def judge_claims(results: Results, verdict: Verdict, orders: Sequence[Comparison
         _no_loss_at_twice(results, kept),
         _scored(results, kept, "The CLIP score does not drop.", "clip"),
         _scored(results, kept, "ImageReward does not drop.", "image-reward"),
-        _cached(results),
+        _cached(results, kept),
         # Measures of whole sets and of videos: the harness has them for folders, not for a profile's rows.
         _unmeasured(results, "FID rises by less than half a point at about 2x.", "FID"),
         _unmeasured(results, "On video, VBench loses less than half a point at about 2x.", "VBench"),
@@ -139,19 +140,29 @@ def _by_equivalence(claim: str, same: Sequence[Kept], enough: Callable[[list[boo
     return Claim(claim, found, text[0].upper() + text[1:])
 
 
-def _cached(results: Results) -> Claim:
+def _cached(results: Results, kept: Sequence[Kept]) -> Claim:
+    """The fastest row of both, by its measured speed-up and by whether it keeps every judged metric."""
     claim = f"With a step cache on top, about {WITH_CACHE:g}x."
     if results.bad_clock:
         return Claim(claim, *_clock(results))
-    caching = [r for r in results.rows if "cache" in str(r.policy) and r.coarse_share > 0]
-    timed = {r.method: s for r in caching if (s := results.speed(r)) is not None}
-    if not timed:
+    both = [r for r in results.rows if has(r, "cache") and r.coarse_share > 0]
+    if not both:
         return Claim(claim, "not testable here", "No row of this profile combines coarse steps with a cache.")
+    timed = {r.method: s for r in both if (s := results.speed(r)) is not None}
+    if not timed:
+        return Claim(claim, "not testable here", f"{listed([r.method for r in both])} was not timed.")
     best, s = max(timed.items(), key=lambda pair: pair[1].value)
-    found: Found = "not reproduced" if s.high < WITH_CACHE else "undecided"
-    if s.low >= WITH_CACHE:
+    names = judged_metrics(results)
+    tests = [k for k in kept if k.method == best and k.metric in names]
+    found: Found = "undecided"
+    if s.high < WITH_CACHE or "lost" in {k.verdict for k in tests}:
+        found = "not reproduced"
+    elif s.low >= WITH_CACHE and {k.verdict for k in tests} == {"kept"}:
         found = "reproduced"
-    return Claim(claim, found, f"{best}: {times(s)}, N = {s.n}.")
+    columns = ((k, results.column(k.metric)) for k in tests)
+    told = [f"{c.title} {k.verdict}, loss {show(k.test.loss, c, plus=True)}" for k, c in columns]
+    quality = "; ".join(told) or "no metric with a margin tells whether the quality is kept"
+    return Claim(claim, found, f"{best}: {times(s)}, N = {s.n or results.quality.n}; {quality}.")
 
 
 def _clock(results: Results) -> tuple[Found, str]:

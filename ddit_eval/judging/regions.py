@@ -11,7 +11,8 @@ from dataclasses import replace
 import numpy as np
 
 from ddit_eval.judging.controls import FIRST, Comparison, compare, decide
-from ddit_eval.judging.results import METHOD, STEPS, Results
+from ddit_eval.judging.families import METHOD, STEPS
+from ddit_eval.judging.results import Results
 from ddit_eval.world.caption import parse
 from ddit_eval.world.motion import PATTERNS
 

@@ -15,6 +15,7 @@ from ddit_eval.experiment.belongs import belongs
 from ddit_eval.experiment.config import Experiment
 from ddit_eval.experiment.records import Store
 from ddit_eval.experiment.samples import read_samples
+from ddit_eval.judging import families
 from ddit_eval.schema import Index, Oracle, Quality, Record, Study, Timing, Traces, read
 from ddit_eval.schema.distillation import FILE, Distillation
 from ddit_eval.schema.distillation import load as load_errors
@@ -26,8 +27,6 @@ from ddit_eval.system.read import file_digest
 
 Floats = stats.Floats
 F = TypeVar("F", bound=ResultFile)
-
-METHOD, STEPS, BASE, NULL = "DDiT", "fewer steps", "base", "base again (null)"  # families of methods
 
 
 @dataclass(frozen=True)
@@ -59,19 +58,15 @@ class Results:
         return self.quality.row(method)
 
     def family(self, row: Row) -> str:
-        """The family of a row: its policy's, and of those that run the base the three kinds."""
-        if row.family != BASE:
-            return row.family
-        if row.method == self.quality.reference:
-            return BASE
-        return NULL if row.steps == self.reference.steps else STEPS
+        """What a row does to be faster, see `judging.families`."""
+        return families.family_of(row, self.reference)
 
     def of_family(self, family: str) -> list[Row]:
         return [row for row in self.rows if self.family(row) == family]
 
     def accelerated(self) -> list[Row]:
         """The rows that cost less than the base."""
-        return [r for r in self.rows if self.family(r) == STEPS or r.coarse_share > 0]
+        return [r for r in self.rows if families.accelerated(r, self.reference)]
 
     @property
     def bad_clock(self) -> str | None:
@@ -88,9 +83,11 @@ class Results:
 
     def speed(self, row: Row) -> stats.Interval | None:
         """Measured speed-up over the base; by a bad clock the FLOP ratio. None where the method was not
-        timed: FLOPs do not stand in for that."""
+        timed, or does what FLOPs do not count: they do not stand in for that."""
         if row.method == self.quality.reference:
             return stats.Interval(1.0, 1.0, 1.0)
+        if self.bad_clock and families.has(row, "setup"):
+            return None
         if self.bad_clock:
             return stats.Interval(row.flop_ratio, row.flop_ratio, row.flop_ratio, row.n)
         timed = self.timed(row.method)

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ddit_eval.judging.controls import COMBINED, CONTROLS, STEPS, Comparison, compare, decide
+from ddit_eval.judging.controls import CONTROLS, OPTIONAL, Comparison, compare, decide
 from ddit_eval.judging.equivalence import Kept, fastest_kept, judged_metrics, keep
-from ddit_eval.judging.results import BASE, METHOD, NULL, Results
+from ddit_eval.judging.families import BASE, METHOD, MIXED, NULL, RIVALS, SAID, SETUP, STEPS
+from ddit_eval.judging.results import Results
 from ddit_eval.judging.wording import counted, gained, listed, times
 from ddit_eval.schema.quality import Row
 
@@ -35,7 +36,8 @@ def judge(results: Results) -> Verdict:
     """Compare every DDiT row that fires with each kind of control, on every deciding metric."""
     rows = firing(results)
     comparisons = compare_all(results, rows)
-    standings = {kind: _standing([c for c in comparisons if c.kind == kind]) for kind in CONTROLS}
+    kinds = [kind for kind in CONTROLS if kind not in RIVALS or results.of_family(kind)]
+    standings = {kind: _standing([c for c in comparisons if c.kind == kind]) for kind in kinds}
     kept = keep(results)
     line = _line(results, rows, standings, comparisons)
     if rows and results.timing is not None and (headline := _headline(results, kept)):
@@ -53,7 +55,8 @@ def _headline(results: Results, kept: Sequence[Kept]) -> str:
     if not columns:
         return ""
     margins = listed([f"{column.margin:g} {column.title}" for column in columns])
-    ours, theirs = (fastest_kept(results, kept, family) for family in (METHOD, STEPS))
+    ours = fastest_kept(results, kept, [METHOD])
+    theirs = fastest_kept(results, kept, [STEPS, *RIVALS])
     faster = "cheaper in FLOPs" if results.bad_clock else "faster"
     if ours is None:
         first = (
@@ -63,9 +66,16 @@ def _headline(results: Results, kept: Sequence[Kept]) -> str:
     else:
         first = f"DDiT is {times(ours[1])} {faster} at no measurable loss ({ours[0]}, within {margins})"
     if theirs is None:
-        return f"{first}; nor is any row of fewer steps." if ours is None else f"{first}; fewer steps is not."
-    verb = "fewer steps is" if ours is None else "fewer steps reaches"
-    return f"{first}; {verb} {'' if ours else 'at '}{times(theirs[1])} ({theirs[0]})."
+        others = listed(["fewer steps", *[f for f in RIVALS if results.of_family(f)]], "or")
+        return f"{first}; nor is any row of {others}." if ours is None else f"{first}; no {others} is."
+    who = said(results.family(results.row(theirs[0])))
+    verb = "is" if ours is None else "reaches"
+    return f"{first}; {who} {verb} {'at ' if ours is None else ''}{times(theirs[1])} ({theirs[0]})."
+
+
+def said(kind: str) -> str:
+    """A kind of control as the subject of a sentence."""
+    return SAID.get(kind, kind)
 
 
 def firing(results: Results) -> list[Row]:
@@ -80,14 +90,14 @@ def compare_all(results: Results, rows: Sequence[Row]) -> list[Comparison]:
         for metric in results.deciding()
         for row in rows
         for kind in CONTROLS
-        if (found := compare(results, row, kind, metric)) is not None
+        if kind != results.family(row) and (found := compare(results, row, kind, metric)) is not None
     ]
     return decide(pairs)
 
 
 def compare_others(results: Results) -> dict[str, list[Comparison]]:
-    """The rows of every family that is neither DDiT nor base nor control, by family; each adjusted for its
-    own number. No part of the verdict."""
+    """The rows of every family that is neither DDiT nor base nor fewer steps nor coarse-first nor random, by
+    family; each adjusted for its own number. No part of the verdict."""
     controls = {results.family(r) for r in results.rows if r.control}
     families = dict.fromkeys(map(results.family, results.rows))
     others = [f for f in families if f not in {BASE, NULL, STEPS, METHOD, *controls}]
@@ -119,28 +129,37 @@ def _line(
     wins, losses, mixed, open_ = of("beaten"), of("beats it"), of("mixed"), of("undecided")
     parts = []
     if losses:
-        beat = f"{listed(losses)} {'beats' if len(losses) == 1 else 'beat'} DDiT {results.equally}"
-        parts.append(f"A simple baseline wins: {beat}{_most_telling(results, comparisons, losses)}")
+        beat = (
+            f"{listed([*map(said, losses)])} {'beats' if len(losses) == 1 else 'beat'} DDiT {results.equally}"
+        )
+        who = "A rival" if {*losses} <= {MIXED, SETUP} else "A simple baseline"
+        parts.append(f"{who} wins: {beat}{_most_telling(results, comparisons, losses)}")
     for kind in mixed:
         same = [c.outcome for c in comparisons if c.kind == kind]
         parts.append(
-            f"DDiT against {kind} {results.equally} is mixed: better in "
+            f"DDiT against {said(kind)} {results.equally} is mixed: better in "
             f"{counted(same.count('better'), 'comparison')}, worse in {same.count('worse')}"
         )
     if wins:
-        all_of_them = {*CONTROLS} - {COMBINED} <= {*wins} and not (losses or mixed or open_)
-        every = "every simple control: " if all_of_them else ""
+        every = "every simple control: " if {*_expected(results)} <= {*wins} else ""
+        beaten = listed([*map(said, wins)])
         parts.append(
-            f"DDiT beats {every}{listed(wins)} {results.equally}{_most_telling(results, comparisons, wins)}"
+            f"DDiT beats {every}{beaten} {results.equally}{_most_telling(results, comparisons, wins)}"
         )
     if open_:
         parts.append(
-            f"between DDiT and {listed(open_)} nothing is decided {results.equally} (after Holm's adjustment)"
+            f"between DDiT and {listed([*map(said, open_)])} nothing is decided {results.equally} "
+            "(after Holm's adjustment)"
         )
-    if absent := [kind for kind in of("absent") if kind != COMBINED]:
+    if absent := [kind for kind in of("absent") if kind in _expected(results)]:
         parts.append(f"no {listed(absent, 'or')} row ran at a comparable time")
     line = "; ".join(parts) + "."
     return line[0].upper() + line[1:]
+
+
+def _expected(results: Results) -> list[str]:
+    """The kinds of control that an experiment should have, and those of the others that it has."""
+    return [kind for kind in CONTROLS if kind not in OPTIONAL or results.of_family(kind)]
 
 
 def _most_telling(results: Results, comparisons: Sequence[Comparison], kinds: Sequence[str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, NonNegativeInt, model_validator
 
 from ddit_eval.errors import DditError
 from ddit_eval.schema.measured import Measured, Stage, repeated
@@ -36,7 +36,7 @@ class Row(Result):
     control: str | None
     token_ratio: Positive
     flop_ratio: Positive
-    scale_share: dict[Count, Share]
+    scale_share: dict[NonNegativeInt, Share]
     verdict: str | None
     quality: dict[str, Interval]
     difference: dict[str, Interval]
@@ -45,6 +45,11 @@ class Row(Result):
     def coarse_share(self) -> float:
         """Share of the steps that ran coarser than the base."""
         return float(sum(share for scale, share in self.scale_share.items() if scale > 1))
+
+    @property
+    def skipped_share(self) -> float:
+        """Share of the steps that ran no transformer."""
+        return self.scale_share.get(0, 0.0)
 
 
 class Column(Result):

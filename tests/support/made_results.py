@@ -24,7 +24,9 @@ FAMILIES: dict[str, tuple[str, str, str | None]] = {
     "threshold": ("DDiT", "#0072B2", None),
     "budget": ("budget", "#009E73", None),
     "region": ("region", "#E69F00", None),
+    "explicit": ("static coarse", "#56B4E9", None),
 }
+RIVALS = ("cache", "scheduler", "setup")
 MACHINE = {
     "cpu": "made-up CPU", "cores": 2, "threads": 2, "memory_gb": 8.0, "system": "Linux x86_64",
     "python": "3.11.7", "torch": "2.14.1", "device": "cpu", "matmul_gflops": 200.0,
@@ -96,16 +98,21 @@ def exactly(value: float) -> dict[str, float]:
 
 def make(rows: list[tuple[str, dict[str, Any], int, float, Any]], direction: str = "higher") -> Results:
     """Results from (method, policy, steps, speed-up, mean quality or one value a prompt). A policy that is
-    `idle` never fired."""
+    `idle` never fired; `cache`, `scheduler` and `setup` beside it are the row's."""
     samples, table = {}, []
-    for i, (name, policy, steps, _, value) in enumerate(rows):
+    for i, (name, said, steps, _, value) in enumerate(rows):
+        policy = {k: v for k, v in said.items() if k not in RIVALS}
+        beside = {k: v for k, v in said.items() if k in RIVALS}
         samples[name] = {"psnr": value + NOISE[i] if np.isscalar(value) else np.asarray(value, float)}
         fires = policy["kind"] != "base" and not policy.get("idle")
+        scales = policy["scales"] if policy["kind"] == "explicit" else (1, 2) if fires else (1,)
+        ratio = 1.5 if fires or steps < 24 else 1.0
         row = facts(policy, steps) | {
-            "method": name, "n": N, "scale_share": {1: 0.5, 2: 0.5} if fires else {1: 1.0},
-            "token_ratio": 1.5, "flop_ratio": 1.5, "verdict": None, "quality": {"psnr": exactly(1.0)},
+            "method": name, "n": N, "scale_share": {s: scales.count(s) / len(scales) for s in scales},
+            "token_ratio": ratio, "flop_ratio": ratio, "verdict": None, "quality": {"psnr": exactly(1.0)},
             "difference": {},
         }  # fmt: skip
+        row["of"] = row["of"].model_copy(update=beside)
         table.append(Row.model_validate(row))
     quality = Quality(
         profile="t", model="m", adapter=None, n=N, prompts_hash="0" * 12, reference="base",
