@@ -19,6 +19,7 @@ from pydantic import (
 
 from ddit_eval.ddit.policies import Base, Policy, StepView, parse_policy, searchable
 from ddit_eval.errors import DditError
+from ddit_eval.system.plugins import source_of
 from ddit_eval.system.settings import (
     Count,
     Distinct,
@@ -31,6 +32,7 @@ from ddit_eval.system.settings import (
     Steps,
     checked,
 )
+from ddit_eval.system.text import one_line
 from ddit_eval.system.yaml import load_yaml
 
 
@@ -234,7 +236,7 @@ class Experiment(Settings):
             raise DditError("give either `side` or `height` and `width`, not both")
         for method in self.methods:
             if method.policy.order == 0:  # it reads no signal, so what it cannot decide shows already
-                method.policy.decide(StepView(0, self.steps_of(method)))
+                _decide(method, self.steps_of(method))
         return self
 
     def method(self, name: str) -> Method:
@@ -252,6 +254,18 @@ class Experiment(Settings):
         earlier = self.methods[: self.methods.index(method)]
         same = [m for m in earlier if m.policy == method.policy and self.steps_of(m) == self.steps_of(method)]
         return len(same)
+
+
+def _decide(method: Method, steps: int) -> None:
+    try:
+        method.policy.decide(StepView(0, steps))
+    except Exception as error:
+        if isinstance(error, DditError) or source_of(method.policy) is None:
+            raise
+        kind, why = method.policy.kind, one_line(error)
+        raise DditError(
+            f"methods: {method.name}: the policy {kind!r} cannot decide a step ({why}); mend its package"
+        ) from error
 
 
 def load_experiment(path: Path) -> Experiment:

@@ -85,7 +85,8 @@ def text_tokens(name_or_path: str | Path) -> int:
         if file.is_file():
             settings = read_object(file, remedy(name_or_path))
             with loading(file, "a tokenizer's settings", remedy(name_or_path)):
-                return min(int(settings.get("model_max_length", 512)), 512)
+                limit = settings.get("model_max_length")  # null: none
+                return 512 if limit is None else min(int(limit), 512)
     return 512
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -20,9 +21,14 @@ class Kept(ResultFile):
 
 
 def known(path: Path, model: type[F]) -> F | None:
-    """`read`, or None where the file is not there yet or not as it was written, of which a warning tells."""
+    """`read`, or None where the file is not there yet or not as it was written, of which a warning tells.
+
+    Raises `DditError` where it is there and may not be read.
+    """
     if not path.exists():
         return None
+    if not os.access(path, os.R_OK):
+        raise DditError(f"{path} cannot be read: Permission denied; make it readable, or remove it")
     try:
         return read(path, model)
     except DditError:

@@ -21,6 +21,7 @@ from ddit_eval import stats
 from ddit_eval.errors import DditError
 from ddit_eval.system.files import digest, write_json
 from ddit_eval.system.read import read_json
+from ddit_eval.system.settings import explain
 
 CHECKSUM = "checksum"  # of all else in a file
 
@@ -96,19 +97,8 @@ def read(path: Path, model: type[F]) -> F:
     try:
         content = model.model_validate(plain)
     except ValidationError as error:
-        first, *others = error.errors(include_url=False)
-        more = f" (and {len(others)} more)" if others else ""
         what = f"{path} does not read as {model.__name__}"
-        raise DditError(f"{what}: {_explain(first)}{more}; {remedy}") from None
+        raise DditError(f"{explain(what, error, model, most=1)}; {remedy}") from None
     if checksum != digest(plain, 64):
         raise DditError(f"{path} is not as it was written: its checksum does not fit what it holds; {remedy}")
     return content
-
-
-def _explain(item: Any) -> str:
-    place = ".".join(str(part) for part in item["loc"]) or "the whole"
-    if item["type"] == "missing":
-        return f"{place} is not there"
-    if item["type"] == "extra_forbidden":
-        return f"{place} is not a known name"
-    return f"{place}: {item['msg'].removeprefix('Value error, ')}"

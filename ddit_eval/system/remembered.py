@@ -19,7 +19,8 @@ def remembered(path: Path, stamp: list[int], compute: Callable[[], str]) -> str:
         return str(known[-1])
     found = compute()
     kept = {name: entry for name, entry in _read().items() if os.path.exists(name)}
-    with contextlib.suppress(DditError, RuntimeError):  # a cache that cannot be written is none
+    # A cache that cannot be written is none: a full disk, no home, a path that is no Unicode.
+    with contextlib.suppress(DditError, RuntimeError, UnicodeError):
         write_json(_place(), kept | {str(path): [*stamp, found]})
     return found
 

@@ -25,5 +25,9 @@ def without_secrets(text: str, url: str) -> str:
     parts = [*re.split(r"[:@/?#]", rest.rpartition("@")[0]), *query, rest.rpartition("@")[0], url]
     secrets = {*parts, *map(unquote, parts)} - {""}
     for secret in sorted(secrets, key=len, reverse=True):
-        text = text.replace(secret, hidden(url) if secret == url else "...")
+        pattern = re.escape(secret)
+        if re.fullmatch(r"\w+", secret):
+            pattern = rf"\b{pattern}\b"  # no part of another word
+        shown = hidden(url) if secret == url else "..."
+        text = re.sub(pattern, shown.replace("\\", r"\\"), text)
     return text.splitlines()[0] if text else ""

@@ -32,18 +32,23 @@ def checked(model: type[M], data: Any, where: str) -> M:
         raise DditError(explain(where, error, model)) from None
 
 
-def explain(where: str, error: ValidationError, model: type[BaseModel]) -> str:
-    """What pydantic found, in one line that names the values."""
-    return f"{where}: " + "; ".join(_explain(item, model) for item in error.errors(include_url=False))
+def explain(where: str, error: ValidationError, model: type[BaseModel], most: int | None = None) -> str:
+    """What pydantic found, in one line that names the values; of more than `most` how many more."""
+    found = error.errors(include_url=False)
+    said = "; ".join(_explain(item, model) for item in found[:most])
+    return f"{where}: {said}" + (f" (and {len(found) - most} more)" if most and len(found) > most else "")
 
 
 def _explain(item: Any, model: type[BaseModel]) -> str:
     place = ".".join(str(part) for part in item["loc"])
     message = item["msg"].removeprefix("Value error, ")
     if item["type"] == "extra_forbidden":
-        return f"{place}: not a known name{_nearest(str(item['loc'][-1]), _names(model, item['loc'][:-1]))}"
-    if item["type"] == "missing" or not place:  # what is wrong with the whole names its own value
-        return f"{place}: {message}" if place else message
+        return f"{place} is not a known name{_nearest(str(item['loc'][-1]), _names(model, item['loc'][:-1]))}"
+    if item["type"] == "missing":
+        return f"{place} is not there"
+    if not place:  # what is wrong with the whole names its own value
+        return message
+    message = "write true or false" if item["type"] == "bool_type" else message
     value = repr(item.get("input"))
     return f"{place}: {message} (got {value if len(value) < 80 else value[:77] + '...'})"
 

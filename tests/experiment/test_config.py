@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
-from ddit_eval.ddit.policies import Base, Threshold
+from ddit_eval.ddit.policies import Base, Static, StepView, Threshold
 from ddit_eval.errors import DditError
-from ddit_eval.experiment.config import load_experiment, parse_experiment
+from ddit_eval.experiment.config import Experiment, Method, load_experiment, parse_experiment
 
 ROOT = Path(__file__).parents[2]
 
@@ -68,7 +68,10 @@ BASE: dict[str, Any] = {"methods": [{"name": "base"}]}
         *[({"steps": value}, ["steps", repr(value)]) for value in (-1, 10**9, "4", 4.0, True)],
         *[({"guidance_scale": value}, ["guidance_scale", repr(value)]) for value in (-1, "3", True)],
         *[({key: 0}, [key, "got 0"]) for key in ("batch", "side", "frames", "fps")],
-        *[({"timing": {"compile": value}}, ["compile", repr(value)]) for value in ("yes", 1)],
+        *[
+            ({"timing": {"compile": value}}, ["compile", repr(value), "true or false"])
+            for value in ("yes", 1)
+        ],
     ],
 )
 def test_bad_values_are_named_in_one_message(change: dict[str, Any], words: list[str]) -> None:
@@ -78,6 +81,18 @@ def test_bad_values_are_named_in_one_message(change: dict[str, Any], words: list
     assert message.startswith("my.yaml: ")
     assert all(word in message for word in words), message
     assert "\n" not in message
+
+
+def test_a_policy_of_another_package_that_fails_is_named() -> None:
+    class Broken(Static):
+        kind: Literal["broken"] = "broken"
+        scales: tuple[int, ...] = (2,)
+
+        def decide(self, view: StepView) -> int:
+            return 1 // 0
+
+    with pytest.raises(ValueError, match=r"methods: a: the policy 'broken' cannot decide a step \(ZeroDivis"):
+        Experiment(reference="a", methods=(Method(name="a", policy=Broken()),))
 
 
 def test_files_that_are_no_experiment(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
 
 
-def test_a_folder_loads_as_a_plain_flux_pipeline_with_the_world_s_defaults(tiny: Any) -> None:
+def test_a_folder_loads_as_a_plain_flux_pipeline_with_the_world_s_defaults(tiny: Any, tmp_path: Path) -> None:
     from diffusers import FluxPipeline
 
     pipe = load_pipeline(tiny.model)
@@ -30,6 +30,10 @@ def test_a_folder_loads_as_a_plain_flux_pipeline_with_the_world_s_defaults(tiny:
     assert pipe.dtype == torch.float32
     assert default_side(pipe) == 64
     assert text_tokens(tiny.model) == 32
+    folder = Path(shutil.copytree(tiny.model, tmp_path / "model"))
+    for file in folder.glob("tokenizer*/tokenizer_config.json"):
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"model_max_length": None}))
+    assert text_tokens(folder) == 512
     # No 512 tokens of padding, whatever the pipeline asks for.
     assert pipe.encode_prompt("a red star", None)[0].shape[1] == 32
 

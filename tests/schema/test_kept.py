@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from ddit_eval.errors import DditError
 from ddit_eval.schema.kept import kept
 
 VALUE = [0.1, {"2": [1e-300, None]}]
@@ -39,3 +41,11 @@ def test_what_is_kept_is_measured_once_and_anew_where_it_is_damaged(
     with pytest.warns(UserWarning, match=r"row\.json is not as it was written and is made anew"):
         assert kept(path, make) == VALUE
     assert (len(made), path.read_bytes()) == (2, whole)
+
+
+def test_what_may_not_be_read_is_not_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "row.json"
+    kept(path, lambda: VALUE)
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may read all
+    with pytest.raises(DditError, match=r"row\.json cannot be read: Permission denied; make it readable"):
+        kept(path, lambda: 1)

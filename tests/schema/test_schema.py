@@ -50,7 +50,7 @@ def test_a_file_reads_as_it_was_written(tmp_path: Path) -> None:
     ("text", "says"),
     [
         ("{", "not JSON"),
-        ("[]", "Index: the whole: "),
+        ("[]", "Index: Input should be"),
         ('{"methods": {}}', "flops is not there"),
         ('{"methods": {}, "flops": {}, "more": 1}', "more is not a known name"),
         ('{"methods": {"base": 3}, "flops": {"1": "x"}}', "methods.base"),
@@ -60,7 +60,7 @@ def test_a_file_reads_as_it_was_written(tmp_path: Path) -> None:
         ('{"methods": {"\\ud800": []}, "flops": {}}', "surrogate"),
         ('{"a": ' * 990 + "1" + "}" * 990, "Make it anew"),
         ("[" * 100_000, "nests too deep"),
-        ("null", "the whole"),
+        ("null", "valid dictionary"),
     ],
 )
 def test_a_damaged_or_foreign_file_is_named_with_place_and_remedy(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -67,6 +68,16 @@ def test_a_digest_is_of_the_whole_file_as_it_is_now(tmp_path: Path) -> None:
     assert read.file_digest(path) != first
     (tmp_path / "link").symlink_to(path)
     assert read.file_digest(tmp_path / "link") == read.file_digest(path)
+
+
+def test_a_large_file_whose_name_is_no_unicode_has_a_digest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(read, "LARGE", 0)
+    path = tmp_path / os.fsdecode(b"\xff")
+    path.write_bytes(b"x")
+    assert read.file_digest(path) == hashlib.sha256(b"x").hexdigest()
 
 
 def test_no_network_has_such_numbers_but_a_tokenizer_may_have_no_limit(tmp_path: Path) -> None:

@@ -42,6 +42,11 @@ def test_no_message_shows_a_secret(form, secret):
     assert error.value.__suppress_context__ or error.value.__context__ is None
 
 
+def test_a_short_secret_leaves_other_words_alone():
+    why = without_secrets("authentication of e failed: role e (a) is \\x1", "postgresql://e:a@host/db")
+    assert why == "authentication of ... failed: role ... (...) is \\x1"
+
+
 @pytest.mark.parametrize(
     ("url", "shown"),
     [

@@ -169,6 +169,10 @@ def test_several_sides_take_turns(tmp_path, monkeypatch):
 def test_an_empty_folder_of_pictures_is_named(tmp_path):
     with pytest.raises(DditError, match="no picture"):
         pictures_of(Source(kind="folder", path=tmp_path))
+    for name in ("10.png", "9.png"):
+        (tmp_path / name).touch()
+    with pytest.raises(DditError, match=r"2 pictures have no .txt.*the first is .*/9\.png; write the prompt"):
+        pictures_of(Source(kind="folder", path=tmp_path))
 
 
 def test_the_estimate_counts_what_a_run_computes(tmp_path: Path) -> None:

@@ -57,7 +57,10 @@ def folder_pictures(source: Source) -> Pictures:
     if not pictures:
         raise DditError(f"source folder {source.path} holds no picture with a .txt prompt beside it")
     if alone := [path for name, path in pictures.items() if name not in captions]:
-        raise DditError(f"{len(alone)} pictures have no .txt prompt beside them, the first is {alone[0]}")
+        raise DditError(
+            f"{len(alone)} pictures have no .txt prompt beside them, the first is {alone[0]}; write "
+            "the prompt to a file of its name, or move it out"
+        )
     files = sorted((path, caption_in(captions[name])) for name, path in pictures.items())
     order = np.random.default_rng(source.seed).permutation(len(files))
 
