@@ -35,6 +35,7 @@ Direction = Literal["higher", "lower"]
 
 RESAMPLES = 10_000
 ALPHA = 0.05  # below which a p-value, adjusted by Holm, decides
+POWER = 0.8  # the chance that a planned test shows what is so
 CAP = 100.0  # dB, for an infinite PSNR where a number is needed; 8-bit pictures that differ stay below 90
 _CHUNK = 1 << 22  # random indices held at a time
 
@@ -231,6 +232,40 @@ def holm(p_values: Sequence[float]) -> list[float]:
         so_far = max(so_far, min(1.0, p * (len(tested) - rank)))
         adjusted[i] = so_far
     return adjusted
+
+
+def power_margin(
+    sd: float, n: int, *, alpha: float = ALPHA, power: float = POWER, two_sided: bool = False
+) -> float:
+    """The smallest margin that `n` paired differences of this standard deviation show with that `power`,
+    where there is no difference at all: (t(1 - alpha) + t(power)) sd / sqrt(n), Student's t with n - 1
+    degrees of freedom (Chow, Shao and Wang 2008, section 3.1). `alpha`: one-sided; `two_sided`: gain and loss
+    both within the margin. nan for fewer than two.
+    """
+    if n < 2 or not math.isfinite(sd):
+        return math.nan
+    beta = (1 - power) / (2 if two_sided else 1)
+    return float((stdtrit(n - 1, 1 - alpha) + stdtrit(n - 1, 1 - beta)) * sd / math.sqrt(n))
+
+
+def prompts_needed(
+    sd: float, margin: float, *, alpha: float = ALPHA, power: float = POWER, two_sided: bool = False
+) -> int:
+    """The inverse of `power_margin`: how many prompts show that margin."""
+    beta = (1 - power) / (2 if two_sided else 1)
+    n = max(2, math.ceil(((ndtri(1 - alpha) + ndtri(1 - beta)) * sd / margin) ** 2))  # by normal quantiles
+    while power_margin(sd, n, alpha=alpha, power=power, two_sided=two_sided) > margin:
+        n += 1
+    return n
+
+
+def normal_p(interval: Interval, null: float, alternative: Literal["two-sided", "less", "greater"]) -> float:
+    """As `p_value`, where all that is left of the samples is their 95 % interval: by a normal one of its
+    width."""
+    width = (interval.high - interval.low) / (2 * float(ndtri(0.975)))
+    below = float(ndtr((interval.value - null) / max(width, 1e-300)))
+    above = 1 - below
+    return {"less": below, "greater": above, "two-sided": 2 * min(below, above)}[alternative]
 
 
 def note_of_many(count: int, level: float = 0.95) -> str | None:

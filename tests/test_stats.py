@@ -220,3 +220,28 @@ def test_many_intervals_say_how_many_miss() -> None:
 def test_bad_input_is_refused(call) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(DditError):
         call()
+
+
+@pytest.mark.parametrize(("alpha", "two_sided"), [(0.05, False), (0.05, True), (0.002, False)])
+@pytest.mark.parametrize("n", [12, 40])
+def test_power_is_what_simulated_experiments_have(n: int, alpha: float, two_sided: bool) -> None:
+    """The share of experiments without a difference whose Student's test shows the margin."""
+    runs, sd = 4000, 2.0
+    margin = stats.power_margin(sd, n, alpha=alpha, two_sided=two_sided)
+    samples = np.random.default_rng(n).normal(0, sd, (runs, n))
+    width = t.ppf(1 - alpha, n - 1) * samples.std(1, ddof=1) / np.sqrt(n)
+    mean = np.abs(samples.mean(1)) if two_sided else samples.mean(1)
+    assert np.mean(mean + width < margin) == pytest.approx(stats.POWER, abs=0.06)
+
+
+def test_prompts_needed_is_the_inverse_of_the_margin_that_they_show() -> None:
+    for sd, margin in ((0.2, 0.05), (6.0, 1.0), (0.01, 0.05)):
+        n = stats.prompts_needed(sd, margin)
+        assert stats.power_margin(sd, n) <= margin
+        assert n == 2 or stats.power_margin(sd, n - 1) > margin
+    assert stats.prompts_needed(0.0, 0.05) == 2
+    assert np.isnan(stats.power_margin(1.0, 1))
+    interval = stats.Interval(1.0, 0.02, 1.98)
+    assert stats.normal_p(interval, 0.0, "two-sided") == pytest.approx(0.0455, abs=1e-3)
+    assert stats.normal_p(interval, 2.0, "less") == pytest.approx(0.0228, abs=1e-3)
+    assert stats.normal_p(stats.Interval(0.0, 0.0, 0.0), 1.0, "less") == 0.0

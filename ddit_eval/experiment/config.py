@@ -218,6 +218,8 @@ class Experiment(Settings):
     reference: str = "base"
     methods: tuple[Method, ...] = Field(min_length=1)
     metrics: Once[str] = ("psnr", "ssim")
+    # The loss that still counts as none, see `judging.margins`: the metrics' own or by name, or some of them.
+    margins: Literal["own", "strict", "mlperf"] | dict[str, PositiveFloat] = "own"
     sets: Sets | None = None  # set metrics; none where not given
     timing: Timing = Field(default_factory=Timing)
     study: Study = Field(default_factory=Study)

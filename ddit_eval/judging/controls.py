@@ -28,7 +28,8 @@ OPTIONAL = {COMBINED, *RIVALS}  # not missed where an experiment has none
 class Comparison:
     """A method against a control on one metric. `gain` > 0: the method is better, whatever the metric's
     direction. Speeds are measured speed-ups over the base. `p`: two-sided, of no gain; `outcome` by the
-    interval alone until `decide` has adjusted both."""
+    interval alone until `decide` has adjusted both. `sd`: of the paired gains, `shows`: the smallest gain
+    that as many prompts can show, by `decide`."""
 
     method: str
     control: str
@@ -39,6 +40,8 @@ class Comparison:
     gain: stats.Interval
     outcome: Outcome
     p: float = math.nan
+    sd: float = math.nan
+    shows: float = math.nan
 
     @property
     def decides(self) -> bool:
@@ -75,7 +78,12 @@ def compare(
             outcome = _outcome(gain, faster)
         elif _outcome(capped, faster) != outcome:
             outcome = "undecided"
-    return Comparison(row.method, control.name, kind, metric, speed.value, control.speed, gain, outcome, p)
+    apart = np.clip(ours, -CAP, CAP) - np.clip(theirs, -CAP, CAP)
+    apart = apart[~np.isnan(apart)]
+    sd = float(apart.std(ddof=1)) if len(apart) > 1 else math.nan
+    return Comparison(
+        row.method, control.name, kind, metric, speed.value, control.speed, gain, outcome, p, sd
+    )
 
 
 def _controls(results: Results, row: Row, kind: str) -> list[Row]:
@@ -150,11 +158,15 @@ def _p_value(ours: Floats, theirs: Floats, infinite: bool) -> float:
 def decide(comparisons: Sequence[Comparison]) -> list[Comparison]:
     """With `p` adjusted by Holm for the number of those that could decide something; where it is not below
     `ALPHA` nothing is decided."""
-    adjusted = stats.holm([math.nan if c.outcome == "not comparable" else c.p for c in comparisons])
+    tested = [math.nan if c.outcome == "not comparable" else c.p for c in comparisons]
+    alpha = ALPHA / 2 / max(1, sum(not math.isnan(p) for p in tested))  # of Holm's first step, on each side
     return [
-        replace(c, p=p, outcome="undecided" if c.decides and not p < ALPHA else c.outcome)
-        for c, p in zip(comparisons, adjusted, strict=True)
-    ]
+        replace(
+            c, p=p, outcome="undecided" if c.decides and not p < ALPHA else c.outcome,
+            shows=stats.power_margin(c.sd, c.gain.n, alpha=alpha),
+        )
+        for c, p in zip(comparisons, stats.holm(tested), strict=True)
+    ]  # fmt: skip
 
 
 def _outcome(gain: stats.Interval, control_faster: float) -> Outcome:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -84,9 +85,12 @@ def _one_a_kind(comparisons: Sequence[Comparison]) -> list[Comparison]:
 
 
 def _told(results: Results, c: Comparison) -> str:
+    column = results.column(c.metric)
+    size = f"{c.shows:.{column.digits}f} {column.unit}".rstrip()
+    shows = "" if c.decides or math.isnan(c.shows) else f", which show {size}"
     return (
         f"{c.method} at {c.speed:.2f}x against {c.control} at {c.control_speed:.2f}x: "
-        f"{gained(c.gain, results.column(c.metric))}, N = {c.gain.n}, {probability(c.p)}"
+        f"{gained(c.gain, column)}, N = {c.gain.n}{shows}, {probability(c.p)}"
     )
 
 

@@ -16,11 +16,12 @@ from ddit_eval.experiment.config import Experiment
 from ddit_eval.experiment.records import Store
 from ddit_eval.experiment.samples import read_samples
 from ddit_eval.judging import families
+from ddit_eval.judging.margins import Margin, Margins, check_margins, margin_of, margin_of_set, set_column
 from ddit_eval.schema import Index, Oracle, Quality, Record, Study, Timing, Traces, read
 from ddit_eval.schema.distillation import FILE, Distillation
 from ddit_eval.schema.distillation import load as load_errors
 from ddit_eval.schema.model import ResultFile
-from ddit_eval.schema.quality import Column, Row
+from ddit_eval.schema.quality import Column, Row, SetRow
 from ddit_eval.schema.record import Trace
 from ddit_eval.schema.timing import Row as Timed
 from ddit_eval.system.read import file_digest
@@ -34,7 +35,7 @@ class Results:
     """A profile; what has no file is None or empty.
 
     `samples[method][metric]`: one value a prompt, in the order of the prompts' numbers; `prompts`: their
-    texts. `distillation`: the adapter's errors.json.
+    texts. `distillation`: the adapter's errors.json. `margins`: which losses count as none.
     """
 
     quality: Quality
@@ -45,6 +46,7 @@ class Results:
     oracle: Oracle | None = None
     samples: Mapping[str, Mapping[str, Floats]] = field(default_factory=dict)
     prompts: tuple[str, ...] = ()
+    margins: Margins = "own"
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -98,7 +100,19 @@ class Results:
         return self.samples.get(method, {}).get(metric)
 
     def column(self, metric: str) -> Column:
-        return self.quality.metrics[metric]
+        return self.quality.metrics.get(metric) or set_column(self.quality, metric)
+
+    def margin(self, metric: str) -> Margin | None:
+        """The loss of it that still counts as none; None where any counts, or where nothing can tell."""
+        if metric in self.quality.metrics:
+            base = self.values(self.quality.reference, metric)
+            return margin_of(self.margins, metric, self.column(metric), base)
+        row = self.set_row(self.quality.reference, metric)
+        return margin_of_set(self.margins, metric, row.interval.value) if row else None
+
+    def set_row(self, method: str, metric: str) -> SetRow | None:
+        """The distance of a method's pictures as a set."""
+        return next((r for r in self.quality.sets if (r.method, r.metric) == (method, metric)), None)
 
     def of_role(self, role: str) -> list[str]:
         """The metrics of a role, the first one decides."""
@@ -130,6 +144,8 @@ def load(folder: Path, experiment: Experiment | None = None) -> Results:
     _as_written(folder, quality, ("samples.csv", "traces.json"))
     if timing:
         _as_written(folder, timing, timing.files)
+    margins = experiment.margins if experiment else "own"
+    check_margins(margins, quality)
     samples, prompts = read_samples(folder / "samples.csv", quality)
     return Results(
         quality=quality,
@@ -140,6 +156,7 @@ def load(folder: Path, experiment: Experiment | None = None) -> Results:
         oracle=oracle,
         samples=samples,
         prompts=prompts,
+        margins=margins,
     )
 
 

@@ -7,13 +7,15 @@ any time.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from ddit_eval.judging.controls import CONTROLS, OPTIONAL, Comparison, compare, decide
-from ddit_eval.judging.equivalence import Kept, fastest_kept, judged_metrics, keep
+from ddit_eval.judging.equivalence import Kept, enough_prompts, fastest_kept, judged_metrics, keep
 from ddit_eval.judging.families import BASE, METHOD, MIXED, NULL, RIVALS, SAID, SETUP, STEPS
+from ddit_eval.judging.margins import NAMES
 from ddit_eval.judging.results import Results
 from ddit_eval.judging.wording import counted, gained, listed, times
 from ddit_eval.schema.quality import Row
@@ -51,17 +53,17 @@ def _headline(results: Results, kept: Sequence[Kept]) -> str:
     """How much faster at no measurable loss, and what fewer steps gives in the same way; empty where no
     metric can tell."""
     metrics = {k.metric for k in kept}
-    columns = [results.column(m) for m in judged_metrics(results) if m in metrics]
-    if not columns:
+    names = [m for m in judged_metrics(results) if m in metrics]
+    if not names:
         return ""
-    margins = listed([f"{column.margin:g} {column.title}" for column in columns])
+    margins = within(results, names)
     ours = fastest_kept(results, kept, [METHOD])
     theirs = fastest_kept(results, kept, [STEPS, *RIVALS])
     faster = "cheaper in FLOPs" if results.bad_clock else "faster"
     if ours is None:
         first = (
             f"No DDiT row is shown to be {faster} at no measurable loss (within {margins}, "
-            f"{results.quality.n} prompts)"
+            f"{results.quality.n} prompts{_too_few(results, kept)})"
         )
     else:
         first = f"DDiT is {times(ours[1])} {faster} at no measurable loss ({ours[0]}, within {margins})"
@@ -71,6 +73,20 @@ def _headline(results: Results, kept: Sequence[Kept]) -> str:
     who = said(results.family(results.row(theirs[0])))
     verb = "is" if ours is None else "reaches"
     return f"{first}; {who} {verb} {'at ' if ours is None else ''}{times(theirs[1])} ({theirs[0]})."
+
+
+def within(results: Results, metrics: Sequence[str]) -> str:
+    """The margins of these metrics in words, with the name that they were asked for by."""
+    each = listed([f"{results.margin(m)} {results.column(m).title}" for m in metrics])
+    name = NAMES.get(results.margins, "") if isinstance(results.margins, str) else ""
+    return f"{name}{each}"
+
+
+def _too_few(results: Results, kept: Sequence[Kept]) -> str:
+    enough = enough_prompts(results, kept, METHOD)
+    if enough is None or enough <= results.quality.n:
+        return ""
+    return f", too few for that: {enough} could show it"
 
 
 def said(kind: str) -> str:
@@ -121,6 +137,9 @@ def _line(
     def of(standing: Standing) -> list[str]:
         return [kind for kind, is_ in standings.items() if is_ == standing]
 
+    def named(kinds: Sequence[str]) -> str:
+        return listed([*map(said, kinds)])
+
     if not rows:
         return "No verdict: no DDiT row ran a coarse step, so there is nothing to compare; see its tau below."
     if all(s == "absent" for s in standings.values()):
@@ -129,9 +148,7 @@ def _line(
     wins, losses, mixed, open_ = of("beaten"), of("beats it"), of("mixed"), of("undecided")
     parts = []
     if losses:
-        beat = (
-            f"{listed([*map(said, losses)])} {'beats' if len(losses) == 1 else 'beat'} DDiT {results.equally}"
-        )
+        beat = f"{named(losses)} {'beats' if len(losses) == 1 else 'beat'} DDiT {results.equally}"
         who = "A rival" if {*losses} <= {MIXED, SETUP} else "A simple baseline"
         parts.append(f"{who} wins: {beat}{_most_telling(results, comparisons, losses)}")
     for kind in mixed:
@@ -141,20 +158,29 @@ def _line(
             f"{counted(same.count('better'), 'comparison')}, worse in {same.count('worse')}"
         )
     if wins:
-        every = "every simple control: " if {*_expected(results)} <= {*wins} else ""
-        beaten = listed([*map(said, wins)])
-        parts.append(
-            f"DDiT beats {every}{beaten} {results.equally}{_most_telling(results, comparisons, wins)}"
-        )
+        all_of_them = {*_expected(results)} <= {*wins} and not (losses or mixed or open_)
+        beaten = f"{'every simple control: ' if all_of_them else ''}{named(wins)}"
+        parts.append(f"DDiT beats {beaten} {results.equally}{_most_telling(results, comparisons, wins)}")
     if open_:
         parts.append(
-            f"between DDiT and {listed([*map(said, open_)])} nothing is decided {results.equally} "
-            "(after Holm's adjustment)"
+            f"between DDiT and {named(open_)} nothing is decided {results.equally} (after Holm's adjustment"
+            f"{_could_show(results, comparisons, open_)})"
         )
     if absent := [kind for kind in of("absent") if kind in _expected(results)]:
         parts.append(f"no {listed(absent, 'or')} row ran at a comparable time")
     line = "; ".join(parts) + "."
     return line[0].upper() + line[1:]
+
+
+def _could_show(results: Results, comparisons: Sequence[Comparison], kinds: Sequence[str]) -> str:
+    """What so many prompts show at least, of the first metric that decides."""
+    metric = results.deciding()[0]
+    same = [c for c in comparisons if c.kind in kinds and c.metric == metric and c.outcome == "undecided"]
+    least = min((c for c in same if not math.isnan(c.shows)), key=lambda c: c.shows, default=None)
+    if least is None:
+        return ""
+    column, n = results.column(metric), counted(least.gain.n, "prompt")
+    return f"; {n} show {least.shows:.{column.digits}f} {column.unit or column.title} at best"
 
 
 def _expected(results: Results) -> list[str]:

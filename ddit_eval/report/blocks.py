@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ddit_eval.judging.paper_claims import Claim
@@ -76,6 +76,16 @@ class Viewer:
 
 
 Block = Heading | Text | Bullets | Table | Picture | Link | Claims | Code | Folded | Viewer
+
+
+def matrix(
+    corner: str, heads: Mapping[str, str], cells: Mapping[tuple[str, str], str], titles: Mapping[str, str]
+) -> Table:
+    """Cells by the names of their row and column. `heads`: the columns in order, by name; `titles`: of rows
+    that are written otherwise than they are named."""
+    names = dict.fromkeys(row for row, _ in cells)
+    rows = [[titles.get(row, row), *(cells.get((row, c), "–") for c in heads)] for row in names]
+    return Table([corner, *heads.values()], rows)
 
 
 def to_markdown(blocks: Sequence[Block]) -> str:

@@ -5,21 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ddit_eval import stats
-from ddit_eval.judging.controls import EQUAL_TIME, Comparison
-from ddit_eval.judging.equivalence import Kept
 from ddit_eval.judging.frontier import confirmed_points, schedule_of, study_counts
 from ddit_eval.judging.gap import gap_line
 from ddit_eval.judging.paper_claims import judge_claims
-from ddit_eval.judging.regions import REGION, compare_regions
 from ddit_eval.judging.results import Results
-from ddit_eval.judging.verdict import Verdict, compare_orders, compare_others
+from ddit_eval.judging.verdict import Verdict, compare_orders
 from ddit_eval.judging.wording import (
     counted,
-    gained,
     label,
     listed,
     number,
-    probability,
     show,
     times,
     written,
@@ -35,8 +30,10 @@ from ddit_eval.report.blocks import (
     Table,
     Text,
     Viewer,
+    matrix,
 )
 from ddit_eval.report.gallery import Gallery
+from ddit_eval.report.judged import compared_blocks, kept_blocks
 from ddit_eval.report.provenance import Provenance
 from ddit_eval.schema import Oracle, Quality
 from ddit_eval.schema.quality import Column
@@ -78,8 +75,8 @@ def document(
         shown[_kind(path)].append(Picture(path, caption))
     if shown["tradeoff"]:
         blocks += [Heading("Speed against quality"), *shown["tradeoff"]]
-    blocks += [Heading("Is the quality kept?"), *_kept(results, verdict.kept)]
-    blocks += [Heading(f"What is decided {results.equally}"), *_compared(results, verdict, orders)]
+    blocks += [Heading("Is the quality kept?"), *kept_blocks(results, verdict.kept)]
+    blocks += [Heading(f"What is decided {results.equally}"), *compared_blocks(results, verdict, orders)]
     blocks += [Heading("Methods"), methods_table(results, results.deciding()), *_more_of_methods(results)]
     blocks += _study(results) + _oracle(results.oracle)
     still = next(iter(shown["pictures"]), None)
@@ -100,80 +97,6 @@ def _kind(path: str) -> str:
     if name.startswith(("speed-quality", "study", "oracle")):
         return "tradeoff"
     return "traces" if name.startswith(("schedule-", "signal-")) else "other"
-
-
-def _kept(results: Results, kept: Sequence[Kept]) -> list[Block]:
-    """A row an accelerated method, a column a metric with a margin: kept, lost or open."""
-    if not kept:
-        return [Text("No metric with a margin has a value for each prompt.")]
-    columns = {k.metric: results.column(k.metric) for k in kept}
-    note = (
-        "Kept: shown to lose less than the margin, which stands in the head and is the same for all methods "
-        "(two one-sided tests); lost: a loss is shown; open: neither, which is no proof that there is none. "
-        f"Beside it the loss to the base with its 90 % interval. {counted(len(kept), 'test')}."
-    )
-    cells = {
-        (k.method, k.metric): f"{k.verdict} {show(k.test.loss, columns[k.metric], plus=True)}" for k in kept
-    }
-    heads = {m: f"{label(c)}, margin {c.margin:g}" for m, c in columns.items()}
-    return [Text(note), _matrix("method", heads, cells, {})]
-
-
-def _matrix(
-    corner: str, heads: Mapping[str, str], cells: Mapping[tuple[str, str], str], titles: Mapping[str, str]
-) -> Table:
-    """Cells by the names of their row and column. `heads`: the columns in order, by name; `titles`: of rows
-    that are written otherwise than they are named."""
-    names = dict.fromkeys(row for row, _ in cells)
-    rows = [[titles.get(row, row), *(cells.get((row, c), "–") for c in heads)] for row in names]
-    return Table([corner, *heads.values()], rows)
-
-
-def _compared(results: Results, verdict: Verdict, orders: Sequence[Comparison]) -> list[Block]:
-    """How many comparisons of each kind are decided, and those that are."""
-    others = {f: same for f, same in compare_others(results).items() if f != REGION}
-    regions = {f"region, {name} prompts": same for name, same in compare_regions(results).items()}
-    groups = {"DDiT": verdict.comparisons, "order 3": orders, **others, **regions}
-    everything = [c for same in groups.values() for c in same]
-    if not everything:
-        return [Text("No comparison could be made.")]
-    note = (
-        "Paired by prompt; each control is the row of its kind with the nearest measured speed-up, fewer "
-        f"steps is interpolated. Speed-ups within a factor of {EQUAL_TIME:g} count as {results.equally[3:]}; "
-        "otherwise only a better one that is not slower decides. DDiT alone makes the verdict. Standing of "
-        f"the controls: {', '.join(f'{kind}: {standing}' for kind, standing in verdict.standings.items())}."
-    )
-    tally = [
-        [
-            group,
-            kind,
-            *(str(outcomes.count(way)) for way in ("better", "worse", "undecided", "not comparable")),
-        ]
-        for group, same in groups.items()
-        for kind in dict.fromkeys(c.kind for c in same)
-        for outcomes in [[c.outcome for c in same if c.kind == kind]]
-    ]
-    blocks: list[Block] = [
-        Text(note),
-        Table(["method", "against", "better", "worse", "undecided", f"not {results.equally}"], tally),
-    ]
-    decided = [
-        [
-            c.method if not group.startswith(REGION) else f"{c.method}{group.removeprefix(REGION)}",
-            f"{c.speed:.2f}x",
-            f"{c.control} at {c.control_speed:.2f}x",
-            gained(c.gain, results.column(c.metric)),
-            probability(c.p),
-            c.outcome,
-        ]
-        for group, same in groups.items()
-        for c in same
-        if c.decides
-    ]
-    if decided:
-        head = ["method", "speed-up", "against", "gain", "p (Holm)", "outcome"]
-        return [*blocks, Text("Those that are decided:"), Table(head, decided)]
-    return [*blocks, Text("Nothing is decided.")]
 
 
 def methods_table(results: Results, metrics: Sequence[str], methods: Sequence[str] | None = None) -> Table:
@@ -212,7 +135,7 @@ def _more_of_methods(results: Results) -> list[Block]:
         heads = {m: f"{label(c)} {ARROWS[c.direction]}" for m, c in every.items()}
         titles = listed([c.title for c in every.values()])
         blocks.append(Text(f"Measured too, shown in report.html: {titles}."))
-        blocks.append(Folded("The other metrics", [_matrix("method", heads, cells, {})]))
+        blocks.append(Folded("The other metrics", [matrix("method", heads, cells, {})]))
     if quality.sets or quality.skipped:
         blocks.append(Folded("Distances of the sets of pictures to reference pictures", _sets(quality)))
     if quality.damage:
@@ -239,7 +162,7 @@ def _sets(quality: Quality) -> list[Block]:
     )
     heads = {row.metric: f"{row.metric} {ARROWS[row.direction]}" for row in quality.sets}
     warnings = list(dict.fromkeys(w for row in quality.sets for w in row.warnings))
-    return [Text(note), Bullets([*warnings, *missing]), _matrix("method", heads, cells, {})]
+    return [Text(note), Bullets([*warnings, *missing]), matrix("method", heads, cells, {})]
 
 
 def _damage(quality: Quality) -> list[Block]:
@@ -257,7 +180,7 @@ def _damage(quality: Quality) -> list[Block]:
     )
     damages = {row.damage: row.damage for row in quality.damage}
     titles = {m: label(column) for m, column in quality.metrics.items()}
-    return [Text(note), _matrix("metric", damages, cells, titles)]
+    return [Text(note), matrix("metric", damages, cells, titles)]
 
 
 def _study(results: Results) -> list[Block]:

@@ -53,7 +53,7 @@ def test_the_summary_is_the_contract(built: Path) -> None:
 def test_the_first_line_is_the_verdict(built: Path) -> None:
     lines = (built / "results" / "quick" / "report.md").read_text().splitlines()
     assert lines[0].startswith(
-        "**No DDiT row is shown to be faster at no measurable loss (within 0.05 object accuracy, 6 prompts)"
+        "**No DDiT row is shown to be faster at no measurable loss (within 0.05 object accuracy, 6 prompts, "
     )
     assert "A simple baseline wins: fewer steps beats DDiT" in lines[0]
     assert lines[0] == f"**{judge(load(built / 'results' / 'quick')).line}**"
