@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from multiprocessing import resource_tracker
 from typing import Any
 
 from ddit_eval.errors import DditError
@@ -34,9 +36,15 @@ def beside(work: Callable[..., None], calls: Sequence[tuple[Any, ...]]) -> Itera
     """
     context = multiprocessing.get_context("spawn")  # a fork of a process that has used torch may hang
     processes = [context.Process(target=_work, args=(work, call, os.getpid())) for call in calls]
-    for process in processes:
-        process.start()
+    # Ctrl-C in a terminal reaches all: this process alone answers it, and ends the others below.
+    resource_tracker.ensure_running()  # its start would let the signal through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
+        try:
+            for process in processes:
+                process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         yield
         for number, process in enumerate(processes, 2):
             process.join()
@@ -45,9 +53,10 @@ def beside(work: Callable[..., None], calls: Sequence[tuple[Any, ...]]) -> Itera
                 who = f"worker {number} of {len(processes) + 1}"
                 warnings.warn(f"{who} {how}; this process does what it left undone", stacklevel=3)
     finally:
-        for process in processes:
+        started = [process for process in processes if process.pid]
+        for process in started:
             process.terminate()
-        for process in processes:
+        for process in started:
             process.join(PATIENCE)
             process.kill()
             process.join(PATIENCE)
@@ -56,8 +65,6 @@ def beside(work: Callable[..., None], calls: Sequence[tuple[Any, ...]]) -> Itera
 def _work(work: Callable[..., None], call: tuple[Any, ...], parent: int) -> None:
     try:
         work(*call, stop=lambda: os.getppid() != parent)
-    except KeyboardInterrupt:
-        pass
     except DditError:
         raise SystemExit(1) from None  # the parent takes up what is left and tells of the same error
 

@@ -1,0 +1,41 @@
+"""Workers end with the process that started them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from ddit_eval.system.workers import beside
+
+
+def interrupted(done: Path, stop: Callable[[], bool]) -> None:
+    signal.raise_signal(signal.SIGINT)
+    done.touch()
+
+
+def waits(stop: Callable[[], bool]) -> None:
+    time.sleep(600)
+
+
+def test_ctrl_c_is_answered_by_the_process_that_started_them(tmp_path: Path) -> None:
+    with beside(interrupted, [(tmp_path / "done",)]):
+        assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    assert (tmp_path / "done").exists()
+    children: list[psutil.Process] = []
+    with pytest.raises(KeyboardInterrupt):
+        in_the_middle(children)
+    assert children
+    assert not any(child.is_running() for child in children)
+
+
+def in_the_middle(children: list[psutil.Process]) -> None:
+    with beside(waits, [()]):
+        children += [p for p in psutil.Process().children() if "spawn_main" in " ".join(p.cmdline())]
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(10)
