@@ -83,7 +83,7 @@ class Stopwatch:
         prompt, negative = call.pop("prompt"), call.pop("negative_prompt", None)
         length = {k: call[k] for k in ("max_sequence_length",) if k in call}
         guided = self._guidance(call) > 1
-        key = repr((prompt, negative if guided else None, guided, length))
+        key = (id(self.pipe), repr((prompt, negative if guided else None, guided, length)))
         if key not in self._embedded:
             embed = self._embed_all if self._family.embeds else self._embed_one
             self._embedded[key] = embed(prompt, negative, guided, length)

@@ -12,6 +12,8 @@ from ddit_eval.experiment.setting import size_of
 from ddit_eval.schema import Measured, Oracle, Quality, Study, Timing, differences
 from ddit_eval.schema.measured import Stage, unlike
 
+_ROW = ("policy", "steps", "cache", "scheduler", "setup")  # what is a row's own
+
 
 def asked(experiment: Experiment, model: type[Stage]) -> dict[str, Any]:
     """The parts of an experiment that decide a file, beside what its rows are measured of; lists of names in
@@ -46,10 +48,10 @@ def belongs(
     if timing:
         _timed(timing, ours)
     for trial in study.trials if study else ():
-        apart = differences(trial.of, base, "study.json", "quality.json", but=("policy", "steps", "prompts"))
+        apart = differences(trial.of, base, "study.json", "quality.json", but=(*_ROW, "prompts"))
         _refuse(f"study.json, trial {trial.number}", apart, Study.made_by)
     for row in oracle.rows if oracle else ():
-        apart = differences(row.of, base, "oracle.json", "quality.json", but=("policy", "steps"))
+        apart = differences(row.of, base, "oracle.json", "quality.json", but=_ROW)
         _refuse(f"oracle.json, row {row.name!r}", apart, Oracle.made_by)
 
 
@@ -78,6 +80,8 @@ def stale(experiment: Experiment, method: Method, made: Measured, file: str) -> 
         "model": experiment.model,
         "adapter": experiment.adapter,
         "policy": method.policy.model_dump(mode="json"),
+        **dict.fromkeys(("cache", "scheduler", "setup")),
+        **method.beside,
         "steps": experiment.steps_of(method),
         "size": size_of(experiment),
         "guidance_scale": experiment.guidance_scale,

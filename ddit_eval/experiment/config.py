@@ -19,6 +19,7 @@ from pydantic import (
 
 from ddit_eval.ddit.policies import Base, Policy, StepView, parse_policy, searchable
 from ddit_eval.errors import DditError
+from ddit_eval.rivals.row import Rival
 from ddit_eval.system.plugins import source_of
 from ddit_eval.system.settings import (
     Count,
@@ -83,8 +84,8 @@ PolicyField = Annotated[
 ]
 
 
-class Method(Settings):
-    """A row of the table: a policy and a number of steps."""
+class Method(Rival):
+    """A row of the table: a policy, a number of steps, and what runs beside them."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")
     policy: PolicyField = Field(default_factory=Base)
@@ -237,8 +238,11 @@ class Experiment(Settings):
         if self.side and (self.height or self.width):
             raise DditError("give either `side` or `height` and `width`, not both")
         for method in self.methods:
+            steps, given = self.steps_of(method), method.scheduler and method.scheduler.sigmas
+            if given and len(given) != steps:
+                raise DditError(f"{method.name}: {len(given)} sigmas for {steps} steps; give one a step")
             if method.policy.order == 0:  # it reads no signal, so what it cannot decide shows already
-                _decide(method, self.steps_of(method))
+                _decide(method, method.calls(steps))
         return self
 
     def method(self, name: str) -> Method:
@@ -253,9 +257,12 @@ class Experiment(Settings):
 
     def repeat_of(self, method: Method) -> int:
         """How many earlier methods are the same in all but name: a null row is generated anew, not copied."""
+
+        def facts(m: Method) -> tuple[Any, ...]:
+            return m.policy, self.steps_of(m), m.beside
+
         earlier = self.methods[: self.methods.index(method)]
-        same = [m for m in earlier if m.policy == method.policy and self.steps_of(m) == self.steps_of(method)]
-        return len(same)
+        return sum(facts(m) == facts(method) for m in earlier)
 
 
 def _decide(method: Method, steps: int) -> None:

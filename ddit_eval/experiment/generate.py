@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ddit_eval.ddit import sampling
-from ddit_eval.ddit.policies import Policy, parse_policy
+from ddit_eval.ddit.policies import Base, Policy, parse_policy
 from ddit_eval.ddit.sampling import Request, Run
 from ddit_eval.errors import DditError
 from ddit_eval.experiment.belongs import stale
@@ -19,9 +20,16 @@ from ddit_eval.experiment.records import Job, Store
 from ddit_eval.experiment.setting import Setting
 from ddit_eval.models.cost import flops_of_counts
 from ddit_eval.models.load import load_pipeline
+from ddit_eval.rivals.row import Rival, Setup, rival_of
 from ddit_eval.schema import Index, Record, read, write
-from ddit_eval.system.files import check_writable, sweep
+from ddit_eval.system.files import check_writable, digest, sweep
 from ddit_eval.system.progress import Progress, quiet
+
+if TYPE_CHECKING:
+    from ddit_eval.ddit.handle import Handle
+
+# MagCache's ratios are of a run on this prompt and seed, the same for all experiments and processes.
+CALIBRATED_ON = ("a red star", 2**32 - 1)
 
 
 @dataclass(frozen=True)
@@ -36,23 +44,95 @@ class Outcome:
 
 
 class Generator:
-    """One pipeline with one attachment, switched from method to method."""
+    """One pipeline with one attachment, switched from method to method.
 
-    def __init__(self, setting: Setting, pipe: Any = None):
-        from ddit_eval.ddit.handle import attach
+    A row whose setup nothing undoes has a pipeline of its own, dropped when the next row with a setup comes;
+    `keep`: in the end.
+    """
 
-        self.setting, experiment = setting, setting.experiment
+    def __init__(self, setting: Setting, pipe: Any = None, *, keep: bool = False):
+        self.setting, self.keep = setting, keep
         if pipe is None:
             setting.flops  # noqa: B018  needs no weights, and refuses an adapter or a size that does not fit
-        self.pipe = load_pipeline(experiment.model, dtype=setting.dtype) if pipe is None else pipe
-        self.pipe.set_progress_bar_config(disable=True)
-        self.handle = attach(self.pipe, adapter=experiment.adapter)
+        self.pipe = self._load() if pipe is None else pipe
+        self.handle = self._attach(self.pipe)
+        self._own: dict[str, Handle | None] = {}  # by setup; None: it can be undone on the shared pipeline
+        self._ratios: dict[str, dict[str, list[float]]] = {}  # MagCache's, by what the calibrating run was
+        self._held = ExitStack()  # the row that `switch` put in effect
 
     def __enter__(self) -> Generator:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self._held.close()
+        self._own = {}
         self.handle.detach()
+
+    def _load(self) -> Any:
+        return load_pipeline(self.setting.experiment.model, dtype=self.setting.dtype)
+
+    def _attach(self, pipe: Any, what: str = "") -> Handle:
+        from ddit_eval.ddit.handle import attach
+
+        pipe.set_progress_bar_config(disable=True)
+        try:
+            return attach(pipe, adapter=self.setting.experiment.adapter)
+        except DditError as error:
+            raise DditError(f"{what}{error}") from None
+
+    @contextmanager
+    def ready(self, job: Job) -> Iterator[Handle]:
+        """The attachment that makes `job`, with what its row needs beside the policy in effect."""
+        from ddit_eval.rivals import rows
+
+        rival, calls = rival_of(job), self.setting.calls
+        with self._set_up(rival.setup) as handle:
+            ratios = self._calibrated(handle, rival, job) if rows.uncalibrated(rival) else {}
+            with rows.ready(handle.pipe, rival, calls, job.steps, ratios):
+                yield handle
+
+    def switch(self, job: Job) -> Handle:
+        """The same, in effect until the next switch."""
+        self._held.close()
+        return self._held.enter_context(self.ready(job))
+
+    @contextmanager
+    def _set_up(self, setup: Setup | None) -> Iterator[Handle]:
+        if setup is None:
+            yield self.handle
+            return
+        from ddit_eval.rivals import setups
+
+        key = digest(setup.model_dump(mode="json"))
+        if key not in self._own:
+            if not self.keep:
+                self._own = {other: own for other, own in self._own.items() if own is None}
+            pipe = self._load()
+            undone = setups.tried(pipe, setup)
+            self._own[key] = None if undone else self._attach(pipe, f"setup {setup.call!r}: ")
+        if own := self._own[key]:
+            yield own
+            return
+        with setups.set_up(self.pipe, setup):
+            yield self.handle
+
+    def _calibrated(self, handle: Handle, rival: Rival, job: Job) -> dict[str, list[float]]:
+        """MagCache's ratios for a row: of the base on one fixed prompt with the row's steps and scheduler."""
+        from ddit_eval.rivals import caches, rows
+
+        plain = rival.model_copy(update={"cache": None})
+        key = digest([plain.beside, job.steps, job.size, job.guidance_scale, job.true_cfg_scale])
+        if key not in self._ratios:
+            prompt, seed = CALIBRATED_ON
+            alone = job.model_copy(update={"prompt": prompt, "seed": seed, "batch": None})
+            length = rival.calls(job.steps)
+            with (
+                rows.ready(handle.pipe, plain, self.setting.calls, job.steps, {}),
+                caches.calibrating(handle.pipe, length) as ratios,
+            ):
+                sampling.draw(handle, self.request([alone], Base()))
+            self._ratios[key] = ratios
+        return self._ratios[key]
 
     def request(self, jobs: Sequence[Job], policy: Policy | None = None) -> Request:
         """The call that makes `jobs`, which are equal in all but the prompt; under `policy`, if given."""
@@ -69,13 +149,33 @@ class Generator:
         )
 
     def sample(self, jobs: Sequence[Job]) -> Run:
-        """Make samples, see `sampling.draw`; steps of several patch sizes get their FLOPs, which no table by
-        scale has."""
-        run = sampling.draw(self.handle, self.request(jobs))
+        """Make samples, see `sampling.draw`. Steps that no table by scale knows get their FLOPs: of several
+        patch sizes they are worked out, under a cache or a setup they are counted."""
+        from ddit_eval.rivals import rows
+
+        first, request = jobs[0], self.request(jobs)
+        with self.ready(first) as handle, rows.blamed(first.method, rival_of(first)):
+            if first.cache or first.setup:
+                run = self._counted(handle, request, first)
+            else:
+                run = sampling.draw(handle, request)
         for step in run.trace:
-            if step.counts is not None:
-                first = jobs[0]
+            if step.counts is not None and step.flops is None:
                 step.flops = flops_of_counts(first.model, first.adapter, first.size, step.counts)
+        return run
+
+    def _counted(self, handle: Handle, request: Request, job: Job) -> Run:
+        from ddit_eval.rivals import cost
+
+        if any(cost.compiled(binding.transformer) for binding in handle.bindings):
+            warnings.warn(
+                f"the FLOPs of {job.method!r} are those of its patches alone: compiled code is not counted",
+                stacklevel=4,
+            )
+            return sampling.draw(handle, request)
+        with cost.counting(handle) as counted:
+            run = sampling.draw(handle, request)
+        counted.share(run.trace, self.setting.calls * len(request.prompts))
         return run
 
 
@@ -150,6 +250,7 @@ def generate(
     check_writable(store.folder)
     sweep(folder)
     setting = Setting(experiment)
+    setting.check()
     calls = [call for method in experiment.methods for call in setting.calls_of(method)]
     jobs = [job for call in calls for job in call]
     # Without cpu=True, accelerate takes processes on a machine without GPU for strangers.

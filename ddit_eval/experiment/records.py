@@ -24,6 +24,7 @@ from PIL import Image, ImageSequence
 
 from ddit_eval.ddit.trace import StepTrace
 from ddit_eval.errors import DditError
+from ddit_eval.rivals.row import Rival
 from ddit_eval.schema import read, write
 from ddit_eval.schema.record import FORMAT, Record, Sample
 from ddit_eval.system.files import digest, write_bytes
@@ -61,7 +62,8 @@ def key_of(sample: Sample) -> str:
         "repeat": sample.repeat,
         "batch": sample.batch,
     }
-    return digest(parts, 20)
+    beside = {name: value for name in ("cache", "scheduler", "setup") if (value := getattr(sample, name))}
+    return digest(parts | beside, 20)
 
 
 def together(jobs: Sequence[Job]) -> list[Job]:
@@ -89,9 +91,16 @@ def code_hash(*folders: str) -> str:
     return code.hexdigest()[:12]
 
 
-def code_of(*parts: object) -> str:
-    """`code_hash`; where a policy or a family comes from another package, with it that package's code."""
+def code_of(*parts: object, beside: Rival | None = None) -> str:
+    """`code_hash`; where a policy or a family comes from another package, with it that package's code. Where
+    something runs beside the policy, with what puts it there, and a setup's own code."""
     outside = [source for part in parts if (source := source_of(part)) is not None]
+    if beside and beside.beside:
+        outside.append(code_hash("rivals"))
+    if beside and beside.setup:
+        from ddit_eval.rivals.setups import sources
+
+        outside += sources(beside.setup)
     return digest([code_hash(), *outside]) if outside else code_hash()
 
 

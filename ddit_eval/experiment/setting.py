@@ -93,9 +93,12 @@ class Setting:
         height, width, frames = (*self.size, 1)[:3]
         return Job(
             **asdict(self.weights),
-            code=code_of(method.policy, self.family),
+            code=code_of(method.policy, self.family, beside=method),
             method=method.name,
             policy=method.policy.model_dump(mode="json"),
+            cache=method.beside.get("cache"),
+            scheduler=method.beside.get("scheduler"),
+            setup=method.beside.get("setup"),
             steps=self.experiment.steps_of(method),
             height=height,
             width=width,
@@ -125,6 +128,20 @@ class Setting:
     def jobs(self) -> dict[str, list[Job]]:
         """The same of all methods, by name."""
         return {m.name: [job for call in self.calls_of(m) for job in call] for m in self.experiment.methods}
+
+    def check(self) -> None:
+        """Refuse what the model cannot run beside its policies. Reads configurations, loads no weights.
+
+        Raises `DditError` naming the method and why.
+        """
+        from ddit_eval.rivals.rows import check
+
+        for method in self.experiment.methods:
+            if method.beside:
+                try:
+                    check(self.experiment.model, method, self.calls, self.experiment.steps_of(method))
+                except DditError as error:
+                    raise DditError(f"method {method.name!r}: {error}") from None
 
     def measured(self, method: Method | None = None, prompts: Sequence[Prompt] | None = None) -> Measured:
         """What a row is measured of; by default the base on the experiment's prompts."""

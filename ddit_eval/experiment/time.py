@@ -42,7 +42,7 @@ class Bench:
 
     def __init__(self, generator: Generator):
         self.generator = generator
-        self.watch = Stopwatch(generator.pipe)
+        self.watch, self.handle = Stopwatch(generator.pipe), generator.handle
         self.traces: dict[str, list[list[StepTrace]]] = {}  # of every eager run timed so far, by method
 
     @property
@@ -58,9 +58,12 @@ class Bench:
     def call(self, method: Method, group: Group, seed: int) -> dict[str, Any]:
         """Switch to `method`, and the arguments of its pipeline call with fresh noise from `seed`."""
         prompts = [replace(prompt, seed=seed + i) for i, prompt in enumerate(group)]
-        request = self.generator.request([self.generator.setting.job(method, p) for p in prompts])
-        sampling.switch(self.generator.handle, request)
-        return sampling.arguments(self.generator.pipe, request)
+        jobs = [self.generator.setting.job(method, p) for p in prompts]
+        request = self.generator.request(jobs)
+        self.handle = self.generator.switch(jobs[0])
+        self.watch.pipe = self.handle.pipe  # a setup may have one of its own
+        sampling.switch(self.handle, request)
+        return sampling.arguments(self.handle.pipe, request)
 
     def runner(
         self, method: Method, whole: Sequence[Group], compiled: CompiledBlocks | None = None
@@ -71,7 +74,7 @@ class Bench:
         def run(group: Group, seed: int) -> dict[str, float]:
             with compiled.on() if compiled else nullcontext():
                 seconds = self.watch.denoise(self.call(method, group, seed))
-                trace = self.generator.handle.trace
+                trace = self.handle.trace
                 seconds["transformer"] = sum(step.seconds for step in trace)
                 if group in whole:
                     seconds |= self.watch.whole(self.call(method, group, seed))
@@ -116,7 +119,8 @@ def time_experiment(
     names = plan.methods or tuple(m.name for m in experiment.methods)
     chosen = [m for m in experiment.methods if m.name in {*names, experiment.reference}]
     groups = groups_of(setting.prompts, plan.prompts, plan.batch)
-    with Generator(setting, pipe) as generator:
+    setting.check()
+    with Generator(setting, pipe, keep=True) as generator:
         bench = Bench(generator)
         transformer = generator.pipe.transformer
         compiled = CompiledBlocks(transformer) if plan.compile else None

@@ -74,7 +74,14 @@ def grid_of(pipe: Any, height: int, width: int) -> Grid:
 
 
 def counted(run: Callable[[], Any]) -> int:
-    """FLOPs that torch sees while `run()` runs (FlopCounterMode): slow, so never in a timed pass.
+    """FLOPs that torch sees while `run()` runs: slow, so never in a timed pass."""
+    with counter() as count, torch.no_grad():
+        run()
+    return int(count.get_total_flops())
+
+
+def counter() -> FlopCounterMode:
+    """A context that counts, and changes nothing of what is computed.
 
     torch's table lacks the attention kernel of the CPU, without which a CPU run would be counted short.
     """
@@ -84,6 +91,4 @@ def counted(run: Callable[[], Any]) -> int:
         return 2 * prod(lead) * rows * key[-2] * (width + value[-1])
 
     mapping = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: attention}
-    with FlopCounterMode(display=False, custom_mapping=mapping) as counter, torch.no_grad():
-        run()
-    return int(counter.get_total_flops())
+    return FlopCounterMode(display=False, custom_mapping=mapping)

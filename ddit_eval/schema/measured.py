@@ -15,7 +15,7 @@ _NAMES = {"model", "adapter"}  # their hashes decide, not what they are called
 
 
 class Measured(Result):
-    """All that decides the samples of a row: weights, policy and settings, prompts, code.
+    """All that decides the samples of a row: weights, policy and what is beside it, settings, prompts, code.
 
     `size`: height and width in pixels, and of a clip its frames. `prompts`: the hash of the whole set, of
     which a row may use the first ones only. `code`: of what decides a picture.
@@ -27,6 +27,9 @@ class Measured(Result):
     adapter_hash: str | None
     dtype: str
     policy: Json
+    cache: Json | None = None
+    scheduler: Json | None = None
+    setup: Json | None = None
     steps: Count
     size: tuple[Count, ...]
     guidance_scale: Finite

@@ -44,6 +44,9 @@ class Sample(Result):
     index: int
     seed: int
     repeat: int = 0
+    cache: Json | None = None  # beside the policy, as the experiment has them; None: the row has none
+    scheduler: Json | None = None
+    setup: Json | None = None
     batch: str | None = None  # 12 hex digits of the call that makes it and its place there; None: alone
 
     @property

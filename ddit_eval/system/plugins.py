@@ -49,12 +49,14 @@ def plugins(
 
 
 def source_of(thing: object) -> str | None:
-    """The Python source of the package, or of the single module, that defines a class, or that of an object.
+    """The Python source of the package, or of the single module, that defines a class or a function, or that
+    of an object; of a package without an __init__.py that of the module.
 
     None of what ships with ddit_eval, and of what was typed in.
     """
-    top = (thing if isinstance(thing, type) else type(thing)).__module__.partition(".")[0]
-    file = getattr(sys.modules.get(top), "__file__", None)
+    home = getattr(thing if callable(thing) and hasattr(thing, "__name__") else type(thing), "__module__", "")
+    top = home.partition(".")[0]
+    file = getattr(sys.modules.get(top), "__file__", None) or getattr(sys.modules.get(home), "__file__", None)
     if top == __name__.partition(".")[0] or file is None:
         return None
     root = Path(file)

@@ -60,12 +60,13 @@ def _nearest(name: str, known: Iterable[str]) -> str:
 
 
 def _names(model: type[BaseModel], place: Iterable[Any]) -> set[str]:
-    """The names that are known at a place; numbers and tags of unions in it lead nowhere further."""
+    """The names that are known at a place; a tag chooses among models, numbers lead nowhere further."""
     models = [model]
     for part in place:
         fields = [m.model_fields[part] for m in models if part in m.model_fields]
-        models = [m for field in fields for m in _models(field.annotation)] or models
-    return {name for m in models for name in m.model_fields}
+        tagged = [m for m in models if any(part in get_args(f.annotation) for f in m.model_fields.values())]
+        models = [m for field in fields for m in _models(field.annotation)] or tagged or models
+    return {field.alias or name for m in models for name, field in m.model_fields.items()}
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:
