@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -63,6 +64,7 @@ def beside(work: Callable[..., None], calls: Sequence[tuple[Any, ...]]) -> Itera
 
 
 def _work(work: Callable[..., None], call: tuple[Any, ...], parent: int) -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # tidies up on the way
     try:
         work(*call, stop=lambda: os.getppid() != parent)
     except DditError:
