@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ddit_eval.ddit.layout import Layout
-from ddit_eval.errors import DditError
+from ddit_eval.ddit.output import velocity_of, with_velocity
 
 Split = list[tuple[Layout | None, list[int]]]  # each layout and the samples (rows of the batch) that have it
 
@@ -51,15 +51,5 @@ def take(values: Mapping[str, Any], rows: Sequence[int], batch: int, shared: Seq
 def join(outputs: Sequence[Any], rows: Sequence[Sequence[int]]) -> Any:
     """One output of the transformer from those of its parts; `rows[i]`: the samples of `outputs[i]`."""
     order = torch.tensor([row for some in rows for row in some]).argsort()
-    first = outputs[0]
-    if isinstance(first, tuple):
-        return (_joined([out[0] for out in outputs], order), *first[1:])
-    if isinstance(first, Tensor):
-        return _joined(outputs, order)
-    if not isinstance(getattr(first, "sample", None), Tensor):
-        raise DditError(f"a batch cannot be split: {type(first).__name__} has no tensor `sample`")
-    return type(first)(sample=_joined([out.sample for out in outputs], order))
-
-
-def _joined(parts: Sequence[Tensor], order: Tensor) -> Tensor:
-    return torch.cat(list(parts))[order.to(parts[0].device)]
+    parts = [velocity_of(output) for output in outputs]
+    return with_velocity(outputs[0], torch.cat(parts)[order.to(parts[0].device)])

@@ -16,9 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from ddit_eval.ddit.adapter.adapter import Adapter, Lora, add_loras
+from ddit_eval.ddit.diffusers_private import Mailbox
 from ddit_eval.ddit.families import Call, family_of
-from ddit_eval.ddit.layout import Grid, Layout, uniform
+from ddit_eval.ddit.layout import SKIPPED, Grid, Layout, uniform
 from ddit_eval.ddit.regions import tile
+from ddit_eval.ddit.skipping import Memory
 from ddit_eval.errors import DditError
 
 
@@ -36,6 +38,7 @@ class Binding:
     def __init__(self, name: str, transformer: nn.Module, adapter: Adapter | None):
         self.name, self.transformer, self.adapter = name, transformer, adapter
         self.family = family_of(transformer)
+        self.memory = Memory()  # for steps that are skipped
         self._used = adapter  # or a copy of it, where and as the latents are
         self._made: tuple[Any, ...] = ()  # what the copy was made of and for
         self._active: _Active | None = None
@@ -49,6 +52,14 @@ class Binding:
     def scales(self) -> tuple[int, ...]:
         """The coarse scales that can run."""
         return self.adapter.scales if self.adapter else ()
+
+    def require(self, scale: int) -> None:
+        """Raise `DditError` where there is no such coarse scale."""
+        if scale == 0:
+            raise DditError("scale 0 skips a call, which only a policy may; force a scale of 1 or more")
+        if self.adapter is None:
+            raise DditError(f"scale {scale} needs an adapter, and there is none; pass one to attach()")
+        self.adapter.branch(scale)
 
     def read(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
         return self.family.read(self.transformer, args, kwargs)
@@ -66,6 +77,8 @@ class Binding:
         return self._where[1]
 
     def tile(self, call: Call, scale: int) -> Layout:
+        if scale == 0:
+            return SKIPPED
         grid = self.grid(call)
         return self.adapter.tile(grid, scale, call.given) if self.adapter else uniform(grid, scale)
 
@@ -211,6 +224,36 @@ class Binding:
             else:
                 hooks = [module.register_forward_hook(partial(self._lora, self._used.loras(name)))]
             self._removers += [hook.remove for hook in hooks]
+
+
+def bindings_of(pipe: Any, adapter: Adapter | None, adapter_2: Adapter | None) -> list[Binding]:
+    """A binding for each transformer of the pipeline, none of them in effect yet."""
+    transformer = getattr(pipe, "transformer", pipe)
+    if getattr(pipe, "transformer_2", None) in (None, transformer):
+        if adapter_2 is not None:
+            raise DditError(
+                "adapter_2 is given, but this pipeline has no transformer_2; pass `adapter` alone"
+            )
+        pairs = [("transformer", transformer, adapter)]
+    else:
+        if adapter is not None and adapter_2 is None and adapter.fits(pipe.transformer_2):
+            adapter_2 = adapter
+        pairs = [
+            (name, getattr(pipe, name), own)
+            for name, own in (("transformer", adapter), ("transformer_2", adapter_2))
+            if getattr(pipe, name) is not None
+        ]
+    for name, module, own in pairs:
+        family_of(module)
+        if Mailbox.occupied(module):
+            raise DditError("this transformer has an attachment already; call detach() on its handle first")
+        if own is None:
+            continue
+        try:
+            own.check(module)
+        except DditError as error:
+            raise error if len(pairs) == 1 else DditError(f"{name}: {error}") from None
+    return [Binding(*pair) for pair in pairs]
 
 
 def _same(one: Any, other: Any) -> bool:

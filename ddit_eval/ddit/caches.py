@@ -10,6 +10,7 @@ from __future__ import annotations
 from torch import nn
 
 from ddit_eval.ddit.diffusers_private import entered, managers_of, stateful_hooks, states_of
+from ddit_eval.errors import DditError
 
 
 def forget(transformer: nn.Module) -> None:
@@ -28,6 +29,15 @@ def forget(transformer: nn.Module) -> None:
             hook.reset_state(module)
         for manager, context in zip(managers, contexts, strict=True):
             manager.set_context(context)  # `reset` leaves it, and the next call would be refused
+
+
+def refuse_counting(transformer: nn.Module) -> None:
+    """Raise `DditError` where a cache goes by the number of the step, and so must see every step."""
+    if any(name.startswith("mag_cache") for _, name, _ in stateful_hooks(transformer)):
+        raise DditError(
+            "MagCache counts the steps that it sees, and this policy may skip some; call disable_cache() on "
+            "the transformer, or choose another policy or cache"
+        )
 
 
 def has_cache(transformer: nn.Module) -> bool:

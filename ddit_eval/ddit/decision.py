@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ddit_eval.ddit.binding import Binding
 from ddit_eval.ddit.families import Call
-from ddit_eval.ddit.layout import Layout
+from ddit_eval.ddit.layout import SKIPPED, Layout
 from ddit_eval.ddit.policies import Policy, Step, StepView
 from ddit_eval.ddit.regions import sizes
 from ddit_eval.ddit.schedule import Differences
@@ -42,8 +42,10 @@ class Decisions:
         timestep: float,
         total: int | None,
         seed: int | None,
+        skippable: bool,
     ) -> list[Layout | None]:
-        """The layout of the step by trace, to each of which it is added. None: the base path.
+        """The layout of the step by trace, to each of which it is added. None: the base path, which a step
+        that is not `skippable` takes where the policy would skip it.
 
         One device synchronisation at most. Raises `DditError` where latents are not finite.
         """
@@ -58,6 +60,8 @@ class Decisions:
                 raise not_finite(index, timestep)
             view = StepView(index, total and max(total, index + 1), values, trace, seed)
             layout = policy.layout(Step(binding, call, timestep, view, seen, last))
+            if layout is SKIPPED and not skippable:
+                layout = None
             self._layouts.append(layout)
             several = layout is not None and policy.mixed
             trace.append(

@@ -114,9 +114,11 @@ class Mailbox(ModelHook):
         super().__init__()
         self.context = _Context()
         self.ended = False
+        self.at_end: Callable[[], None] = lambda: None
 
     def reset_state(self, module: nn.Module) -> nn.Module:
         self.ended = True
+        self.at_end()
         return module
 
     def enter(self, transformer: nn.Module) -> None:

@@ -1,13 +1,14 @@
 """Attaching dynamic patches to a diffusers pipeline, without changing it.
 
 A `Handle` decides at every denoising step which patches the step has; a `Binding` for each of the pipeline's
-transformers carries the decision out. At scale 1 everything runs as diffusers wrote it.
+transformers carries the decision out. At scale 1 everything runs as diffusers wrote it, at scale 0 no
+transformer does.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -17,17 +18,18 @@ from typing import Any
 import torch
 from torch import nn
 
-from ddit_eval.ddit import caches
+from ddit_eval.ddit import caches, wants
 from ddit_eval.ddit.adapter.adapter import Adapter
 from ddit_eval.ddit.adapter.places import find_parts
 from ddit_eval.ddit.batch_split import Split, join, named, split, take
-from ddit_eval.ddit.binding import Binding
+from ddit_eval.ddit.binding import Binding, bindings_of
 from ddit_eval.ddit.decision import Decisions
-from ddit_eval.ddit.diffusers_private import Mailbox
-from ddit_eval.ddit.families import family_of
-from ddit_eval.ddit.layout import Layout
-from ddit_eval.ddit.policies import Base, Policy, StepView, check, choices
+from ddit_eval.ddit.families import Call
+from ddit_eval.ddit.layout import SKIPPED, Layout
+from ddit_eval.ddit.policies import Base, Policy, check, choices
+from ddit_eval.ddit.skipping import Memory, Which, detour
 from ddit_eval.ddit.steps import StepClock
+from ddit_eval.ddit.timer import Timer
 from ddit_eval.ddit.trace import StepTrace
 from ddit_eval.errors import DditError
 
@@ -51,8 +53,8 @@ def attach(
                `handle.traces`; the transformer then runs once for each layout that a step's samples want.
                Without it one layout serves the batch: the finest that any sample asks for
 
-    Raises DditError for an adapter of another base, a policy that wants a scale which the adapter lacks, or
-    a transformer that is attached already.
+    Raises DditError for an adapter of another base, a policy that wants a scale which the adapter lacks (it
+    may skip steps, scale 0, without any), or a transformer that is attached already.
     """
     if isinstance(adapter, (str, Path)):
         first, second = find_parts(adapter)
@@ -79,19 +81,24 @@ class Handle:
         per_sample: bool = False,
     ):
         self.pipe = pipe
-        self.bindings = _bindings(pipe, adapter, adapter_2)
+        self.bindings = bindings_of(pipe, adapter, adapter_2)
+        self._root: list[Any] = []
+        self._detours: list[Callable[[], None]] = []
         self.seed: int | None = None
         self.per_sample = per_sample
         self.policy = policy
         self._clock = StepClock(pipe)
-        self._timer = _Timer()
+        self._timer = Timer()
         self._traces: list[list[StepTrace]] = [[]]
         self._decisions = Decisions()
         self._layouts: list[Layout | None] = [None]
         self._parts: _Parts | None = None
         self._forced: int | Layout | None = None
         self._current = self.bindings[0]
-        self._root: list[Any] = []
+        self._skips = False  # whether the present step is skipped
+        self._which = Which(0, None, None)  # of its calls the present one
+        self._decided: Call | None = None  # a call that goes on to the hooks
+        self._clock.mailbox.at_end = self._forget
         for binding in self.bindings:
             self._clock.mailbox.enter(binding.transformer)
             self._root += [
@@ -101,6 +108,7 @@ class Handle:
                 binding.transformer.register_forward_hook(partial(self._after, binding), always_call=True),
             ]
             binding.bind_parts()
+        self._take_detours()
 
     @property
     def transformer(self) -> nn.Module:
@@ -119,15 +127,11 @@ class Handle:
     @policy.setter
     def policy(self, policy: Policy) -> None:
         check(policy)
-        wanted = choices(policy) - {1}
-        # What a signal will make of a step cannot be foreseen; what a static policy does is checked as the
-        # run begins.
-        foreseen = policy.order == 0 and any(wanted <= set(b.scales) for b in self.bindings)
-        for binding in self.bindings:
-            missing = sorted(wanted - set(binding.scales))
-            if missing and not foreseen:
-                raise self._lacks(policy, missing, binding)
+        wants.check(policy, self.bindings)
         self._policy = policy
+        self._gain = getattr(policy, "gain", 1.0) if getattr(policy, "forecast", 0) else 0.0
+        if self._root:
+            self._take_detours()
 
     @property
     def trace(self) -> list[StepTrace]:
@@ -149,6 +153,7 @@ class Handle:
         for hook in self._root:
             hook.remove()
         self._root = []
+        self._leave_detours()
         for binding in self.bindings:
             binding.release()
             self._clock.mailbox.leave(binding.transformer)
@@ -170,9 +175,9 @@ class Handle:
         For distillation and for timing a layout alone: call the transformer itself, with gradients or
         without, with one flow time per sample. Keep `backward` inside too if gradient checkpointing is on.
         """
-        for s in [g.scale for g in scale.groups] if isinstance(scale, Layout) else [scale]:
+        for s in [g.scale for g in scale.groups] or [0] if isinstance(scale, Layout) else [scale]:
             if s != 1:
-                _require(self.bindings[0], s)
+                self.bindings[0].require(s)
         before, self._forced = self._forced, scale
         try:
             yield
@@ -188,12 +193,28 @@ class Handle:
     def _before(
         self, binding: Binding, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-        call = binding.read(args, kwargs)
+        decided, self._decided = self._decided, None
         if self._forced is not None:
+            call = binding.read(args, kwargs)
             binding.ready(call)
             forced = self._forced
             binding.start(forced if isinstance(forced, Layout) else binding.tile(call, forced), call)
             return None
+        call = decided or binding.read(args, kwargs)
+        if decided is None:
+            if self._detours:  # somebody has taken it away
+                self._take_detours()
+            self._decide(binding, call)
+        binding.bind_parts()
+        parts = split(self._layouts)
+        if len(parts) == 1:
+            binding.start(self._layouts[0], call)
+            return None
+        return (), self._part(binding, parts, named(module, args, kwargs), len(call.latents))
+
+    def _decide(self, binding: Binding, call: Call, like: Hashable = None) -> None:
+        """At the first call of a step the step's layout, and whether it is skipped: not without `like`, see
+        `Which`."""
         binding.stop()
         started = time.perf_counter()
         self._parts = None
@@ -206,11 +227,13 @@ class Handle:
             binding.ready(call)
         if tick == "new":
             self._begin(len(call.latents))
+        context = self._clock.mailbox.context.current
+        name = getattr(context, "name", context)
+        self._which = Which(0 if tick != "same" else self._which.ordinal + 1, name, like)
         if tick != "same":
             index = len(self._traces[0])
             self._timer.start(index, started, call.latents.device)
-            before = self._layouts
-            self._layouts = self._decisions.step(
+            layouts = self._decisions.step(
                 binding,
                 call,
                 self.policy,
@@ -218,16 +241,71 @@ class Handle:
                 timestep=self._clock.timestep,
                 total=None if self._clock.run is None else len(self._clock.run),
                 seed=self.seed,
+                skippable=like is not None and binding.memory.has(self._which),
             )
-            if self._layouts != before:
-                caches.forget(binding.transformer)
+            self._skips = layouts[0] is SKIPPED
+            if not self._skips:
+                self._lay_out(binding, layouts)
             self._clock.mailbox.ended = False
-        binding.bind_parts()
-        parts = split(self._layouts)
-        if len(parts) == 1:
-            binding.start(self._layouts[0], call)
-            return None
-        return (), self._part(binding, parts, named(module, args, kwargs), len(call.latents))
+
+    def _lay_out(self, binding: Binding, layouts: list[Layout | None]) -> None:
+        if layouts != self._layouts:
+            caches.forget(binding.transformer)
+        self._layouts = layouts
+
+    # Around a call, where the policy may skip steps. The call itself may be compiled.
+
+    @torch.compiler.disable(recursive=False)
+    def _around(
+        self, binding: Binding, run: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        if self._forced is not None:
+            return run(*args, **kwargs)
+        output = self._skip(binding, args, kwargs)
+        if output is None:
+            output = run(*args, **kwargs)
+            self._keep(binding, output)
+        return output
+
+    @torch.compiler.disable
+    def _skip(self, binding: Binding, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What the call gives where its step is skipped, else None."""
+        call = binding.read(args, kwargs)
+        latents = call.handed
+        like = (latents.shape, latents.dtype, latents.device, kwargs.get("return_dict", True))
+        self._decide(binding, call, like)
+        if self._skips:
+            if binding.memory.has(self._which):
+                self._timer.stop(self._traces)
+                return binding.memory.output(self._which, self._clock.timestep, self._gain)
+            # A call that the last computed step did not have: the step is fine from here on.
+            self._skips = False
+            self._lay_out(binding, [None] * len(self._traces))
+            for trace in self._traces:
+                trace[-1].scale, trace[-1].tokens = 1, trace[-1].base_tokens
+        self._decided = call
+        return None
+
+    @torch.compiler.disable
+    def _keep(self, binding: Binding, output: Any) -> None:
+        step = len(self._traces[0]) - 1
+        binding.memory.keep(self._which, step, self._clock.timestep, output, self._gain)
+
+    def _forget(self) -> None:
+        for binding in self.bindings:
+            binding.memory = Memory()
+
+    def _take_detours(self) -> None:
+        """Those that the policy needs, and no others."""
+        self._leave_detours()
+        if 0 in choices(self.policy):
+            self._detours = [detour(b.transformer, partial(self._around, b)) for b in self.bindings]
+
+    def _leave_detours(self) -> None:
+        for leave in self._detours:
+            leave()
+        self._detours, self._decided, self._skips = [], None, False
+        self._forget()
 
     def _part(self, binding: Binding, parts: Split, values: dict[str, Any], batch: int) -> dict[str, Any]:
         """The arguments of the first part of a call; `_after` runs the others."""
@@ -268,75 +346,11 @@ class Handle:
         """The first step of a run."""
         self._traces = [[] for _ in range(batch if self.per_sample else 1)]
         self._decisions = Decisions()
-        self._timer = _Timer()
-        self._foresee()
-
-    def _foresee(self) -> None:
-        """Refuse, before anything is computed, a static policy that wants what a transformer lacks."""
-        if self.policy.order or len(self.bindings) == 1:
-            return
-        # As Wan 2.2's pipelines share the steps out.
-        boundary = self.pipe.config.boundary_ratio
-        limit = -1.0 if boundary is None else boundary * self.pipe.scheduler.config.num_train_timesteps
-        steps = self._clock.run or []
-        for index, timestep in enumerate(steps):
-            binding = self.bindings[0 if timestep >= limit else 1]
-            scale = self.policy.decide(StepView(index, len(steps), None, [], self.seed))
-            if scale not in (1, *binding.scales):
-                raise self._lacks(self.policy, [scale], binding, f" at step {index}")
-
-    def _lacks(self, policy: Policy, missing: list[int], binding: Binding, when: str = "") -> DditError:
-        """What a policy may choose and a transformer cannot do, in one sentence."""
-        one = len(self.bindings) == 1
-        where, whose = ("", "") if one else (f" in {binding.name}{when}", f" of {binding.name}")
-        have = f"the adapter{whose} has {list(binding.scales)}"
-        remedy = "attach an adapter with these scales or choose another policy"
-        if binding.adapter is None:
-            have = "there is no adapter" if one else f"{binding.name} has no adapter"
-            if not one:
-                remedy = f"attach one ({'adapter_2' if binding.name.endswith('_2') else 'adapter'}=...) " + (
-                    "or choose a policy that is fine there"
-                )
-        return DditError(
-            f"policy {policy.kind!r} may choose scale {', '.join(map(str, missing))}{where}, but {have}; "
-            + remedy
-        )
-
-
-def _bindings(pipe: Any, adapter: Adapter | None, adapter_2: Adapter | None) -> list[Binding]:
-    """A binding for each transformer of the pipeline, none of them in effect yet."""
-    transformer = getattr(pipe, "transformer", pipe)
-    if getattr(pipe, "transformer_2", None) in (None, transformer):
-        if adapter_2 is not None:
-            raise DditError(
-                "adapter_2 is given, but this pipeline has no transformer_2; pass `adapter` alone"
-            )
-        pairs = [("transformer", transformer, adapter)]
-    else:
-        if adapter is not None and adapter_2 is None and adapter.fits(pipe.transformer_2):
-            adapter_2 = adapter
-        pairs = [
-            (name, getattr(pipe, name), own)
-            for name, own in (("transformer", adapter), ("transformer_2", adapter_2))
-            if getattr(pipe, name) is not None
-        ]
-    for name, module, own in pairs:
-        family_of(module)
-        if Mailbox.occupied(module):
-            raise DditError("this transformer has an attachment already; call detach() on its handle first")
-        if own is None:
-            continue
-        try:
-            own.check(module)
-        except DditError as error:
-            raise error if len(pairs) == 1 else DditError(f"{name}: {error}") from None
-    return [Binding(*pair) for pair in pairs]
-
-
-def _require(binding: Binding, scale: int) -> None:
-    if binding.adapter is None:
-        raise DditError(f"scale {scale} needs an adapter, and there is none; pass one to attach()")
-    binding.adapter.branch(scale)
+        self._timer = Timer()
+        self._forget()
+        for binding in self.bindings if self._detours else ():
+            caches.refuse_counting(binding.transformer)
+        wants.foresee(self.policy, self.bindings, self.pipe, self._clock.run or [], self.seed)
 
 
 @dataclass
@@ -346,38 +360,3 @@ class _Parts:
 
     rows: list[list[int]]
     rest: list[tuple[Layout | None, dict[str, Any]]]
-
-
-class _Timer:
-    """Seconds per step: the host's clock on a CPU, device events (read only when asked for) on CUDA."""
-
-    def __init__(self) -> None:
-        self._index = 0
-        self._started = 0.0
-        self._device = torch.device("cpu")
-        self._event: Any = None
-        self._pending: dict[int, tuple[Any, Any]] = {}
-
-    def start(self, index: int, now: float, device: torch.device) -> None:
-        self._index, self._started, self._device = index, now, device
-        if device.type == "cuda":
-            self._event = torch.cuda.Event(enable_timing=True)
-            self._event.record(torch.cuda.current_stream(device))
-
-    def stop(self, traces: list[list[StepTrace]]) -> None:
-        if self._index >= len(traces[0]):
-            return  # the decision itself failed
-        if self._device.type == "cuda":
-            end = torch.cuda.Event(enable_timing=True)
-            end.record(torch.cuda.current_stream(self._device))
-            self._pending[self._index] = (self._event, end)
-        else:
-            for trace in traces:
-                trace[self._index].seconds = time.perf_counter() - self._started
-
-    def resolve(self, traces: list[list[StepTrace]]) -> None:
-        for index, (start, end) in self._pending.items():
-            end.synchronize()
-            for trace in traces:
-                trace[index].seconds = start.elapsed_time(end) / 1000
-        self._pending = {}

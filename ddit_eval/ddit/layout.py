@@ -57,7 +57,8 @@ class Places:
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """A tiling of `grid` by the patches of `groups`, in ascending scale: the transformer's token order."""
+    """A tiling of `grid` by the patches of `groups`, in ascending scale: the transformer's token order.
+    Without any it is `SKIPPED`."""
 
     grid: Grid
     groups: tuple[Group, ...]
@@ -74,8 +75,8 @@ class Layout:
 
     @cached_property
     def scale(self) -> int:
-        """The coarsest scale."""
-        return max(g.scale for g in self.groups)
+        """The coarsest scale; 0 where there are no patches."""
+        return max((g.scale for g in self.groups), default=0)
 
     @cached_property
     def is_base(self) -> bool:
@@ -135,6 +136,9 @@ class Layout:
         return torch.cat(
             [ids[places.flat[g.scale]].unflatten(0, (-1, g.indices.shape[1])).mean(1) for g in self.groups]
         )
+
+
+SKIPPED = Layout((0, 0, 0), ())  # of a step that calls no transformer
 
 
 @lru_cache(maxsize=256)

@@ -10,7 +10,8 @@ class StepTrace:
     """One denoising step of one pipeline call.
 
     `signals` holds the scheduler's value per candidate scale (None where no signal was measured).
-    A step of several patch sizes has the coarsest as its `scale`, and says the rest in `counts` and `sizes`.
+    A step of several patch sizes has the coarsest as its `scale`, and says the rest in `counts` and `sizes`;
+    one that called no transformer has scale 0 and no tokens.
     `seconds` runs from the step's first transformer call to the end of its last one, the decision included.
     """
 

@@ -149,11 +149,18 @@ class Study(Settings):
     share: tuple[float, float] = (0.1, 0.9)  # coarse-first, fine-first, budget: of the steps that are coarse
     budget: tuple[float, float] = (0.3, 0.9)  # region: of the base tokens
     window: Once[PositiveInt] = (2, 3, 4)  # region
+    every: tuple[PositiveInt, PositiveInt] = (2, 6)  # skip, mixed
+    first: tuple[PositiveInt, PositiveInt] = (1, 4)  # skip, mixed
+    last: tuple[NonNegativeInt, NonNegativeInt] = (0, 2)  # skip, mixed
+    forecast: Once[Literal[0, 1]] = (0, 1)  # skip, mixed
+    gain: tuple[PositiveFloat, PositiveFloat] = (0.3, 1.0)  # skip, mixed: of the forecast
+    head: tuple[float, float] = (0.0, 0.6)  # mixed: of the steps, that are coarse at the front
     segments: PositiveInt = 4  # explicit: equal parts of the run, each with a scale of its own
 
     @model_validator(mode="after")
     def _ranges(self) -> Study:
-        for name in ("tau", "rho", "dwell", "hysteresis", "share", "budget"):
+        ranges = ("tau", "rho", "dwell", "hysteresis", "share", "budget")
+        for name in (*ranges, "every", "first", "last", "gain", "head"):
             low, high = getattr(self, name)
             if low > high:
                 raise DditError(f"{name}: the range {low} to {high} is empty; write the smaller end first")
@@ -161,7 +168,7 @@ class Study(Settings):
             raise DditError(f"tau: {self.tau[0]} must be above 0, it is searched on a logarithmic axis")
         if self.hysteresis[0] < 1:
             raise DditError(f"hysteresis: {self.hysteresis[0]} must be at least 1, which is none")
-        for name in ("rho", "share", "budget"):
+        for name in ("rho", "share", "budget", "head"):
             low, high = getattr(self, name)
             if low < 0 or high > 1:
                 raise DditError(f"{name}: the range {low} to {high} must lie between 0 and 1")

@@ -47,11 +47,12 @@ class Bench:
 
     @property
     def steps(self) -> dict[int, list[float]]:
-        """Seconds of every step timed so far, by scale; a step of several sizes is of no scale."""
+        """Seconds of every step timed so far, by scale; a step of several sizes, or that was skipped, is of
+        no scale."""
         found: dict[int, list[float]] = {}
         for trace in itertools.chain.from_iterable(self.traces.values()):
             for step in trace:
-                if not step.counts or set(step.counts) == {step.scale}:
+                if step.scale and (not step.counts or set(step.counts) == {step.scale}):
                     found.setdefault(step.scale, []).append(step.seconds)
         return found
 
@@ -92,7 +93,7 @@ class Bench:
 
     def warm_layouts(self, methods: Sequence[Method], group: Group, compiled: CompiledBlocks | None) -> None:
         """Run every scale that a method may choose once: which ones it will choose is not known before."""
-        for scale in sorted({scale for method in methods for scale in choices(method.policy)}):
+        for scale in sorted({scale for method in methods for scale in choices(method.policy)} - {0}):
             method = Method(name="warm-up", policy=Fixed(scale=scale), steps=1)
             self.watch.denoise(self.call(method, group, 0))
             if compiled:

@@ -68,7 +68,7 @@ def _all(results: Results, records: Mapping[str, Sequence[Record]]) -> Iterator[
     if results.study and (figure := study(results.study, results.quality.metrics, results.oracle)):
         yield "study", f"Pareto front of the study {results.study.study}", figure
     for row in results.rows:
-        if (trace := results.traces.get(row.method)) and trace.signals:
+        if (trace := results.traces.get(row.method)) and (trace.signals or row.skipped_share):
             yield from trace_figures(row, trace)
         if figure := region_figure(records.get(row.method, ()), row.method):
             yield f"regions-{row.method}", f"Patch sizes of {row.method}, by region", figure

@@ -58,8 +58,8 @@ OWN_GROUPS = {
 }
 MARKERS = "^Xovp<>" * 4
 
-# Scales are ordered, so is their lightness: the coarser, the darker.
-SCALES = {1: "#E9EEF3", 2: SKY, 4: BLUE, 8: "#00304F"}
+# Scales are ordered, so is their lightness: the coarser, the darker. A skipped step is none of them.
+SCALES = {0: ORANGE, 1: "#E9EEF3", 2: SKY, 4: BLUE, 8: "#00304F"}
 
 RC: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # ships with matplotlib: the same figure on every machine
@@ -140,7 +140,8 @@ def scale_colour(scale: int) -> str | tuple[float, float, float]:
 
 def scale_patches(scales: Iterable[int], alpha: float = 1.0, **edge: Any) -> list[Patch]:
     """The handles of a legend of scales; `edge`: how their edges are drawn."""
-    names = {s: f"scale {s} (base)" if s == 1 else f"scale {s}" for s in scales}
+    known = {0: "skipped", 1: "scale 1 (base)"}
+    names = {s: known.get(s, f"scale {s}") for s in scales}
     return [Patch(facecolor=to_rgba(scale_colour(s), alpha), label=n, **edge) for s, n in names.items()]
 
 

@@ -12,9 +12,13 @@ _WORDS = {
     "share": "{:.0%} coarse",
     "scale": "at {}p", "rho": "rho {:.2f}", "dwell": "dwell {}", "hysteresis": "hysteresis {:.2g}",
     "warmup": "warm-up at {}p", "budget": "{:.0%} of the tokens", "window": "window {}",
+    "head": "the first {:.0%} coarse", "every": "then 1 in {} fine", "first": "first {} fine",
+    "last": "last {} fine", "between": "{}p between", "forecast": "forecast", "gain": "gain {:.2f}",
 }  # fmt: skip
-_SILENT = {"dwell": 1, "hysteresis": 1, "warmup": 1}  # values that mean: not used
-_BRIEF = ("tau", "share", "scale", "budget")
+_SILENT = {  # values that mean: not used
+    "dwell": 1, "hysteresis": 1, "warmup": 1, "first": 1, "last": 0, "between": 0, "forecast": 0,
+}  # fmt: skip
+_BRIEF = ("tau", "share", "scale", "budget", "head", "every")
 
 
 @dataclass(frozen=True)

@@ -108,6 +108,7 @@ def tokens_of(trace: Sequence[StepTrace]) -> int:
 def flops_of(trace: Sequence[StepTrace], table: Mapping[int, int], calls: int = 1) -> int:
     """FLOPs of denoising over all steps; `calls` of the transformer a step.
 
-    A step of several patch sizes brings its own `flops` of a call.
+    A step of several patch sizes brings its own `flops` of a call, one that is skipped has none.
     """
-    return calls * sum(table[step.scale] if step.flops is None else step.flops for step in trace)
+    ran = (step for step in trace if step.scale)
+    return calls * sum(table[step.scale] if step.flops is None else step.flops for step in ran)

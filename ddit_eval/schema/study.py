@@ -85,12 +85,13 @@ class Latency(ResultFile):
     memory: dict[Count, NotNegative] | None
 
     def seconds_of(self, trace: Sequence[StepTrace]) -> float:
-        """Seconds of the denoising steps of a trace."""
-        return sum(self.seconds[step.scale] + self.signal * bool(step.signals) for step in trace)
+        """Seconds of the denoising steps of a trace; one that is skipped takes none."""
+        ran = (step for step in trace if step.scale)
+        return sum(self.seconds[step.scale] + self.signal * bool(step.signals) for step in ran)
 
     def peak(self, scales: Iterable[int]) -> float | None:
         """Peak GiB of a run over these scales."""
-        return max(self.memory[scale] for scale in scales) if self.memory else None
+        return max(self.memory[scale] for scale in scales if scale) if self.memory else None
 
 
 class Study(Stage):

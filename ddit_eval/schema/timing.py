@@ -50,7 +50,7 @@ class Row(Result):
     stages: dict[str, NotNegative]
     prompts: Count
     runs: Count
-    by_step: tuple[dict[Count, NotNegative], ...] = ()
+    by_step: tuple[dict[NonNegativeInt, NotNegative], ...] = ()
     peak_memory: NonNegativeInt | None = None
     noise: NotNegative | None = None
 

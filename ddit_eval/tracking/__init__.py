@@ -228,7 +228,7 @@ def _log_artifacts(
     client: MlflowClient, run: str, method: str, results: Results, records: Sequence[Record]
 ) -> None:
     row, trace = results.row(method), results.traces.get(method)
-    if trace and (trace.signals or row.coarse_share > 0):
+    if trace and (trace.signals or row.coarse_share or row.skipped_share):
         for name, _, figure in trace_figures(row, trace):
             _log_figure(client, run, figure, name.split("-", 1)[0])
     if regions := region_figure(records, method):

@@ -23,8 +23,10 @@ from tests.support.fake_evaluator import FakeEvaluator, OpenEvaluator
 from tests.support.jobs import JOB
 
 OF = JOB.of("0" * 12)
-EVERY = ("threshold", "explicit", "coarse-first", "fine-first", "budget", "region", "base")
-SPACE = Study(trials=16, prompts=4, rule=EVERY, startup=6, confirm=3)
+EVERY = (
+    "threshold", "explicit", "coarse-first", "fine-first", "budget", "region", "base", "skip", "mixed",
+)  # fmt: skip
+SPACE = Study(trials=18, prompts=4, rule=EVERY, startup=6, confirm=3)
 
 
 def text(study: Any, space: Study) -> str:
@@ -188,7 +190,7 @@ def test_scales_that_the_adapter_lacks_are_refused() -> None:
     space = Study(scales=((2,), (3,)), warmup=(1, 8))
     with pytest.raises(DditError, match=r"scale 3, 8 .* the adapter has 2, 4"):
         check_scales(space, (2, 4))
-    check_scales(space.model_copy(update={"rule": ("base",)}), ())
+    check_scales(space.model_copy(update={"rule": ("base", "skip")}), ())
     check_scales(Study(), (2, 4))
     with pytest.raises(DditError, match=r"divide each other.* add \[2, 4\]"):
         check_scales(Study(rule=("region",), scales=((2, 3),)), (2, 3))
@@ -198,7 +200,9 @@ def test_scales_that_the_adapter_lacks_are_refused() -> None:
     ("change", "word"),
     [({"share": (0.5, 2)}, "share"), ({"scales": ((1, 2),)}, "scales"), ({"rule": ()}, "rule"),
      ({"rule": ("region",), "cost": "latency"}, "latency"), ({"budget": (0.9, 0.3)}, "budget"),
-     ({"order": (1, 1)}, "order"), ({"hysteresis": (0.5, 2)}, "hysteresis")],
+     ({"order": (1, 1)}, "order"), ({"hysteresis": (0.5, 2)}, "hysteresis"),
+     ({"every": (3, 2)}, "every"), ({"first": (0, 1)}, "first"), ({"head": (0.5, 1.5)}, "head"),
+     ({"gain": (0.0, 1.0)}, "gain"), ({"forecast": (2,)}, "forecast")],
 )  # fmt: skip
 def test_a_bad_space_is_refused(change: dict[str, Any], word: str) -> None:
     with pytest.raises(ValueError, match=word):

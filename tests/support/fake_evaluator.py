@@ -36,7 +36,7 @@ class FakeEvaluator:
             quality = 30 + 10 * spent - abs(math.log(policy.tau)) - policy.rho - 0.1 * policy.dwell
         else:
             scales = getattr(policy, "scales", (1,))
-            spent *= (1 + sum(1 / s for s in scales) / len(scales)) / 2
+            spent *= (1 + sum(1 / s for s in scales if s) / len(scales)) / 2
             quality = 20 + 15 * spent + 0.1 * getattr(policy, "steps", 0)
         return Score(spent, quality + math.sin(prompt) + prompt % 2 * spent, (1, 2) * 3)
 

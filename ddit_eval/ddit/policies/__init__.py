@@ -1,4 +1,4 @@
-"""Policies: which patch scale a denoising step runs at.
+"""Policies: which patch scale a denoising step runs at, or that it is skipped.
 
 A policy is plain, frozen data. `decide` is a pure function of what the step can see: all state is in
 `StepView.past`. The DDiT rule is `Threshold`; the others are its controls. `Policy` says what one needs;
@@ -14,6 +14,7 @@ from ddit_eval.ddit.policies.base import NEEDED_OF_CLASS, Policy, PolicyBase, ch
 from ddit_eval.ddit.policies.budget import Budget
 from ddit_eval.ddit.policies.calibrated import Calibrated
 from ddit_eval.ddit.policies.region import Region
+from ddit_eval.ddit.policies.skip import Mixed, Skip
 from ddit_eval.ddit.policies.static import Base, CoarseFirst, Explicit, FineFirst, Fixed, Random, Static
 from ddit_eval.ddit.policies.step import Step, StepView
 from ddit_eval.ddit.policies.threshold import Threshold
@@ -21,9 +22,9 @@ from ddit_eval.errors import DditError
 from ddit_eval.system.plugins import plugins
 
 __all__ = [
-    "Base", "Budget", "Calibrated", "CoarseFirst", "Explicit", "FineFirst", "Fixed", "Policy", "PolicyBase",
-    "Random", "Region", "Static", "Step", "StepView", "Threshold", "check", "choices", "known",
-    "parse_policy", "searchable",
+    "Base", "Budget", "Calibrated", "CoarseFirst", "Explicit", "FineFirst", "Fixed", "Mixed", "Policy",
+    "PolicyBase", "Random", "Region", "Skip", "Static", "Step", "StepView", "Threshold", "check", "choices",
+    "known", "parse_policy", "searchable",
 ]  # fmt: skip
 
 _SHIPPED: dict[str, type[Policy]] = {
@@ -33,6 +34,8 @@ _SHIPPED: dict[str, type[Policy]] = {
     "fine-first": FineFirst,
     "explicit": Explicit,
     "random": Random,
+    "skip": Skip,
+    "mixed": Mixed,
     "threshold": Threshold,
     "budget": Budget,
     "calibrated": Calibrated,
@@ -81,5 +84,5 @@ def searchable(kind: str) -> type[Policy]:
 
 
 def choices(policy: Policy) -> frozenset[int]:
-    """Every scale that `policy` may choose, the base scale included."""
+    """Every scale that `policy` may choose, the base scale included; 0 where it may skip steps."""
     return frozenset({1, *policy.scales, getattr(policy, "warmup_scale", 1)})

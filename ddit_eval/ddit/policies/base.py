@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -25,6 +25,9 @@ Share: TypeAlias = Annotated[float, Field(ge=0, le=1, strict=True)]
 Whole: TypeAlias = Annotated[int, Field(ge=0, strict=True)]
 Positive: TypeAlias = Annotated[int, Field(ge=1, strict=True)]
 Real: TypeAlias = Annotated[float, Field(strict=True)]
+# Of skipped steps: the order of what they are said to give, and what its slope is multiplied by.
+Forecast: TypeAlias = Literal[0, 1]
+Gain: TypeAlias = Annotated[float, Field(gt=0, strict=True)]
 
 
 class Policy(Protocol):
@@ -64,14 +67,15 @@ class Policy(Protocol):
 
     @property
     def scales(self) -> tuple[int, ...]:
-        """The scales that it may choose; a signal is measured for each."""
+        """The scales that it may choose; a signal is measured for each. 0: it may skip steps, which then
+        have the last velocity, or with a `forecast` of 1 one of order 1, its slope times `gain`."""
 
     @property
     def per_sample(self) -> bool:
         """Whether the schedule depends on the sample, so that samples must not share a batch."""
 
     def decide(self, view: StepView) -> int:
-        """The scale of a step; pure."""
+        """The scale of a step, 0 to skip it; pure."""
 
     def deviations(self, difference: Tensor, grid: Grid, times: Mapping[int, int]) -> Tensor:
         """(B, ...) what is measured of the difference of the latents (B, n, C) on its device, by sample.
@@ -118,6 +122,11 @@ def check(policy: Policy) -> None:
         raise DditError(
             f"the policy {type(policy).__name__} lacks {', '.join(missing)}; derive it from "
             "ddit_eval.policies.Static, or where it reads a signal from PolicyBase, and add these"
+        )
+    if 0 in policy.scales and policy.per_sample:
+        raise DditError(
+            f"the policy {type(policy).__name__} may skip steps and decides by sample; only one that skips "
+            "the same steps of every sample can"
         )
 
 
@@ -184,6 +193,14 @@ class PolicyBase(BaseModel):
     @classmethod
     def from_trial(cls, params: Params, steps: int, unit: Unit) -> Policy:
         return cls(**{name: params[name] for name in cls.model_fields if name in params})
+
+
+def check_forecast(forecast: int, gain: float, skips: bool) -> None:
+    """Raise `ValueError` where a forecast is of no step, or a gain of no forecast."""
+    if forecast and not skips:
+        raise ValueError("forecast: 1 is of skipped steps, and there are none; leave it out")
+    if gain != 1 and not forecast:
+        raise ValueError(f"gain: {gain:g} is of a forecast, and there is none; add forecast: 1")
 
 
 def fired(knob: str, steps: Sequence[StepTrace], which: str = "") -> str | None:

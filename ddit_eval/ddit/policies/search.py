@@ -46,6 +46,14 @@ def number(
     )
 
 
+def whole(name: str, ends: Callable[[Space], tuple[int, int]], start: int) -> Axis:
+    """A whole number between two ends, which starts at the nearest to `start`."""
+    return Axis(
+        lambda trial, space: trial.suggest_int(name, *ends(space)),
+        lambda space: {name: min(max(start, ends(space)[0]), ends(space)[1])},
+    )
+
+
 def listed(scales: Sequence[int]) -> str:
     """A set of scales as a trial stores it."""
     return ",".join(map(str, scales))
@@ -60,3 +68,15 @@ ORDER = choice("order", lambda s: s.order, lambda s: max(s.order))
 RHO = number("rho", lambda s: s.rho, lambda s: min(max(0.4, s.rho[0]), s.rho[1]))
 SHARE = number("share", lambda s: s.share, lambda s: sum(s.share) / 2)
 SCALE = choice("scale", lambda s: s.coarse_scales, lambda s: s.coarse_scales[0])
+
+
+def _ask_forecast(trial: BaseTrial, space: Space) -> None:
+    if trial.suggest_categorical("forecast", space.forecast):
+        trial.suggest_float("gain", *space.gain)
+
+
+# Its gain is asked for only where there is a forecast.
+FORECAST = Axis(
+    _ask_forecast,
+    lambda s: {"forecast": max(s.forecast)} | ({"gain": sum(s.gain) / 2} if max(s.forecast) else {}),
+)

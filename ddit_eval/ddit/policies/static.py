@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from ddit_eval.ddit.policies.base import PolicyBase, Real, Scale, Whole
+from ddit_eval.ddit.policies.base import Forecast, Gain, PolicyBase, Real, Scale, Whole, check_forecast
 from ddit_eval.ddit.policies.search import SCALE, SHARE, Axis, Params, Space, Unit
 from ddit_eval.ddit.policies.step import StepView
 from ddit_eval.errors import DditError
@@ -110,7 +110,8 @@ class FineFirst(_TwoParts):
 
 
 class Explicit(Static):
-    """One scale per step, as listed. A study searches `segments` equal parts of the run."""
+    """One scale per step, as listed, 0 to skip it (`Skip` says what it then gives). A study searches
+    `segments` equal parts of the run, none of them skipped."""
 
     axes: ClassVar[tuple[Axis, ...] | None] = (
         Axis(
@@ -126,7 +127,14 @@ class Explicit(Static):
     )
 
     kind: Literal["explicit"] = "explicit"
-    scales: Annotated[tuple[Scale, ...], Field(min_length=1)]
+    scales: Annotated[tuple[Whole, ...], Field(min_length=1)]
+    forecast: Forecast = 0
+    gain: Gain = 1.0
+
+    @model_validator(mode="after")
+    def _means_something(self) -> Explicit:
+        check_forecast(self.forecast, self.gain, 0 in self.scales)
+        return self
 
     @classmethod
     def from_trial(cls, params: Params, steps: int, unit: Unit) -> Explicit:

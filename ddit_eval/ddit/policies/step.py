@@ -77,7 +77,7 @@ class Step:
         return int(self.call.given)
 
     def tile(self, scale: int) -> Layout:
-        """One scale everywhere."""
+        """One scale everywhere; 0: the step is skipped."""
         found: Layout = self.binding.tile(self.call, scale)
         return found
 

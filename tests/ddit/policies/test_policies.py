@@ -20,8 +20,10 @@ from ddit_eval.ddit.policies import (
     Explicit,
     FineFirst,
     Fixed,
+    Mixed,
     Policy,
     Random,
+    Skip,
     Static,
     StepView,
     Threshold,
@@ -44,7 +46,7 @@ def run(policy: Policy, total: int, signal: Signal | None = None, seed: int | No
         known = signal is not None and policy.order and index >= policy.order
         values = signal(index, past) if signal and known else None
         scale = policy.decide(StepView(index, total, values, past, seed))
-        past.append(StepTrace(index, 1000.0 - index, scale, values, 64 // scale**2, 64))
+        past.append(StepTrace(index, 1000.0 - index, scale, values, scale and 64 // scale**2, 64))
     return past
 
 
@@ -64,6 +66,54 @@ def test_static_policies() -> None:
     assert scales(run(CoarseFirst(2), 4)) == [2, 2, 1, 1]
     assert scales(run(FineFirst(3, 4), 4)) == [1, 1, 1, 4]
     assert scales(run(Explicit([1, 4, 2]), 3)) == [1, 4, 2]
+
+
+def test_regular_plans() -> None:
+    assert scales(run(Skip(every=1), 4)) == [1] * 4
+    assert scales(run(Skip(every=3), 7)) == [1, 0, 0, 1, 0, 0, 1]
+    assert scales(run(Skip(every=3, first=2, last=2), 9)) == [1, 1, 0, 0, 1, 0, 0, 1, 1]
+    assert scales(run(Mixed(every=2, coarse=3, scale=4), 7)) == [4, 4, 4, 1, 0, 1, 0]
+    assert scales(run(Mixed(every=3, coarse=1, first=2, last=1, between=4), 8)) == [2, 1, 1, 4, 4, 1, 4, 1]
+    assert scales(run(Mixed(every=9, coarse=9, last=1), 4)) == [2, 2, 2, 1]
+    assert scales(run(Explicit([1, 0, 4]), 3)) == [1, 0, 4]
+    assert [choices(p) for p in (Skip(every=1), Skip(every=2), Explicit([1, 0]))] == [{1}, {0, 1}, {0, 1}]
+    assert choices(Mixed(every=2, coarse=3, between=4)) == {1, 2, 4}
+    assert choices(Mixed(every=2)) == {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("values", "word"),
+    [
+        ({"kind": "skip"}, "every"),
+        ({"kind": "skip", "every": 0}, "every"),
+        ({"kind": "skip", "every": 2, "first": 0}, "first"),
+        ({"kind": "skip", "every": 2, "last": -1}, "last"),
+        ({"kind": "skip", "every": 2, "forecast": 2}, "forecast"),
+        ({"kind": "skip", "every": 2, "gain": 0.5}, "add forecast: 1"),
+        ({"kind": "skip", "every": 2, "forecast": 1, "gain": 0.0}, "gain"),
+        ({"kind": "mixed", "every": 2, "scale": 1}, "scale"),
+        ({"kind": "mixed", "every": 2, "between": 1}, "would make every step fine"),
+        ({"kind": "mixed", "every": 2, "between": 2, "forecast": 1}, "of skipped steps, and there are none"),
+        ({"kind": "explicit", "scales": [1, 2], "forecast": 1}, "of skipped steps, and there are none"),
+        ({"kind": "explicit", "scales": [1, -1]}, "scales"),
+        ({"kind": "random", "mix": {"0": 1, "1": 1}}, "mix"),
+        ({"kind": "threshold", "tau": 1.0, "scales": [0, 2]}, "scales"),
+        ({"kind": "budget", "scale": 0}, "scale"),
+    ],
+)
+def test_plans_that_mean_nothing_are_refused(values: dict[str, Any], word: str) -> None:
+    with pytest.raises(DditError, match=word):
+        parse_policy(values)
+
+
+def test_a_mixed_trial_has_a_coarse_step() -> None:
+    trial = {"every": 2, "first": 1, "last": 0, "scale": 4, "forecast": 1, "gain": 0.5}
+    plan = Mixed.from_trial(trial | {"head": 0.0, "between": 0}, 20, lambda order: 1.0)
+    assert (plan.coarse, plan.scale, plan.forecast, plan.gain) == (1, 4, 1, 0.5)
+    plan = Mixed.from_trial(trial | {"head": 0.3, "between": 2}, 20, lambda order: 1.0)
+    assert (plan.coarse, plan.between, plan.forecast, plan.gain) == (6, 2, 0, 1.0)
+    kept = {"every": 3, "first": 2, "last": 1, "forecast": 0}
+    assert Skip.from_trial(kept, 20, lambda order: 1.0) == Skip(every=3, first=2, last=1)
 
 
 def test_explicit_names_both_lengths() -> None:
