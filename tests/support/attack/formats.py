@@ -134,7 +134,8 @@ PICTURES = [np.random.default_rng(seed).integers(0, 255, (16, 16, 3), np.uint8) 
 CLIP = Job(**dict(JOB) | {"frames": 3, "height": 16, "width": 16})
 CLIP_LEVELS = np.stack(PICTURES)
 GENERATED = {"kind": "generated", "count": 8, "steps": 1}
-RESULTS = ("quality.json", "timing.json", "study.json", "oracle.json", "traces.json")
+RESULTS = ("quality.json", "timing.json", "study.json", "oracle.json", "traces.json", "frontier.json")
+TABLES = ("samples.csv", "times.csv")
 PROMPTS = {
     ".txt": "# three\na red star\na cross, and a disc\ntwo things\n",
     ".csv": 'category,prompt\ncolours,a red star\nshapes,"a cross, and a disc"\nwords,two things\n',
@@ -154,6 +155,11 @@ def made(place: str | Path) -> Make:
             shutil.copy(found, folder)
 
     return make
+
+
+def there(name: str) -> bool:
+    """Whether the shipped results have this file."""
+    return (ROOT / "results" / "quick" / name).is_file()
 
 
 def text(name: str, content: str) -> Make:
@@ -197,8 +203,8 @@ def formats(kit: Kit) -> list[Format]:
         Format("records, run", ("records/*", "index.json"), kit.run, kit.run, share=0.7),
         Format("records, evaluate", ("records/*", "index.json"), kit.run, kit.looked_up),
         Format("a clip's record", ("*",), lambda f: Store(f).save(CLIP, CLIP_LEVELS, [STEP]), clip),
-        *(Format(name, (name,), made("results/quick"), results, share=0.4) for name in RESULTS),
-        Format("samples.csv", ("samples.csv",), made("results/quick"), results, NUMBERS, 0.4),
+        *(Format(name, (name,), made("results/quick"), results, legal, 0.4)
+          for names, legal in ((RESULTS, ""), (TABLES, NUMBERS)) for name in names if there(name)),
         Format("errors.json", ("errors.json",), made(beside_mini_flux), errors, NUMBERS),
         Format("calibration", ("*",), made(f"{beside_mini_flux}/calibration.json"), table, WEIGHTS),
         Format("adapter", ("*",), adapter, kit.adapter, WEIGHTS),

@@ -75,6 +75,8 @@ def attack(example: Example, seed: int, number: int, scratch: Path, keep: bool =
     limit = max(SECONDS, 6 * example.seconds)
     memory = 2 * example.memory + SLACK
     found = _forked(format, folder, limit, memory, loud=keep)
+    if found.get("killed") == signal.SIGALRM:  # the machine may have been busy
+        found = _forked(format, folder, 6 * limit, memory, loud=keep)
     verdict, why = _judge(found, example, path)
     if (
         verdict == "legally different"
