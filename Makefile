@@ -40,6 +40,7 @@ attack: install
 
 bench: install
 	$(BIN)/python experiments/bench.py
+	$(BIN)/python experiments/bench_clock.py
 
 # Loopback only; one worker and no job runner make it start in seconds.
 # MLflow opens on its view for language models; the runs are under "Model training".

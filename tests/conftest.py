@@ -68,7 +68,7 @@ class TinyFolders:
                 {"name": "ddit", "policy": {"kind": "threshold", "tau": 0.05, "order": 1}},
             ],
             "study": {"trials": 5, "prompts": 1, "steps": [2, 4]},
-            "timing": {"prompts": 2, "rounds": 1, "whole": 1},
+            "timing": {"prompts": 2, "rounds": 1, "most": 1, "whole": 1},
         }
 
 

@@ -170,7 +170,7 @@ def show_timing(timing: Timing) -> None:
     """Two tables: methods against the base, and steps against the machine."""
     if not first():
         return
-    from ddit_eval.judging.wording import written
+    from ddit_eval.judging.wording import counted, written
 
     methods = table_of(
         f"denoising loop, batch {timing.batch}, {timing.prompts} prompts",
@@ -185,8 +185,9 @@ def show_timing(timing: Timing) -> None:
             row.method, escape(written(speed, 2)), f"{seconds.p50:.3f}", f"{seconds.p95:.3f}", *parts, memory
         )
     stdout.print(methods)
-    if timing.null:
-        stdout.print(f"the base against itself: {timing.null}", markup=False)
+    again = f", {counted(timing.repeated, 'block')} run again" if timing.repeated else ""
+    rounds = counted(timing.rounds, "round")
+    stdout.print(f"{rounds}{again}; the base against itself: {timing.null}", markup=False)
     if compiled := timing.compiled:
         stdout.print(
             f"compiled: the base {compiled.over_eager} times as fast as eager; {compiled.graphs} graphs, "
@@ -211,11 +212,13 @@ def show_timing(timing: Timing) -> None:
         reached = f"{100 * scale.share:.0f} %"
         steps.add_row(f"{scale.scale}p", *times, work, least, scale.limit, reached, bar)
     stdout.print(steps)
+    if timing.bad:
+        take_care([f"these times decide nothing: {timing.bad}"])
     take_care(
-        f"at {scale.scale}p torch counts {counted / 1e9:.3f} GFLOP a step and the formula says "
+        f"at {scale.scale}p torch counts {seen / 1e9:.3f} GFLOP a step and the formula says "
         f"{scale.flops / 1e9:.3f}"
         for scale in timing.scales
-        if (counted := scale.counted or scale.flops) != scale.flops
+        if (seen := scale.counted or scale.flops) != scale.flops
     )
 
 

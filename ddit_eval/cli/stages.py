@@ -103,10 +103,18 @@ def evaluate(
     say(f"wrote {results / config.profile / 'quality.json'}")
 
 
-def time(experiment: Yaml, results: Results = RESULTS) -> None:
+def time(
+    experiment: Yaml,
+    results: Results = RESULTS,
+    strict: Annotated[
+        bool,
+        typer.Option("--strict", help="Exit with code 1 where the clock was too bad to decide anything."),
+    ] = False,
+) -> None:
     """Measure wall-clock: methods interleaved on the same prompts, the base against itself as a null row.
 
-    Leave the machine alone meanwhile.
+    Leave the machine alone meanwhile: a disturbed one is measured for longer, and if that does not help, its
+    times decide nothing. Every single time is in times.csv.
     """
     config = _load(experiment)
     from ddit_eval.experiment.time import time_experiment
@@ -116,6 +124,8 @@ def time(experiment: Yaml, results: Results = RESULTS) -> None:
         content = time_experiment(config, results / config.profile / "timing.json", progress=step)
     show_timing(content)
     say(f"wrote {results / config.profile / 'timing.json'}; `ddit-eval report` draws its figures")
+    if strict and content.bad:
+        raise typer.Exit(1)
 
 
 def study(

@@ -96,13 +96,22 @@ class Timing(Settings):
     """How long to measure: blocks of a prompt and a noise, the order of methods drawn anew in each."""
 
     prompts: Count = 8
-    rounds: Count = 3
+    rounds: Count = 3  # at least; more until every interval is as narrow as `within` says
+    most: Count = 10  # rounds
+    within: Annotated[float, Field(gt=0, lt=1)] = 0.03  # half-width, as a share of a speed-up
+    minutes: PositiveFloat | None = None  # for the blocks; further rounds that would end later are not begun
     batch: Count = 1
     whole: Count = 2  # of the prompts are timed from text to picture as well
     warmup: Count = 1
     compile: bool = False  # each method once more with its transformer's blocks compiled
     seed: Seed = 0
     methods: Once[str] | None = None  # all where not given
+
+    @model_validator(mode="after")
+    def _rounds(self) -> Timing:
+        if self.rounds > self.most:
+            raise DditError(f"rounds: {self.rounds} is more than most: {self.most}; raise `most`")
+        return self
 
 
 class Study(Settings):

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ddit_eval.clock import machine, roofline, timing
+from ddit_eval.clock import machine, raw, roofline, timing, trust
 from ddit_eval.clock.compiling import CompiledBlocks, graphs
 from ddit_eval.clock.stopwatch import Stopwatch
 from ddit_eval.ddit import sampling
@@ -23,8 +23,9 @@ from ddit_eval.experiment.setting import Setting
 from ddit_eval.models import flops
 from ddit_eval.schema import Timing, write
 from ddit_eval.schema.timing import Compiled, Table
-from ddit_eval.system.files import check_writable, sweep
+from ddit_eval.system.files import check_writable, sweep, write_text
 from ddit_eval.system.progress import Progress, quiet
+from ddit_eval.system.read import file_digest
 
 Group = tuple[Prompt, ...]
 COMPILED = " (compiled)"  # behind the name of a method's compiled twin
@@ -108,7 +109,8 @@ def time_experiment(
     pipe: Any = None,
     progress: Progress = quiet,
 ) -> Timing:
-    """Time the experiment's methods in blocks and write `result` (timing.json); returns its content.
+    """Time the experiment's methods in blocks and write `result` (timing.json), with the raw times beside it;
+    returns its content.
 
     The speed-up is that of the denoising loop at `timing.batch` pictures a call; text, decoder and the whole
     call are timed on the first `timing.whole` groups of prompts. With `timing.compile` each method runs in
@@ -144,6 +146,7 @@ def time_experiment(
             plan.rounds,
             plan.seed,
             reference=experiment.reference,
+            until=timing.Until(plan.within, plan.most, plan.minutes),
             warm_up=plan.warmup if compiled else plan.warmup - 1,
             warmed=warmed,
             progress=progress,
@@ -169,6 +172,8 @@ def time_experiment(
             row.model_copy(update={"counted": bench.operations(row.scale, groups[0])})
             for row in roofline.by_scale(bench.steps, work, weights, about)
         ]
+    raw_times = result.with_name(raw.FILE)
+    write_text(raw_times, raw.to_csv(samples))
     content = Timing(
         asked=asked(experiment, Timing),
         profile=experiment.profile,
@@ -176,13 +181,16 @@ def time_experiment(
         reference=experiment.reference,
         batch=plan.batch,
         prompts=len(groups),
-        rounds=plan.rounds,
+        rounds=1 + max(s.round for s in samples),
         stage=table.stage,
         machine=about,
         rows=tuple(rows),
         null=table.null,
         scales=tuple(scales),
         compiled=twins,
+        repeated=len({(s.prompt, s.round) for s in samples if s.repeated}),
+        bad=trust.why_bad(table, plan.within),
+        files={raw_times.name: file_digest(raw_times)},
     )
     write(result, content)
     return content
@@ -199,7 +207,7 @@ def by_step(traces: Sequence[Sequence[StepTrace]]) -> tuple[dict[int, float], ..
 
 
 def tables(
-    samples: Sequence[timing.Sample], reference: str, order: Sequence[str]
+    samples: Sequence[raw.Sample], reference: str, order: Sequence[str]
 ) -> tuple[Table, Compiled | None]:
     """`timing.summarise` of the eager runs, rows in `order`; that of the compiled ones against the compiled
     reference, if there are any."""
@@ -217,5 +225,5 @@ def _ordered(table: Table, order: Sequence[str]) -> Table:
     return table.model_copy(update={"rows": tuple(rows)})
 
 
-def _is_twin(sample: timing.Sample) -> bool:
+def _is_twin(sample: raw.Sample) -> bool:
     return sample.method.endswith(COMPILED)

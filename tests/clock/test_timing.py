@@ -11,8 +11,8 @@ import torch
 from ddit_eval.clock import memory, timing
 from ddit_eval.clock.compiling import CompiledBlocks, graphs
 from ddit_eval.clock.machine import describe
+from ddit_eval.clock.raw import NULL, Sample
 from ddit_eval.clock.stopwatch import Stopwatch
-from ddit_eval.clock.timing import NULL, Sample
 from ddit_eval.ddit.adapter.adapter import Adapter
 from ddit_eval.ddit.handle import attach
 from ddit_eval.ddit.policies import Fixed
@@ -89,16 +89,6 @@ def test_methods_of_a_block_share_their_noise_and_warm_up_is_not_timed() -> None
     seeds = {timed[i : i + 3][0][2] for i in range(0, 12, 3)}
     assert len(seeds) == 4  # one a block
     assert all(len({seed for _, _, seed in timed[i : i + 3]}) == 1 for i in range(0, 12, 3))
-
-
-def test_a_disturbed_null_row_says_so() -> None:
-    samples = [
-        Sample(name, prompt, 0, 0, {"denoise": seconds * (1 + 0.01 * prompt)})
-        for prompt in range(6)
-        for name, seconds in (("base", 1.0), (NULL, 1.2 + 0.01 * prompt))
-    ]
-    assert "disturbed" in (timing.summarise(samples, "base").null.note or "")
-    assert timing.summarise([s for s in samples if s.method != NULL], "base").null is None
 
 
 def test_stages_that_were_timed_apart_share_a_row() -> None:
@@ -270,5 +260,4 @@ def test_one_prompt_has_no_interval() -> None:
     assert str(table.rows[1].speedup) == "2, n = 1"
     assert written(table.rows[1].speedup, 2, unit="x") == "2.00x, n = 1"
     assert table.null is not None
-    assert "disturbed" not in str(table.null.note)
     assert Table.model_validate(table.plain()).plain() == table.plain()

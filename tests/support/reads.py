@@ -126,7 +126,7 @@ def small(name: str, root: Path) -> Path:
         "metrics": [*shipped["metrics"], "brightness"],
         "sets": shipped["sets"]
         and shipped["sets"] | {"reference": "world:heldout:16:seed9:32px", "families": ["cmmd"]},
-        "timing": {"prompts": 2, "rounds": 1, "whole": 1, "methods": ["base", methods[0]["name"]]},
+        "timing": {"prompts": 2, "rounds": 1, "most": 1, "whole": 1, "methods": ["base", methods[0]["name"]]},
         "study": {
             "trials": 1,
             "prompts": 1,

@@ -56,7 +56,7 @@ class Kit:
                 "profile": "tiny", "model": str(self.root / "model"), "adapter": str(self.root / "adapter"),
                 "side": 32, "steps": 2, "prompts": {"source": "world", "count": 2}, "metrics": ["psnr"],
                 "methods": [{"name": "base"}, {"name": "ddit", "policy": DDIT}],
-                "timing": {"prompts": 1, "rounds": 1, "whole": 1},
+                "timing": {"prompts": 1, "rounds": 1, "most": 1, "whole": 1},
                 "study": {"trials": 2, "prompts": 1, "steps": [2], "heldout": 1, "confirm": 1},
             },
             "attack",
