@@ -9,7 +9,7 @@ from ddit_eval.errors import DditError
 from ddit_eval.experiment.config import Experiment, Method
 from ddit_eval.experiment.prompts import load_prompts, prompts_hash
 from ddit_eval.experiment.setting import size_of
-from ddit_eval.schema import Measured, Oracle, Quality, Study, Timing, differences
+from ddit_eval.schema import Frontier, Measured, Oracle, Quality, Study, Timing, differences
 from ddit_eval.schema.measured import Stage, unlike
 
 _ROW = ("policy", "steps", "cache", "scheduler", "setup")  # what is a row's own
@@ -29,15 +29,16 @@ def belongs(
     timing: Timing | None = None,
     study: Study | None = None,
     oracle: Oracle | None = None,
+    frontier: Frontier | None = None,
 ) -> None:
-    """Refuse files that do not belong together: a YAML edited since, a timing of another policy, a study or
-    an oracle of other weights. Every head, row and trial is looked at.
+    """Refuse files that do not belong together: a YAML edited since, a timing of another policy, a study, an
+    oracle or a frontier of other weights. Every head, row and trial is looked at.
 
     Raises `DditError` naming the row, what differs and the command that mends it.
     """
     if experiment is not None:
         _rows_as_said(quality, experiment)
-    for file in filter(None, (quality, timing, study, oracle)):
+    for file in filter(None, (quality, timing, study, oracle, frontier)):
         said, where = quality.asked, "quality.json"
         if experiment is not None:
             said, where = asked(experiment, type(file)), "the experiment"
@@ -53,6 +54,11 @@ def belongs(
     for row in oracle.rows if oracle else ():
         apart = differences(row.of, base, "oracle.json", "quality.json", but=_ROW)
         _refuse(f"oracle.json, row {row.name!r}", apart, Oracle.made_by)
+    for target in frontier.targets if frontier else ():
+        for way in filter(None, (target.best, target.best_without_coarse, target.best_ddit)):
+            free = (*_ROW, "prompts")
+            apart = differences(way.of, base, "frontier.json", "quality.json", but=free)
+            _refuse(f"frontier.json, way {way.name!r}", apart, Frontier.made_by)
 
 
 def _timed(timing: Timing, ours: dict[str, Measured]) -> None:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from ddit_eval import figures
 from ddit_eval.ddit.trace import StepTrace
+from ddit_eval.figures.frontier import Found, frontier_figure
 from ddit_eval.figures.oracle import oracle_figure
 from ddit_eval.figures.style import MARKERS, OWN_GROUPS, MethodGroup
 from ddit_eval.judging.controls import fewer_steps_at
@@ -22,7 +23,7 @@ from ddit_eval.judging.frontier import is_feasible, schedule_of
 from ddit_eval.judging.results import Results, shared_pictures
 from ddit_eval.judging.verdict import firing
 from ddit_eval.judging.wording import label, number
-from ddit_eval.schema import Oracle, Record, Study
+from ddit_eval.schema import Frontier, Oracle, Record, Study
 from ddit_eval.schema.quality import Column, Row
 from ddit_eval.schema.record import Trace
 from ddit_eval.stats import Interval
@@ -53,6 +54,8 @@ def write_figures(results: Results, folder: Path, records: Mapping[str, Sequence
 
 def _all(results: Results, records: Mapping[str, Sequence[Record]]) -> Iterator[tuple[str, str, Figure]]:
     cost = "FLOP ratio" if results.bad_clock else "Measured speed-up"
+    if results.frontier and (figure := frontier(results, results.frontier)):
+        yield "frontier", "The best ways found to each speed-up, on held-out prompts", figure
     for metric in results.deciding():
         if figure := speed_quality(results, metric):
             against = label(results.column(metric))
@@ -98,6 +101,28 @@ def speed_quality(results: Results, metric: str) -> Figure | None:
         null=_triple(null) if null else None,
         frontier=_frontier(results, metric),
         flops=results.bad_clock is not None,
+    )
+
+
+def frontier(results: Results, data: Frontier) -> Figure | None:
+    """The ways of each target; None where nothing was found."""
+    found = []
+    for target in data.targets:
+        ways = {"best": target.best, "plain": target.best_without_coarse, "ddit": target.best_ddit}
+        for kind, way in ways.items():
+            quality = way and way.quality.get(data.metric)
+            if way and quality:
+                speed = _triple(way.speedup) if way.speedup else (way.flop_ratio,) * 3
+                found.append(Found(kind, way.name, speed, _triple(quality)))
+    if not found:
+        return None
+    column = results.quality.metrics.get(data.metric)
+    return frontier_figure(
+        found,
+        [target.speed_up for target in data.targets],
+        quality_name=label(column) if column else data.metric.replace("-", " "),
+        direction=column.direction if column else "higher",
+        clock=data.clock is None,
     )
 
 

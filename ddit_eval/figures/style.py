@@ -49,11 +49,11 @@ OWN_GROUPS = {
         MethodGroup("base", BLACK, "*"),
         MethodGroup("base again (null)", FAINT, "*"),
         MethodGroup("fewer steps", VERMILION, "s", joined=True),
-        MethodGroup("another solver", OLIVE, "h"),
-        MethodGroup("cache", WINE, "D"),
-        MethodGroup("skipped steps", INDIGO, "P"),
+        MethodGroup("another solver", BROWN, "h"),
+        MethodGroup("cache", INDIGO, "D"),
+        MethodGroup("skipped steps", WINE, "P"),
         MethodGroup("set up", TEAL, "8"),
-        MethodGroup("mixed plan", BROWN, "d"),
+        MethodGroup("mixed plan", OLIVE, "d"),
     )
 }
 MARKERS = "^Xovp<>" * 4

@@ -73,7 +73,7 @@ def speed_quality(
     if null is not None:
         axes.axvspan(null[1], null[2], color="#eeeeee", zorder=0, linewidth=0)
     _reference(axes, points)
-    _speed_axis(axes, points)
+    speed_axis(axes, min(p.speed[1] for p in points), max(p.speed[2] for p in points))
     axes.set_xlabel("FLOPs of the base ÷ FLOPs" if flops else "measured speed-up over the base (×)")
     axes.set_ylabel(quality_name)
     axes.margins(y=0.08)
@@ -109,10 +109,8 @@ def _reference(axes: Axes, points: Sequence[Point]) -> None:
         axes.axhline(base.quality[0], color=FAINT, linewidth=0.6, dashes=(4, 2), zorder=0)
 
 
-def _speed_axis(axes: Axes, points: Sequence[Point]) -> None:
+def speed_axis(axes: Axes, low: float, high: float) -> None:
     """Ratios, so logarithmic, with plain numbers at the ticks."""
-    low = min(p.speed[1] for p in points)
-    high = max(p.speed[2] for p in points)
     axes.set_xscale("log")
     axes.set_xlim(low / 1.04, high * 1.06)
     ticks = (0.5, 0.75, 1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 15, 20, 30)

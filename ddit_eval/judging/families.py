@@ -36,7 +36,7 @@ def family_of(row: Row, reference: Row) -> str:
 
 def has(row: Row, field: str) -> Any:
     """What a row was measured with beside policy and steps: its `cache`, `scheduler` or `setup`."""
-    return getattr(row.of, field, None)
+    return getattr(row.of, field)
 
 
 def accelerated(row: Row, reference: Row) -> bool:

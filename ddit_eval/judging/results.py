@@ -17,7 +17,7 @@ from ddit_eval.experiment.records import Store
 from ddit_eval.experiment.samples import read_samples
 from ddit_eval.judging import families
 from ddit_eval.judging.margins import Margin, Margins, check_margins, margin_of, margin_of_set, set_column
-from ddit_eval.schema import Index, Oracle, Quality, Record, Study, Timing, Traces, read
+from ddit_eval.schema import Frontier, Index, Oracle, Quality, Record, Study, Timing, Traces, read
 from ddit_eval.schema.distillation import FILE, Distillation
 from ddit_eval.schema.distillation import load as load_errors
 from ddit_eval.schema.model import ResultFile
@@ -44,6 +44,7 @@ class Results:
     study: Study | None = None
     distillation: Distillation | None = None
     oracle: Oracle | None = None
+    frontier: Frontier | None = None
     samples: Mapping[str, Mapping[str, Floats]] = field(default_factory=dict)
     prompts: tuple[str, ...] = ()
     margins: Margins = "own"
@@ -140,7 +141,8 @@ def load(folder: Path, experiment: Experiment | None = None) -> Results:
     timing, study, oracle = (
         optional("timing.json", Timing), optional("study.json", Study), optional("oracle.json", Oracle),
     )  # fmt: skip
-    belongs(quality, experiment=experiment, timing=timing, study=study, oracle=oracle)
+    frontier = optional("frontier.json", Frontier)
+    belongs(quality, experiment=experiment, timing=timing, study=study, oracle=oracle, frontier=frontier)
     _as_written(folder, quality, ("samples.csv", "traces.json"))
     if timing:
         _as_written(folder, timing, timing.files)
@@ -154,6 +156,7 @@ def load(folder: Path, experiment: Experiment | None = None) -> Results:
         study=study,
         distillation=_errors(folder, quality.adapter),
         oracle=oracle,
+        frontier=frontier,
         samples=samples,
         prompts=prompts,
         margins=margins,

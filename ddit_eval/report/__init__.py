@@ -13,7 +13,7 @@ from ddit_eval.experiment.config import load_experiment
 from ddit_eval.figures.of_results import note, write_figures
 from ddit_eval.judging.results import Results, load, read_records
 from ddit_eval.judging.verdict import Verdict, judge
-from ddit_eval.report.blocks import Link, to_markdown
+from ddit_eval.report.blocks import Heading, Link, to_markdown
 from ddit_eval.report.document import document
 from ddit_eval.report.gallery import gallery
 from ddit_eval.report.page import to_html
@@ -41,11 +41,11 @@ def build_all(
     """Write a report for each profile in `results_root`/<profile>; the paths of their report.md.
 
     Reads <profile>/quality.json and, where they are, timing.json, traces.json, study.json, samples.csv,
-    distillation.json and oracle.json. Writes <profile>/report.md, report.html (one page that needs nothing
-    beside it) and figures/*.png, films/*.gif, and `results_root`/summary.json (the contract; the rows of all
-    profiles). `readme`: also rewrite its results block. `workers`: processes, which share the parts. Raises
-    `DditError` where a quality.json is missing, files do not belong together or to the experiment, or a
-    folder cannot be written to.
+    distillation.json, oracle.json and frontier.json. Writes <profile>/report.md, report.html (one page that
+    needs nothing beside it) and figures/*.png, films/*.gif, and `results_root`/summary.json (the contract;
+    the rows of all profiles). `readme`: also rewrite its results block. `workers`: processes, which share the
+    parts. Raises `DditError` where a quality.json is missing, files do not belong together or to the
+    experiment, or a folder cannot be written to.
     """
     check_workers(workers)
     said = [load_experiment(part.experiment) if part.experiment else None for part in parts]
@@ -63,7 +63,7 @@ def build_all(
     else:
         for call in calls:
             _write(*call)
-    write_json(results_root / "summary.json", summarise(*loaded).model_dump(mode="json"))
+    write_json(results_root / "summary.json", summarise(*loaded).plain())
     if readme is not None:
         readme_table(readme, list(zip(loaded, verdicts, strict=True)))
     return [results_root / part.profile / "report.md" for part in parts]
@@ -80,6 +80,7 @@ def _write(root: Path, part: Part, results: Results, verdict: Verdict, others: S
     made = collect(records, part.experiment)
     blocks = document(results, verdict, figures, pictures, made)
     links = [Link(f"The report of the profile {other}", f"../{other}/report") for other in others]
-    blocks[2:2] = links
+    first = next(i for i, block in enumerate(blocks) if isinstance(block, Heading))
+    blocks[first:first] = links
     write_text(folder / "report.md", to_markdown(blocks))
     write_text(folder / "report.html", to_html(blocks, f"ddit-eval: {part.profile}", folder))

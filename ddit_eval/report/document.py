@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ddit_eval import stats
+from ddit_eval.judging.advice import reached, sentences
 from ddit_eval.judging.frontier import confirmed_points, schedule_of, study_counts
 from ddit_eval.judging.gap import gap_line
 from ddit_eval.judging.paper_claims import judge_claims
 from ddit_eval.judging.results import Results
+from ddit_eval.judging.row_words import in_words
 from ddit_eval.judging.verdict import Verdict, compare_orders
 from ddit_eval.judging.wording import (
     counted,
@@ -53,11 +55,14 @@ def document(
     gallery: Gallery | None = None,
     provenance: Provenance | None = None,
 ) -> list[Block]:
-    """The whole report; its first line is the verdict. `figures`: path by caption, in order. `gallery`: the
-    pictures to compare, `provenance`: what all was made with; both may be missing."""
+    """The whole report: the best ways found, the verdict, the paper's claims, the rest. `figures`:
+    path by caption, in order. `gallery`: the pictures to compare, `provenance`: what all was made with; both
+    may be missing."""
     orders = compare_orders(results)
     quality = results.quality
+    advice = sentences(results.frontier, quality.metrics) if results.frontier else []
     blocks: list[Block] = [
+        *(Text(sentence, strong=True) for sentence in advice),
         Text(verdict.line, strong=True),
         Text(
             f"Profile {quality.profile}: {quality.model}, {quality.n} prompts (hash {quality.prompts_hash}), "
@@ -70,9 +75,13 @@ def document(
         blocks.append(Text("There is no timing.json: no speed-up is shown. Run `ddit-eval time`."))
     elif results.bad_clock:
         blocks.append(Text(f"No speed-up is shown: {results.bad_clock}. Run `ddit-eval time` again."))
-    shown: dict[str, list[Picture]] = {"tradeoff": [], "pictures": [], "traces": [], "films": [], "other": []}
+    kinds = ("frontier", "tradeoff", "pictures", "traces", "films", "other")
+    shown: dict[str, list[Picture]] = {kind: [] for kind in kinds}
     for caption, path in figures.items():
         shown[_kind(path)].append(Picture(path, caption))
+    if shown["frontier"]:
+        blocks += [Heading("The best way to each speed-up"), *shown["frontier"], *_frontier(results)]
+    blocks += [Heading("The paper's claims"), Text(CLAIMS), Claims(judge_claims(results, verdict, orders))]
     if shown["tradeoff"]:
         blocks += [Heading("Speed against quality"), *shown["tradeoff"]]
     blocks += [Heading("Is the quality kept?"), *kept_blocks(results, verdict.kept)]
@@ -81,7 +90,6 @@ def document(
     blocks += _study(results) + _oracle(results.oracle)
     still = next(iter(shown["pictures"]), None)
     blocks += [Heading("Pictures"), Viewer(gallery, still), *_films(shown["films"])]
-    blocks += [Heading("The paper's claims"), Text(CLAIMS), Claims(judge_claims(results, verdict, orders))]
     blocks += [Heading("Time and training"), *shown["other"], *_realised(results), *_traces(shown["traces"])]
     blocks += [Heading("How it was measured"), *_conditions(results)]
     if provenance is not None:
@@ -94,6 +102,8 @@ def _kind(path: str) -> str:
     folder, _, name = path.rpartition("/")
     if folder == "films" or name.startswith("pictures"):
         return "films" if folder == "films" else "pictures"
+    if name.startswith("frontier"):
+        return "frontier"
     if name.startswith(("speed-quality", "study", "oracle")):
         return "tradeoff"
     return "traces" if name.startswith(("schedule-", "signal-")) else "other"
@@ -231,6 +241,29 @@ def _oracle(oracle: Oracle | None) -> list[Block]:
     rows = [[row.name, f"{100 * row.cost:.0f} %", written(row.psnr, 1)] for row in oracle.rows]
     table = Table(["schedule", "cost, of the base's FLOPs", "PSNR to base (dB)"], rows)
     return [Heading("The oracle"), Text(gap_line(oracle)), Text(note), Folded("Every schedule", [table])]
+
+
+def _frontier(results: Results) -> list[Block]:
+    """How the ways were found, and each with its numbers."""
+    data = results.frontier
+    assert data is not None
+    trials = ", ".join(f"{name} {count}" for name, count in data.trials.items())
+    note = (
+        f"Searched by {data.metric} on {counted(data.tuning, 'prompt')}, told here of {data.heldout} others. "
+        f"Trials: {trials}; ways with and without coarse patches get equally many."
+    )
+    metrics = {m: c for m, c in results.quality.metrics.items() if m == data.metric or c.role == "adherence"}
+    rows = []
+    for target in data.targets:
+        ways = {"best": target.best, "no coarse patch": target.best_without_coarse, "DDiT": target.best_ddit}
+        for kind, way in ways.items():
+            if way:
+                cells = [show(way.quality.get(m), c) for m, c in metrics.items()]
+                ratio = f"{way.flop_ratio:.2f}"
+                row = [way.name, kind, in_words(way.row, way.of.steps), ratio, reached(way), *cells]
+                rows.append([f"{target.speed_up:g}x", *row])
+    head = ["target", "way", "best of", "what it is", "FLOPs ÷", "speed-up", *map(label, metrics.values())]
+    return [Text(note), Folded("Every way", [Table(head, rows)])]
 
 
 def _films(pictures: Sequence[Picture]) -> list[Block]:

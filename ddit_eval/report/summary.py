@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+from ddit_eval.judging.advice import gain_of, sentences
 from ddit_eval.judging.results import Results
-from ddit_eval.schema.summary import Interval, Row, Summary
+from ddit_eval.schema.summary import Interval, Row, Summary, Target
 
 
 def summarise(*profiles: Results) -> Summary:
@@ -25,4 +28,18 @@ def summarise(*profiles: Results) -> Summary:
         for row in results.rows
     ]
     machines = [results.timing.machine for results in profiles if results.timing]
-    return Summary(machine=machines[0].plain() if machines else None, rows=rows)
+    targets = [target for results in profiles for target in _targets(results)]
+    return Summary(machine=machines[0].plain() if machines else None, rows=rows, frontier=targets)
+
+
+def _targets(results: Results) -> Iterator[Target]:
+    data, columns = results.frontier, results.quality.metrics
+    if data is None:
+        return
+    for target, sentence in zip(data.targets, sentences(data, columns), strict=True):
+        ways = (target.best, target.best_without_coarse, target.best_ddit)
+        best, plain, ddit = (way.name if way else None for way in ways)
+        yield Target(
+            model=results.quality.model, speed_up=target.speed_up, best=best, best_without_coarse=plain,
+            best_ddit=ddit, gain=Interval.of(gain_of(data, target, columns)), sentence=sentence,
+        )  # fmt: skip

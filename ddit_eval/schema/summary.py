@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from ddit_eval import stats
 
@@ -45,6 +45,25 @@ class Row(_Strict):
     quality: dict[str, Interval]
 
 
+class Target(_Strict):
+    """The best ways found to a speed-up, by name, and the sentence that says so. `gain`: of the first over
+    the second in the metric that was searched by, above 0 where coarse patches make it better."""
+
+    model: str
+    speed_up: float
+    best: str | None
+    best_without_coarse: str | None
+    best_ddit: str | None
+    gain: Interval
+    sentence: str
+
+
 class Summary(_Strict):
+    """`frontier`: left out where no way to a speed-up was searched for."""
+
     machine: dict[str, Any] | str | None
     rows: list[Row]
+    frontier: list[Target] = Field(default_factory=list)
+
+    def plain(self) -> dict[str, Any]:
+        return self.model_dump(mode="json", exclude=None if self.frontier else {"frontier"})

@@ -13,12 +13,14 @@ from ddit_eval import report
 from ddit_eval.errors import DditError
 from ddit_eval.experiment.config import load_experiment
 from ddit_eval.figures.of_results import chosen
+from ddit_eval.judging.advice import sentences
 from ddit_eval.judging.results import load
 from ddit_eval.judging.verdict import judge
-from ddit_eval.report.readme import readme_table
+from ddit_eval.report.readme import readme_table, shortlist
 from ddit_eval.schema import Quality, Timing, read, write
 from ddit_eval.schema.summary import Summary
 from tests.support import fake_results
+from tests.support.fake_frontier import frontier
 
 METHODS = (
     "base", "base-again", "steps-18", "steps-12", "steps-7", "always-2p", "coarse-first-8", "random",
@@ -123,8 +125,8 @@ def test_two_profiles_share_summary_and_readme_and_name_each_other(tmp_path: Pat
     assert [row["model"] for row in rows] == ["mini-flux"] * half + ["mini-wan"] * half
     assert "results/quick/report.md" in readme.read_text()
     assert "mini-wan, profile video" in readme.read_text()
-    counts = [part.count("\n| ") for part in readme.read_text().split("profile quick")]
-    assert counts[0] > counts[1] > 3  # after the first profile a choice of rows
+    counts = [part.count("\n| ") for part in readme.read_text().split(", profile ")]
+    assert counts[:2] == [8, 8]  # a head, a rule and six rows each
 
 
 def test_only_what_evaluate_wrote_is_needed(tmp_path: Path) -> None:
@@ -145,6 +147,36 @@ def test_pictures_show_the_base_first_and_every_family(built: Path) -> None:
     assert len(picked) == 8
     assert {"random", "budget-50"} <= set(picked)
     assert "ddit-o3-low" not in picked
+
+
+def test_the_readme_shows_the_base_the_worst_ddit_row_and_the_best_of_each_family(built: Path) -> None:
+    results = load(built / "results" / "quick")
+    picked = shortlist(results)
+    assert picked == ["base", "steps-12", "always-2p", "random", "ddit-o3", "budget-50"]
+
+
+def test_the_best_ways_to_a_speed_up_open_report_and_readme_and_are_in_the_summary(tmp_path: Path) -> None:
+    folder = fake_results.write(tmp_path, prompts=4, trials=2, only=METHODS)
+    write(folder / "frontier.json", frontier())
+    readme = tmp_path / "README.md"
+    readme.write_text("<!-- results:begin -->\n<!-- results:end -->\n")
+    (written,) = report.build_all(tmp_path / "results", [report.Part("quick")], readme)
+    text, columns = written.read_text(), load(folder).quality.metrics
+    said = [f"**{sentence}**" for sentence in sentences(frontier(), columns)]
+    assert text.split("\n\n")[:3] == said
+    assert text.split("\n\n")[3] == f"**{judge(load(folder)).line}**"
+    assert readme.read_text().split("\n\n")[1:3] == said[1:]
+    assert (
+        text.index("frontier.png")
+        < text.index("## The paper's claims")
+        < text.index("speed-quality-psnr.png")
+    )
+    assert (folder / "figures" / "frontier.png").is_file()
+    assert "<td>the first 4 at 2p" not in text
+    assert "10 steps, the first 4 at 2p, 1 in 2 fine" in written.with_suffix(".html").read_text()
+    summary = Summary.model_validate_json((tmp_path / "results" / "summary.json").read_text())
+    assert [target.best for target in summary.frontier] == ["skip-2", "mixed-10", None]
+    assert (summary.frontier[1].gain.low, summary.frontier[2].gain.value) == (-0.7, None)
 
 
 def test_reports_of_the_shipped_results_are_short(tmp_path: Path) -> None:
