@@ -392,6 +392,16 @@ def test_the_time_of_a_step_is_a_mean_in_parts_by_scale() -> None:
     )
 
 
+def test_skipped_steps_are_run_and_measured(tiny: Any, tmp_path: Path) -> None:
+    policy = {"kind": "skip", "every": 2, "forecast": 1, "gain": 0.5}
+    methods = [{"name": "base"}, {"name": "skip", "policy": policy}]
+    experiment = tiny.experiment(methods=methods, adapter=None, metrics=["psnr"])
+    generate(experiment, tmp_path / "runs")
+    row = evaluate(experiment, tmp_path / "runs", tmp_path).rows[1]
+    assert (row.scale_share, row.coarse_share, row.skipped_share) == ({0: 0.5, 1: 0.5}, 0.0, 0.5)
+    assert row.token_ratio == row.flop_ratio == 2
+
+
 def test_regions_are_run_measured_timed_and_drawn(tiny: Any, tmp_path: Path) -> None:
     from ddit_eval.experiment.time import time_experiment
     from ddit_eval.report import Part, build_all

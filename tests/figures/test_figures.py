@@ -46,6 +46,8 @@ def test_schedule_legend_names_every_scale_also_unusual_ones() -> None:
     figure = figures.schedule_heatmap([[1, 3]])
     names = [text.get_text() for text in figure.legends[0].get_texts()]
     assert names == ["scale 1 (base)", "scale 2", "scale 3", "scale 4"]
+    names = [text.get_text() for text in figures.schedule_heatmap([[1, 0]]).legends[0].get_texts()]
+    assert names == ["skipped", "scale 1 (base)", "scale 2", "scale 4"]
 
 
 def test_one_row_takes_its_prompt_as_title_and_has_no_row_numbers() -> None:
@@ -194,6 +196,8 @@ def test_time_per_step_stacks_the_scales_to_the_mean_in_milliseconds() -> None:
         tops[bar.get_x() + bar.get_width() / 2] += bar.get_height()
     np.testing.assert_allclose(list(tops.values()), [300, 200])
     assert [round(bar.get_height()) for bar in bars] == [300, 150, 0, 50]
+    figure = figures.time_per_step([figures.StepTimes("skip", [{1: 0.3}, {0: 0.01}])])
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["skipped", "scale 1 (base)"]
 
 
 def test_time_per_step_wants_steps() -> None:

@@ -88,6 +88,7 @@ def test_the_cost_of_several_sizes_needs_their_numbers_alone() -> None:
     table = flop_table("mini-flux", "mini-flux", 64, 64)
     assert flops_of_counts("mini-flux", "mini-flux", (64, 64), {2: 64}) == table[2]
     trace = [StepTrace(0, 1000.0, 4, None, 1, 1, flops=found), StepTrace(1, 500.0, 1, None, 1, 1)]
+    trace.append(StepTrace(2, 250.0, 0, None, 0, 1))  # skipped
     assert flops_of(trace, table, calls=2) == 2 * (found + table[1])
 
 

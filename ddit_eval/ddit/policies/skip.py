@@ -42,7 +42,7 @@ class Skip(_Regular):
     """Keeps or forecasts the velocity between fine steps; needs no adapter."""
 
     family: ClassVar[str] = "skipped steps"
-    colour: ClassVar[str] = "#882255"
+    colour: ClassVar[str] = "#332288"
     control: ClassVar[str | None] = "skipped steps"
     axes: ClassVar[tuple[Axis, ...] | None] = (*_REGULAR, _LAST, FORECAST)
 
@@ -72,7 +72,7 @@ class Mixed(_Regular):
     """
 
     family: ClassVar[str] = "mixed plan"
-    colour: ClassVar[str] = "#999933"
+    colour: ClassVar[str] = "#661100"
     axes: ClassVar[tuple[Axis, ...] | None] = (
         *_REGULAR,
         _LAST,
