@@ -57,7 +57,7 @@ def test_the_options_are_those_of_diffusers() -> None:
         ({"scheduler": {"sigmas": [1.5]}}, "less than or equal to 1 (got 1.5)"),
         ({"scheduler": {"shift": 2.0, "sigmas": [1.0]}}, "give either `shift` or `sigmas`"),
         ({"setup": "a b"}, "methods.1.setup.call: String should match"),
-        ({"setup": {"call": "a:b", "args": {}}}, "setup.args: not a known name, only call, with"),
+        ({"setup": {"call": "a:b", "args": {}}}, "setup.args is not a known name, only call, with"),
         ({"setup": 5}, "methods.1.setup: Input should be"),
     ],
 )

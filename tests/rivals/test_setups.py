@@ -90,7 +90,7 @@ BAD = {
     "cannot_be_undone": "cannot be undone: IndexError",
     "NOT_A_FUNCTION": "is 3, which cannot be called",
     "nothing": "cannot be imported: AttributeError",
-    "leaves_process": "leaves behind for other rows: torch's precision of float32 products; return a function",
+    "leaves_process": "leaves behind for other rows: torch's precision of float32 products; return",
     "leaves_class": r"leaves behind for other rows: FluxPipeline\.left",
     "leaves_forward": r"leaves behind for other rows: transformer\.forward",
     "leaves_weights": r"leaves behind for other rows: transformer\.proj_out\.weight",
