@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from ddit_eval.folders.compare import Comparison
-    from ddit_eval.schema import Quality, Timing
+    from ddit_eval.schema import Frontier, Quality, Timing
     from ddit_eval.schema.quality import Column, SetRow
     from ddit_eval.stats import Equivalence
 
@@ -227,3 +227,11 @@ def step_bar(seconds: float, bound: float, longest: float, width: int = 16) -> s
     whole = max(1, round(width * seconds / longest))
     full = min(whole, round(whole * bound / seconds))
     return "█" * full + "░" * (whole - full)
+
+
+def show_advice(frontier: Frontier, columns: dict[str, Column]) -> None:
+    """The answer, a sentence a speed-up."""
+    from ddit_eval.judging.advice import sentences
+
+    for sentence in sentences(frontier, columns):
+        say(sentence)

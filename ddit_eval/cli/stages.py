@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from ddit_eval.cli.options import Workers
-from ddit_eval.cli.show import say, show_columns, show_quality, show_timing
+from ddit_eval.cli.show import say, show_advice, show_columns, show_quality, show_timing
 from ddit_eval.errors import DditError
-from ddit_eval.system.progress import progress
+from ddit_eval.system.progress import progress, stages
 from ddit_eval.system.quiet import quiet_libraries, quiet_transformers
 
 if TYPE_CHECKING:
@@ -24,6 +24,14 @@ Results = Annotated[
     Path, typer.Option(help="Where small results go, in a folder named after the experiment.")
 ]
 State = Annotated[Path, typer.Option(help="Where the study keeps its journal.")]
+Storage = Annotated[
+    str | None,
+    typer.Option(
+        envvar="DDIT_STUDY_STORAGE",
+        help="For several machines: postgresql://..., mysql://..., or a file *.journal on a shared disk. "
+        "Others see a command line: give an address with a password in the variable.",
+    ),
+]
 RUNS, RESULTS, STATE = Path("runs"), Path("results"), Path(".state")
 
 
@@ -133,14 +141,7 @@ def study(
     results: Results = RESULTS,
     state: State = STATE,
     workers: Workers = 1,
-    storage: Annotated[
-        str | None,
-        typer.Option(
-            envvar="DDIT_STUDY_STORAGE",
-            help="For several machines: postgresql://..., mysql://..., or a file *.journal on a shared disk. "
-            "Others see a command line: give an address with a password in the variable.",
-        ),
-    ] = None,
+    storage: Storage = None,
 ) -> None:
     """Search schedules for the Pareto front of cost and quality, and confirm it on held-out prompts.
 
@@ -161,6 +162,43 @@ def study(
         f"wrote {written}: {front} of {len(trials)} trials are on the front, {stopped} were stopped early, "
         f"{len(exported.confirmed)} confirmed on held-out prompts"
     )
+
+
+def advise(
+    experiment: Yaml,
+    more: Annotated[list[float] | None, typer.Argument(help="Further speed-ups.", hidden=True)] = None,
+    speed_up: Annotated[
+        list[float] | None, typer.Option(help="How many times as fast, e.g. --speed-up 2 3 5.")
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(min=0.1, help="How long it may take; the experiment's where not given.")
+    ] = None,
+    runs: Runs = RUNS,
+    results: Results = RESULTS,
+    state: State = STATE,
+    workers: Workers = 1,
+    storage: Storage = None,
+) -> None:
+    """Find the best way to run the model so many times as fast, and say what it loses.
+
+    Searches steps, solver, time schedule, caches, skipped steps and coarse patches together, on prompts that
+    nothing is reported on; confirms on held-out ones, on the clock. Killed, the same command goes on.
+    """
+    config = _load(experiment)
+    from ddit_eval.advise import advise as find
+    from ddit_eval.experiment.config import with_advice
+    from ddit_eval.schema import Quality, read
+
+    config = with_advice(config, [*(speed_up or ()), *(more or ())], minutes)
+    quiet_libraries()
+    folder = results / config.profile
+    with stages() as stage:
+        frontier = find(
+            config, folder, runs / config.profile, state,
+            workers=workers, storage=storage, say=say, stage=stage,
+        )  # fmt: skip
+    show_advice(frontier, read(folder / "advise" / "quality.json", Quality).metrics)
+    say(f"wrote {folder / 'frontier.json'}; `ddit-eval report` draws its figure")
 
 
 def track(

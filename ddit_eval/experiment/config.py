@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -65,7 +65,8 @@ class FilePrompts(Settings):
     source: Literal["file"]
     path: Path
     seed: Seed = 0
-    count: Count | None = None  # the first ones only
+    start: NonNegativeInt = 0  # so many are left out
+    count: Count | None = None  # of the others the first ones only
 
 
 PromptSource = Annotated[WorldPrompts | MovingPrompts | FilePrompts, Field(discriminator="source")]
@@ -197,6 +198,21 @@ class Study(Settings):
         return tuple(sorted({scale for scales in self.scales for scale in scales}))
 
 
+class Advise(Settings):
+    """The search for the best way to a speed-up, of all kinds of rows; see `ddit_eval.advise`."""
+
+    speed_ups: Once[Annotated[float, Field(gt=1)]] = (2.0, 3.0, 5.0)
+    minutes: PositiveFloat = 30.0  # on this machine, all in all: as many trials as fit
+    trials: Count | None = None  # of each search; what fits where not given
+    prompts: Annotated[Count, Field(ge=2)] = 8  # to tune on
+    heldout: Annotated[Count, Field(ge=2)] = 32  # to confirm on; the first of the experiment's own, or more
+    quality: str = "psnr"  # a metric, its first column
+    solver: Once[str] = ("own", "unipc:3", "dpmpp-2m")  # kind:order
+    shift: tuple[PositiveFloat, PositiveFloat] = (0.5, 2.0)  # of the time schedule
+    cache: tuple[dict[str, Any], ...] = ()  # each as in a row
+    seed: Seed = 0
+
+
 class Sets(Settings):
     """Distances of each method's pictures, as a set, to a set of reference pictures."""
 
@@ -241,6 +257,7 @@ class Experiment(Settings):
     timing: Timing = Field(default_factory=Timing)
     study: Study = Field(default_factory=Study)
     oracle: Oracle = Field(default_factory=Oracle)
+    advise: Advise = Field(default_factory=Advise)
 
     @model_validator(mode="after")
     def _names(self) -> Experiment:
@@ -291,6 +308,13 @@ def _decide(method: Method, steps: int) -> None:
         raise DditError(
             f"methods: {method.name}: the policy {kind!r} cannot decide a step ({why}); mend its package"
         ) from error
+
+
+def with_advice(experiment: Experiment, speed_ups: Sequence[float], minutes: float | None) -> Experiment:
+    """The experiment with what the command line says of its `advise`; raises `DditError`."""
+    said = {"speed_ups": list(speed_ups) or None, "minutes": minutes}
+    plain = experiment.advise.model_dump(mode="json") | {k: v for k, v in said.items() if v is not None}
+    return experiment.model_copy(update={"advise": checked(Advise, plain, "advise")})
 
 
 def load_experiment(path: Path) -> Experiment:

@@ -28,7 +28,8 @@ def prompts_of(texts: Sequence[str], seed: int, start: int = 0) -> list[Prompt]:
 def load_prompts(source: PromptSource) -> list[Prompt]:
     """The prompts of a set, always the same for the same set."""
     if isinstance(source, FilePrompts):
-        return prompts_of(read_prompts(source.path)[: source.count], source.seed)
+        texts = read_prompts(source.path)[source.start :]
+        return prompts_of(texts[: source.count], source.seed, source.start)
     drawn = (source.seed, source.start, source.count, source.split)
     if source.source == "moving-world":
         texts = [caption_clip(clip) for clip in sample_moving_scenes(*drawn)]

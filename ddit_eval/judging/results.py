@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -142,7 +143,12 @@ def load(folder: Path, experiment: Experiment | None = None) -> Results:
         optional("timing.json", Timing), optional("study.json", Study), optional("oracle.json", Oracle),
     )  # fmt: skip
     frontier = optional("frontier.json", Frontier)
-    belongs(quality, experiment=experiment, timing=timing, study=study, oracle=oracle, frontier=frontier)
+    belongs(quality, experiment=experiment, timing=timing, study=study, oracle=oracle)
+    try:
+        belongs(quality, experiment=experiment, frontier=frontier)
+    except DditError as error:  # it takes half an hour, so no report waits for it
+        warnings.warn(f"the report is without the best ways: {error}", stacklevel=2)
+        frontier = None
     _as_written(folder, quality, ("samples.csv", "traces.json"))
     if timing:
         _as_written(folder, timing, timing.files)

@@ -49,7 +49,7 @@ class Frontier(Stage):
 
     made_by: ClassVar[str] = "`ddit-eval advise EXPERIMENT`"
     file: ClassVar[str] = "frontier.json"
-    decided_by: ClassVar[tuple[str, ...]] = ("profile", "model", "adapter", "steps", "advise")
+    decided_by: ClassVar[tuple[str, ...]] = ("profile", "model", "adapter", "steps")
 
     profile: str
     model: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, NonNegativeInt, model_validator
@@ -73,21 +73,30 @@ class Ceiling(Result):
 
 
 class Latency(ResultFile):
-    """Median seconds of a step by scale; `signal`: what a step that reads the signal takes on top.
+    """Median seconds of a step by scale, 0 for a skipped one; `signal`: what a step that reads the signal
+    takes on top, `beside`: what lies between two steps.
 
-    `memory`: peak GiB on the device of a run at a scale; None where there is no GPU.
+    `worker`: seconds that a base step, and all of a run but its steps, take a worker of a search. `memory`:
+    peak GiB on the device of a run at a scale; None where there is no GPU.
     """
 
     made_by: ClassVar[str] = "delete it, then `ddit-eval study EXPERIMENT`"
 
-    seconds: dict[Count, Positive]
+    seconds: dict[NonNegativeInt, Positive]
     signal: NotNegative
+    beside: NotNegative
+    worker: tuple[Positive, NotNegative]
     memory: dict[Count, NotNegative] | None
 
-    def seconds_of(self, trace: Sequence[StepTrace]) -> float:
-        """Seconds of the denoising steps of a trace; one that is skipped takes none."""
-        ran = (step for step in trace if step.scale)
-        return sum(self.seconds[step.scale] + self.signal * bool(step.signals) for step in ran)
+    def seconds_of(self, trace: Sequence[StepTrace], flops: Mapping[int, int]) -> float:
+        """Seconds of the denoising loop of a trace. A step that a cache has made cheaper takes its share of
+        the FLOPs of one that is computed in full (`flops`, by scale), above a skipped one."""
+        return sum(self._step(step, flops) + self.beside for step in trace)
+
+    def _step(self, step: StepTrace, flops: Mapping[int, int]) -> float:
+        least, full = self.seconds[0], self.seconds[step.scale]
+        share = 1.0 if step.flops is None or not step.scale else step.flops / flops[step.scale]
+        return least + max(0.0, full - least) * share + self.signal * bool(step.signals)
 
     def peak(self, scales: Iterable[int]) -> float | None:
         """Peak GiB of a run over these scales."""

@@ -1,4 +1,5 @@
-"""Latency as a table: seconds of a step by scale, measured once a machine and then constant.
+"""Latency as a table: seconds of a step by scale, 0 for one that is skipped, and of what lies between steps;
+measured once a machine and then constant.
 
 A trial's latency is a sum over its schedule. So a disturbed machine cannot favour a trial, and a study
 gives the same result when it is run again.
@@ -6,21 +7,24 @@ gives the same result when it is run again.
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ddit_eval.clock import machine
-from ddit_eval.ddit.policies import Fixed, Threshold
+from ddit_eval.ddit.policies import Explicit, Fixed, Policy, Threshold
 from ddit_eval.experiment.config import Method
 from ddit_eval.experiment.generate import Generator
 from ddit_eval.experiment.records import code_hash
 from ddit_eval.experiment.setting import Setting
+from ddit_eval.experiment.time import Bench
 from ddit_eval.schema import write
 from ddit_eval.schema.kept import known
 from ddit_eval.schema.study import Latency
 from ddit_eval.system.files import digest
+from ddit_eval.system.workers import a_thread_each
 
 ROUNDS = 3  # runs a scale, interleaved; of each run the first step is left out
 STEPS = 8
@@ -47,27 +51,47 @@ def table_of(setting: Setting, state: Path, pipe: Any = None) -> Latency:
 
 
 def calibrate(setting: Setting, pipe: Any = None) -> Latency:
-    """Measure the table: every scale, and the base with a signal that never fires, in turns."""
+    """Measure the table: every scale, the base with a signal that never fires, and one step in two skipped,
+    in turns; then a run from prompt to picture as a worker makes it."""
     import torch
 
     on_gpu = torch.cuda.is_available()
     with Generator(setting, pipe) as generator:
-        adapter = generator.handle.adapter
-        scales = (1, *(adapter.scales if adapter else ()))
-        policies = {scale: Fixed(scale=scale) for scale in scales}
-        runs: dict[int, Any] = policies | ({0: Threshold(tau=1e-30, scales=scales[1:])} if adapter else {})
-        seconds: dict[int, list[float]] = {name: [] for name in runs}
+        bench, adapter = Bench(generator), generator.handle.adapter
+        scales = adapter.scales if adapter else ()
+        runs: dict[str, Policy] = {str(scale): Fixed(scale=scale) for scale in (1, *scales)}
+        runs["skipped"] = Explicit(scales=(1, 0) * (STEPS // 2), forecast=1)
+        if adapter:
+            runs["signal"] = Threshold(tau=1e-30, scales=scales)
+        seconds: dict[str, list[float]] = {name: [] for name in runs}
         memory: dict[int, float] = {}
+        beside: list[float] = []
         for _ in range(ROUNDS):
             for name, policy in runs.items():
                 method = Method(name="latency", policy=policy, steps=STEPS)
                 if on_gpu:
                     torch.cuda.reset_peak_memory_stats()
-                trace = generator.sample([setting.job(method, setting.prompts[0])]).trace
-                # Steps without a signal say nothing of what it takes.
-                seconds[name] += [s.seconds for s in trace[1:] if name or s.signals]
-                if on_gpu and name:
-                    memory[name] = max(torch.cuda.max_memory_allocated() / 2**30, memory.get(name, 0.0))
-    medians = {name: float(np.median(values)) for name, values in seconds.items()}
-    signal = max(0.0, medians.pop(0, medians[1]) - medians[1])
-    return Latency(seconds=medians, signal=signal, memory=memory or None)
+                call = bench.call(method, (setting.prompts[0],), setting.prompts[0].seed)
+                whole, trace = bench.watch.denoise(call)["denoise"], generator.handle.trace
+                beside.append((whole - sum(step.seconds for step in trace)) / STEPS)
+                # Steps without a signal say nothing of what it takes; of the skipping run, those skipped.
+                wanted = {"signal": lambda s: s.signals, "skipped": lambda s: s.scale == 0}
+                seconds[name] += [s.seconds for s in trace[1:] if wanted.get(name, bool)(s)]
+                if on_gpu and name.isdecimal():
+                    memory[int(name)] = max(
+                        torch.cuda.max_memory_allocated() / 2**30, memory.get(int(name), 0.0)
+                    )
+        medians = {name: float(np.median(values)) for name, values in seconds.items()}
+        method = Method(name="latency", policy=Fixed(scale=1), steps=STEPS)
+        with a_thread_each():
+            started = time.perf_counter()
+            trace = generator.sample([setting.job(method, setting.prompts[0])]).trace
+            whole = time.perf_counter() - started
+    alone = sum(step.seconds for step in trace)
+    return Latency(
+        seconds={0: medians["skipped"]} | {scale: medians[str(scale)] for scale in (1, *scales)},
+        signal=max(0.0, medians.get("signal", medians["1"]) - medians["1"]),
+        beside=max(0.0, float(np.median(beside))),
+        worker=(alone / STEPS, max(0.0, whole - alone)),
+        memory=memory or None,
+    )

@@ -158,7 +158,7 @@ class PictureEvaluator:
     def _cost(self, run: Run) -> float:
         if self.space.cost == "latency":
             assert self.latency is not None
-            return self.latency.seconds_of(run.trace)
+            return self.latency.seconds_of(run.trace, self.setting.flops)
         return tokens_of(run.trace) if self.space.cost == "tokens" else self.setting.flops_of(run.trace)
 
 

@@ -27,6 +27,9 @@ class Ways(Protocol):
     def given(self, number: int) -> Params:
         """The parameters of trial `number` that are not searched: where the search starts, all of them."""
 
+    def peers(self, number: int, earlier: Sequence[FrozenTrial]) -> Sequence[FrozenTrial]:
+        """Of earlier trials those that trial `number` learns from and is held against."""
+
     def suggest(self, trial: optuna.trial.BaseTrial) -> None:
         """Ask a trial for its parameters."""
 
@@ -44,6 +47,9 @@ class Rules:
         """The first trials are one of each rule."""
         rules = self.space.rule
         return first_point(self.space, rules[number]) if number < len(rules) else {}
+
+    def peers(self, number: int, earlier: Sequence[FrozenTrial]) -> Sequence[FrozenTrial]:
+        return earlier
 
     def suggest(self, trial: optuna.trial.BaseTrial) -> None:
         rule = trial.suggest_categorical("rule", self.space.rule)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ def run_trial(
     import optuna
 
     sign = sign_of(study)
+    claimed = replace(claimed, earlier=list(ways.peers(claimed.slot, claimed.earlier)))
     trial = _start(study, space, ways, claimed)
     method = ways.method(trial.params, units(study, evaluator))
     trial.set_user_attr("row", row_of(method))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from rich.console import Console
@@ -57,3 +57,15 @@ def progress(what: str) -> Iterator[Progress]:
     finally:
         if bar.live.is_started:
             bar.stop()
+
+
+@contextmanager
+def stages() -> Iterator[Callable[[str], Progress]]:
+    """Progress bars one after another: the next by its name, as which the one before ends."""
+    with ExitStack() as current:
+
+        def begin(what: str) -> Progress:
+            current.close()
+            return current.enter_context(progress(what))
+
+        yield begin

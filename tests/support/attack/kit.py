@@ -112,7 +112,13 @@ class Kit:
     # What is measured once.
 
     def latency(self, folder: Path) -> Any:
-        constant = Latency(seconds={1: 0.2, 2: 0.1, 4: 0.05}, signal=0.01, memory=None)
+        constant = Latency(
+            seconds={0: 0.001, 1: 0.2, 2: 0.1, 4: 0.05},
+            signal=0.01,
+            beside=0.0,
+            worker=(0.2, 0.1),
+            memory=None,
+        )
         with patch.object(latency, "calibrate", lambda *args: constant):
             return latency.table_of(Setting(self.experiment), folder, self.pipe).plain()
 

@@ -1,0 +1,129 @@
+"""The search: an Optuna study over rows of all kinds, on prompts that nothing is reported on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ddit_eval import metrics, stats
+from ddit_eval.advise.arms import RULE, WITH, WITHOUT, Arms
+from ddit_eval.advise.pick import Found
+from ddit_eval.advise.plan import Prices
+from ddit_eval.advise.ways import Plans
+from ddit_eval.ddit.policies import Threshold, choices, parse_policy
+from ddit_eval.experiment.config import Experiment, FilePrompts, Method, Study
+from ddit_eval.experiment.prompts import Prompt, load_prompts
+from ddit_eval.experiment.records import code_hash
+from ddit_eval.experiment.setting import Setting
+from ddit_eval.schema.study import Latency
+from ddit_eval.study import run as study_of
+from ddit_eval.study import worker
+from ddit_eval.study.measure import PictureEvaluator
+from ddit_eval.study.space import Rules, Ways
+from ddit_eval.study.storage import Location
+from ddit_eval.study.trials import SCORES, finished, is_complete
+from ddit_eval.system.files import digest
+from ddit_eval.system.progress import Progress, quiet
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+CODE = ("advise", "rivals")  # decide a trial, beside what decides one of a study
+
+
+def tuning_prompts(experiment: Experiment) -> list[Prompt]:
+    """Prompts to tune on: of a file the first lines, else those that follow the held-out ones."""
+    source, count = experiment.prompts, experiment.advise.prompts
+    if isinstance(source, FilePrompts):
+        return load_prompts(source.model_copy(update={"count": count}))
+    start = source.start + max(source.count, experiment.advise.heldout)
+    return load_prompts(source.model_copy(update={"start": start, "count": count}))
+
+
+def arms_of(experiment: Experiment, scales: tuple[int, ...], table: Latency, space: Study) -> Arms:
+    """What is searched: plans without coarse patches, with them, and the published rule; the last two where
+    there is an adapter (its `scales`)."""
+    asked = experiment.advise
+    prices = Prices(table.seconds, table.beside)
+    base = prices.of([1] * experiment.steps)
+    # What a setup makes of a step no table knows: such a row is timed, and not searched.
+    rows = [m for m in experiment.methods if m.setup is None and m.name != experiment.reference]
+    rows = [m for m in rows if not m.policy.mixed and experiment.repeat_of(m) == 0]
+
+    def plans(coarse: tuple[int, ...]) -> Plans:
+        written = tuple(m for m in rows if (max(choices(m.policy)) > 1) == bool(coarse))
+        names = tuple(m.name for m in rows)
+        return Plans(asked, prices, base, experiment.steps, coarse, written, names, asked.cache)
+
+    ways: dict[str, Ways] = {WITHOUT: plans(())}
+    if scales:
+        ways |= {WITH: plans(scales), RULE: Rules(space)}
+    return Arms(ways)
+
+
+def space_of(experiment: Experiment, scales: tuple[int, ...], trials: int, arms: int) -> Study:
+    """How the study goes about it. The published rule's steps are those of the base and fewer."""
+    asked, steps = experiment.advise, experiment.steps
+    return Study(
+        trials=trials * arms,
+        prompts=asked.prompts,
+        confirm=0,
+        seed=asked.seed,
+        generation=2 * arms,
+        startup=12,
+        cost="latency",
+        quality=asked.quality,
+        rule=("threshold",),
+        steps=tuple(sorted({max(2, round(steps * share)) for share in (0.4, 0.55, 0.7, 1.0)})),
+        scales=tuple(sorted({(scale,) for scale in scales} | ({scales} if len(scales) > 1 else set())))
+        or ((2,),),
+    )
+
+
+def search(
+    experiment: Experiment,
+    space: Study,
+    arms: Arms,
+    table: Latency,
+    state: Path,
+    *,
+    storage: str | None = None,
+    workers: int = 1,
+    pipe: Any = None,
+    progress: Progress = quiet,
+) -> list[Found]:
+    """Run or go on with the search; what was tried on every prompt."""
+    setting = Setting(experiment.model_copy(update={"study": space}))
+    tuning = tuning_prompts(experiment)
+    metric = metrics.suited(space.quality, moving=len(setting.size) == 3)
+    key = digest(
+        [study_of.study_key(setting, tuning), _decisive(experiment), code_hash(*CODE), table.plain()]
+    )
+    place = Location(
+        storage or str(state / f"advise-{key}.journal"),
+        f"{experiment.profile}-advise-{key}",
+        metric.columns[0].direction,
+    )
+    open_evaluator = partial(PictureEvaluator, setting, (tuning, []), table, pipe)
+    study = worker.run(place, space, open_evaluator, workers, progress, arms)
+    sign = 1 if metric.columns[0].direction == "higher" else -1
+    done = finished(study, space).values()
+    return [_found(trial, experiment, sign) for trial in done if is_complete(trial)]
+
+
+def _decisive(experiment: Experiment) -> dict[str, Any]:
+    """What of the experiment decides a trial: not how many there are, nor who confirms them."""
+    plain = experiment.model_dump(mode="json", include={"advise", "methods"})
+    return plain | {"advise": {k: v for k, v in plain["advise"].items() if k not in ("minutes", "trials")}}
+
+
+def _found(trial: FrozenTrial, experiment: Experiment, sign: int) -> Found:
+    row: Mapping[str, Any] = trial.user_attrs["row"]
+    method = Method.model_validate({"name": "found", "steps": experiment.steps} | dict(row))
+    coarse = any(re.search(r"\b([2-9]|\d\d)", line) for line in trial.user_attrs["schedules"])
+    rule = isinstance(parse_policy(row["policy"]), Threshold)
+    tuned = stats.mean(SCORES.validate_python(trial.user_attrs).qualities)
+    return Found(method, trial.values[0], sign * trial.values[1], coarse, rule, tuned)
