@@ -136,6 +136,7 @@ CLIP_LEVELS = np.stack(PICTURES)
 GENERATED = {"kind": "generated", "count": 8, "steps": 1}
 RESULTS = ("quality.json", "timing.json", "study.json", "oracle.json", "traces.json", "frontier.json")
 TABLES = ("samples.csv", "times.csv")
+OPTIONAL = ("timing.json", "study.json", "oracle.json", "frontier.json")  # results are read without them
 PROMPTS = {
     ".txt": "# three\na red star\na cross, and a disc\ntwo things\n",
     ".csv": 'category,prompt\ncolours,a red star\nshapes,"a cross, and a disc"\nwords,two things\n',
