@@ -42,7 +42,7 @@ def transformers_of(pipe: Any) -> dict[str, Any]:
 def why_not(pipeline: type, transformer: type, kind: str, calls: int) -> str | None:
     """Why a pipeline's class cannot run a cache, as far as the classes tell; `calls` of a step."""
     code = inspect.unwrap(pipeline.__call__).__code__
-    apart = calls > 1 and "uncond" in code.co_consts
+    apart = calls > 1 and "cond_uncond" not in code.co_consts
     words = {word for const in code.co_consts if isinstance(const, tuple) for word in const}
     if not issubclass(transformer, diffusers.CacheMixin):
         return f"{transformer.__name__} has no enable_cache in diffusers"
