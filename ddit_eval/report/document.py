@@ -11,7 +11,7 @@ from ddit_eval.judging.gap import gap_line
 from ddit_eval.judging.paper_claims import judge_claims
 from ddit_eval.judging.results import Results
 from ddit_eval.judging.row_words import in_words
-from ddit_eval.judging.verdict import Verdict, compare_orders
+from ddit_eval.judging.verdict import Verdict, compare_orders, firing
 from ddit_eval.judging.wording import (
     counted,
     label,
@@ -35,7 +35,7 @@ from ddit_eval.report.blocks import (
     matrix,
 )
 from ddit_eval.report.gallery import Gallery
-from ddit_eval.report.judged import compared_blocks, kept_blocks
+from ddit_eval.report.judged import compared_blocks, dynamic_blocks, kept_blocks
 from ddit_eval.report.provenance import Provenance
 from ddit_eval.schema import Oracle, Quality
 from ddit_eval.schema.quality import Column
@@ -87,6 +87,8 @@ def document(
     blocks += [Heading("Is the quality kept?"), *kept_blocks(results, verdict.kept)]
     blocks += [Heading(f"What is decided {results.equally}"), *compared_blocks(results, verdict, orders)]
     blocks += [Heading("Methods"), methods_table(results, results.deciding()), *_more_of_methods(results)]
+    if firing(results):
+        blocks += [Heading("Static or dynamic?"), *dynamic_blocks(results)]
     blocks += _study(results) + _oracle(results.oracle)
     still = next(iter(shown["pictures"]), None)
     blocks += [Heading("Pictures"), Viewer(gallery, still), *_films(shown["films"])]

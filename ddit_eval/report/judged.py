@@ -7,11 +7,12 @@ from itertools import groupby
 
 from ddit_eval import stats
 from ddit_eval.judging.controls import EQUAL_TIME, Comparison
+from ddit_eval.judging.dynamic import duels, dynamic_line
 from ddit_eval.judging.equivalence import Kept
 from ddit_eval.judging.regions import REGION, compare_regions
 from ddit_eval.judging.results import Results
 from ddit_eval.judging.verdict import Verdict, compare_others, within
-from ddit_eval.judging.wording import counted, gained, label, number, probability, show
+from ddit_eval.judging.wording import counted, gained, label, number, percent, probability, show
 from ddit_eval.report.blocks import Block, Bullets, Folded, Table, Text, matrix
 from ddit_eval.stats import ALPHA
 
@@ -108,3 +109,19 @@ def compared_blocks(results: Results, verdict: Verdict, orders: Sequence[Compari
         head = ["method", "speed-up", "against", "gain", "p (Holm)", "outcome"]
         return [*blocks, Text("Those that are decided:"), Table(head, decided)]
     return [*blocks, Text("Nothing is decided.")]
+
+
+def dynamic_blocks(results: Results) -> list[Block]:
+    """Each DDiT row against the static plans of its cost."""
+    rows = [
+        [
+            duel.rule,
+            f"{duel.flop_ratio:.2f}",
+            ", ".join(duel.plans),
+            *(percent(share) for share in (duel.plan, duel.looks, duel.ahead)),
+            str(duel.plan.n),
+        ]
+        for duel in duels(results)
+    ]
+    head = ["rule", "FLOPs ÷", "static plans", "static near the best", "rule near the best", "apart", "N"]
+    return [Text(dynamic_line(results)), *([Table(head, rows)] if rows else [])]
