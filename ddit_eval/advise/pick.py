@@ -35,7 +35,7 @@ class Found:
 KINDS: dict[str, Callable[[Found], bool]] = {
     "best": lambda found: True,
     "best_without_coarse": lambda found: not found.coarse,
-    "best_ddit": lambda found: found.rule,
+    "best_ddit": lambda found: found.rule and found.coarse,  # one that never fires is the base of its steps
 }
 
 

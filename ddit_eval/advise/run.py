@@ -91,7 +91,7 @@ def advise(
     wanted = [Wanted(speed, kind) for speed in sorted(experiment.advise.speed_ups) for kind in KINDS]
     timing, rows = timed(held, wanted, tried, results / "advise" / "timing.json", pipe, stage("timed runs"))
     generate(rows, runs / "advise", pipe=pipe, workers=workers, progress=stage("pictures"))
-    quality = evaluate(rows, runs / "advise", results / "advise", progress=stage("methods"))
+    quality = evaluate(rows, runs / "advise", results / "advise", sights=False, progress=stage("methods"))
     samples, _ = read_samples(results / "advise" / "samples.csv", quality)
     metric = metrics.get(experiment.advise.quality).columns[0].name
     frontier = Frontier(

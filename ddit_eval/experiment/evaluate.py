@@ -155,9 +155,11 @@ def evaluate(
     runs: Path,
     results: Path,
     *,
+    sights: bool = True,
     progress: Progress = quiet,
 ) -> Quality:
     """Measure the records in `runs` and write the result files to `results`; returns quality.json's content.
+    sights: whether to measure which metric sees which damage, too.
 
     Raises `DditError` where a metric is unknown or cannot run here, before any picture is read.
     """
@@ -207,7 +209,7 @@ def evaluate(
             for metric in chosen
             for name, about in metric.describe().items()
         },
-        damage=damage(experiment, reference, texts),
+        damage=damage(experiment, reference, texts) if sights else (),
         sets=tuple(set_rows(pictures, experiment.reference, **dict(asked), skipped=skipped)) if asked else (),
         skipped=skipped,
     )
