@@ -2,46 +2,52 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ddit_eval import metrics, stats
-from ddit_eval.advise.estimate import estimate
+from ddit_eval.advise.estimate import TIMING, estimate
 from ddit_eval.advise.pick import KINDS, SLACK, Found, best, fastest
-from ddit_eval.advise.search import arms_of, search, space_of
+from ddit_eval.advise.search import arms_of, left_out, place_of, search, space_of
 from ddit_eval.advise.ways import Plans
 from ddit_eval.clock import machine
 from ddit_eval.ddit.adapter.adapter import Adapter
+from ddit_eval.ddit.policies import Base
 from ddit_eval.errors import DditError
 from ddit_eval.experiment.belongs import asked
 from ddit_eval.experiment.config import Experiment, FilePrompts, Method
 from ddit_eval.experiment.evaluate import evaluate
 from ddit_eval.experiment.generate import generate
+from ddit_eval.experiment.prompts import load_prompts
 from ddit_eval.experiment.samples import Samples, read_samples
 from ddit_eval.experiment.setting import Setting
 from ddit_eval.experiment.time import time_experiment
-from ddit_eval.schema import Frontier, Quality, Timing, write
+from ddit_eval.rivals.row import Rival, Scheduler
+from ddit_eval.rivals.rows import check
+from ddit_eval.schema import Frontier, Quality, Timing, read, write
 from ddit_eval.schema.frontier import Target, Way
+from ddit_eval.schema.timing import Row
 from ddit_eval.study import latency
+from ddit_eval.study import run as study_of
 from ddit_eval.study.trial import row_of
 from ddit_eval.system.files import check_writable, sweep
 from ddit_eval.system.progress import Progress, quiet
 from ddit_eval.system.workers import check_workers
 
 BASE = "base"
-TIMES = 2  # how often rows that were slower than predicted are replaced by faster ones
+TIMES = 3  # at most: rows that were slower than predicted are replaced by others
 Stage = Callable[[str], Progress]
 
 
 @dataclass
 class Wanted:
-    """A place in the answer. `factor`: by how much rows turned out slower than predicted."""
+    """A place in the answer, the row that is there, and what it is called."""
 
     speed_up: float
     kind: str
-    factor: float = 1.0
     found: Found | None = None
     name: str = ""
 
@@ -61,32 +67,34 @@ def advise(
     """The best ways to each of the experiment's `advise.speed_ups`; written to `results`/frontier.json.
 
     results, runs: folders of the experiment; what is confirmed lies in `advise` below each, like an
-    experiment of its own. say: gets a line on how long it will take. Killed, the next call goes on.
-    Raises `DditError` before anything is computed where it cannot be done.
+    experiment of its own. say: gets a line on what is left out, and on how long it will take. Killed, the
+    next call goes on. Raises `DditError` before anything is computed where it cannot be done.
     """
-    held = held_out(experiment)
-    for folder in (results / "advise", runs / "advise", state):
+    experiment, held = possible(experiment, say), held_out(experiment)
+    for folder in (results, runs, state):
         check_writable(folder)
         sweep(folder)
     check_workers(workers, pipe)
-    for name in dict.fromkeys([experiment.advise.quality, *experiment.metrics]):
+    for name in held.metrics:
         if why := metrics.get(name).missing():
             raise DditError(why)
     scales = Adapter.from_pretrained(experiment.adapter).scales if experiment.adapter else ()
-    table = latency.table_of(Setting(experiment), state, pipe)
     count = 3 if scales else 1
-    spent = estimate(experiment.advise, table, experiment.steps, count, workers, min(held.timing.prompts, 32))
-    say(str(spent))
-    space = space_of(experiment, scales, spent.trials, count)
-    arms = arms_of(experiment, scales, table, space)
-    most = max(ways.fastest for ways in arms.ways.values() if isinstance(ways, Plans))
+    place = place_of(experiment, space_of(experiment, scales, 1, count), state, storage)
+    table = study_of.shared_table(place, latency.table_of(Setting(experiment), state, pipe))
+    arms = arms_of(experiment, scales, table, space_of(experiment, scales, 1, count))
+    plans = [ways for ways in arms.ways.values() if isinstance(ways, Plans)]
+    most = max(ways.fastest for ways in plans)
     if beyond := [speed for speed in experiment.advise.speed_ups if speed > most]:
         raise DditError(
             f"{beyond[0]:g}x is out of reach: the fastest plan, a single step, is {most:.1f}x; ask for less"
         )
+    starts = [len(ways.starts()) for ways in plans] + [1] * (count - len(plans))
+    spent = estimate(experiment.advise, table, experiment.steps, starts, workers)
+    say(str(spent))
     tried = search(
-        experiment, space, arms, table, state,
-        storage=storage, workers=workers, pipe=pipe, progress=stage("trials"),
+        experiment, space_of(experiment, scales, spent.trials, count), arms, table, place,
+        workers=workers, pipe=pipe, progress=stage("trials"),
     )  # fmt: skip
     wanted = [Wanted(speed, kind) for speed in sorted(experiment.advise.speed_ups) for kind in KINDS]
     timing, rows = timed(held, wanted, tried, results / "advise" / "timing.json", pipe, stage("timed runs"))
@@ -104,32 +112,63 @@ def advise(
         heldout=quality.n,
         trials=dict.fromkeys(arms.ways, spent.trials),
         targets=targets_of(wanted, tried, quality, timing, samples, metric),
-        clock=getattr(timing, "bad", None),
+        clock=timing.bad if timing else None,
     )
     write(results / "frontier.json", frontier)
     return frontier
+
+
+def possible(experiment: Experiment, say: Callable[[str], None]) -> Experiment:
+    """The experiment with what its model can be tried with; `say` is told what is left out.
+
+    Raises `DditError` where the model cannot run a cache that is asked for, or where its reference is not the
+    unchanged model.
+    """
+    base, wanted = experiment.method(experiment.reference), experiment.advise
+    if base.beside or base.policy != Base() or experiment.steps_of(base) != experiment.steps:
+        raise DditError(
+            f"advise holds all against the unchanged model at {experiment.steps} steps, and the reference "
+            f"{base.name!r} is another row; name a plain one as `reference`"
+        )
+    if lost := [method.name for method in left_out(experiment)]:
+        say(f"not searched, as no table knows what their steps take: {', '.join(lost)}")
+    calls = Setting(experiment).calls
+    plain = Rival(scheduler=Scheduler(shift=2.0))
+    try:
+        check(experiment.model, plain, calls, experiment.steps)
+    except DditError as error:
+        say(f"solvers and time schedules are not searched: {error}")
+        wanted = wanted.model_copy(update={"solver": ("own",), "shift": (1.0, 1.0)})
+    for cache in wanted.cache:
+        check(experiment.model, Rival(cache=cache), calls, experiment.steps)
+    return experiment.model_copy(update={"advise": wanted})
 
 
 def held_out(experiment: Experiment) -> Experiment:
     """The same on held-out prompts, its rows yet to be chosen."""
     source, wanted = experiment.prompts, experiment.advise
     if isinstance(source, FilePrompts):
-        start, count = source.start + wanted.prompts, wanted.heldout
-        source = source.model_copy(update={"start": start, "count": count})
-        if (there := len(Setting(experiment.model_copy(update={"prompts": source})).prompts)) < 2:
+        there, count = len(load_prompts(source)), wanted.heldout
+        if there - wanted.prompts < 2:
             raise DditError(
-                f"advise: {source.path} has {wanted.prompts + there} prompts, of which {wanted.prompts} are "
-                "to tune on and others to confirm; lengthen it or lower `advise.prompts`"
+                f"advise: {source.path} has {there} prompts, of which {wanted.prompts} are to tune on and "
+                "others to confirm; lengthen it or lower `advise.prompts`"
             )
+        start, count = source.start + wanted.prompts, min(count, there - wanted.prompts)
+        source = source.model_copy(update={"start": start, "count": count})
     else:
         source = source.model_copy(update={"count": wanted.heldout})
+    minutes = min(wanted.minutes * TIMING, experiment.timing.minutes or math.inf)
     return experiment.model_copy(
         update={
             "prompts": source,
             "methods": (Method(name=BASE),),
             "reference": BASE,
+            "metrics": tuple(dict.fromkeys([wanted.quality, *experiment.metrics])),
             "sets": None,
-            "timing": experiment.timing.model_copy(update={"methods": None, "compile": False}),
+            "timing": experiment.timing.model_copy(
+                update={"methods": None, "compile": False, "minutes": minutes}
+            ),
         }
     )
 
@@ -138,7 +177,7 @@ def chosen(wanted: Sequence[Wanted], tried: Sequence[Found]) -> list[Method]:
     """Fill each place with the best row for it; the rows, none twice, the base first."""
     rows: dict[str, Method] = {}
     for place in wanted:
-        place.found = best(filter(KINDS[place.kind], tried), place.speed_up * place.factor)
+        place.found = best(filter(KINDS[place.kind], tried), place.speed_up)
         if place.found is None:
             continue
         name = f"{place.kind.replace('_', '-')}-{place.speed_up:g}x"
@@ -149,37 +188,38 @@ def chosen(wanted: Sequence[Wanted], tried: Sequence[Found]) -> list[Method]:
 
 
 def timed(
-    held: Experiment,
-    wanted: Sequence[Wanted],
-    tried: Sequence[Found],
-    file: Path,
-    pipe: Any,
-    progress: Progress,
+    held: Experiment, wanted: Sequence[Wanted], tried: list[Found], file: Path, pipe: Any, progress: Progress
 ) -> tuple[Timing | None, Experiment]:
-    """Time the rows of all places; one that misses its speed-up makes room for a faster one. The experiment
-    of those that remain."""
-    for turn in range(TIMES + 1):
+    """Time the rows of all places; what each really takes is put into `tried`, so that one which misses its
+    speed-up makes room for the next best. The experiment of those that remain."""
+    for turn in range(TIMES):
         rows = held.model_copy(update={"methods": tuple(chosen(wanted, tried))})
         if len(rows.methods) == 1:
             return None, rows
-        timing = time_experiment(rows, file, pipe=pipe, progress=progress)
-        if turn == TIMES or getattr(timing, "bad", None):
+        timing = kept(file, rows) or time_experiment(rows, file, pipe=pipe, progress=progress)
+        if timing.bad or turn == TIMES - 1:
             break
-        late = [p for p in wanted if p.found and _missed(timing, p) > 1]
-        for place in late:
-            assert place.found is not None
-            row = timing.row(place.name)
-            assert row is not None
-            place.factor = max(place.factor * 1.01, place.found.speed_up / row.speedup.value)
-        if not late:
+        for place in wanted:
+            row = timing.row(place.name) if place.found else None
+            for at, found in enumerate(tried):
+                if row and place.found and row_of(found.method) == row_of(place.found.method):
+                    tried[at] = replace(found, cost=1 / row.speedup.value, timed=True)
+        if {m.name: row_of(m) for m in chosen(wanted, tried)} == {m.name: row_of(m) for m in rows.methods}:
             break
     return timing, rows
 
 
-def _missed(timing: Timing, place: Wanted) -> float:
-    """By what factor a row was slower than asked for, beyond what is allowed."""
-    row = timing.row(place.name)
-    return 0.0 if row is None else place.speed_up * (1 - SLACK) / row.speedup.value
+def kept(file: Path, rows: Experiment) -> Timing | None:
+    """The times of an earlier call that was killed, where they are of these very rows."""
+    if not file.exists():
+        return None
+    try:
+        timing = read(file, Timing)
+    except DditError:
+        return None
+    setting = Setting(rows)
+    same = {row.method: row.of for row in timing.rows} == {m.name: setting.measured(m) for m in rows.methods}
+    return timing if same and timing.asked == asked(rows, Timing) else None
 
 
 def targets_of(
@@ -200,28 +240,36 @@ def targets_of(
         if one and other:
             mine, theirs = (samples[places[kind].name] for kind in ("best", "best_without_coarse"))
             gain = {n: stats.paired_difference(values, theirs[n]) for n, values in mine.items()}
-        made.append(Target(speed_up=speed, gain=gain, note=_note(places, tried), **ways))
+        made.append(Target(speed_up=speed, gain=gain, note=_note(places, tried, timing), **ways))
     return tuple(made)
 
 
-def _note(places: Mapping[str, Wanted], tried: Sequence[Found]) -> str | None:
+def _note(places: Mapping[str, Wanted], tried: Sequence[Found], timing: Timing | None) -> str | None:
     """What is out of reach, and how far one gets."""
     said = []
     for kind, what in (("best", "row"), ("best_without_coarse", "row without coarse patches"),
                        ("best_ddit", "DDiT row")):  # fmt: skip
-        if places[kind].found is None:
+        place = places[kind]
+        if place.found is None:
             most = fastest(filter(KINDS[kind], tried))
-            said.append(f"the fastest {what} is {most.speed_up:.1f}x" if most else f"no {what} was tried")
-        if kind == "best" and said:
-            break
-    return "; ".join(said) or None
+            how = "" if most and most.timed else ", as predicted"
+            said.append(
+                f"the fastest {what} is {most.speed_up:.1f}x{how}" if most else f"no {what} was tried"
+            )
+        elif (row := _row(place, timing)) and row.speedup.value < place.speed_up * (1 - SLACK):
+            said.append(f"{place.name} reaches only {row.speedup.value:.2f}x")
+    return "; ".join(dict.fromkeys(said)) or None
+
+
+def _row(place: Wanted, timing: Timing | None) -> Row | None:
+    return timing.row(place.name) if timing and not timing.bad else None
 
 
 def _way(place: Wanted, quality: Quality, timing: Timing | None, metric: str) -> Way | None:
     if place.found is None:
         return None
     row = quality.row(place.name)
-    time = timing.row(place.name) if timing and not getattr(timing, "bad", None) else None
+    time = _row(place, timing)
     return Way(
         name=place.name,
         of=row.of,

@@ -24,8 +24,9 @@ from ddit_eval.study import worker
 from ddit_eval.study.measure import PictureEvaluator
 from ddit_eval.study.space import Rules, Ways
 from ddit_eval.study.storage import Location
-from ddit_eval.study.trials import SCORES, finished, is_complete
+from ddit_eval.study.trials import SCORES, finished, is_complete, sign_of
 from ddit_eval.system.files import digest
+from ddit_eval.system.plugins import source_of
 from ddit_eval.system.progress import Progress, quiet
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def tuning_prompts(experiment: Experiment) -> list[Prompt]:
     """Prompts to tune on: of a file the first lines, else those that follow the held-out ones."""
     source, count = experiment.prompts, experiment.advise.prompts
     if isinstance(source, FilePrompts):
-        return load_prompts(source.model_copy(update={"count": count}))
+        return load_prompts(source)[:count]
     start = source.start + max(source.count, experiment.advise.heldout)
     return load_prompts(source.model_copy(update={"start": start, "count": count}))
 
@@ -49,14 +50,13 @@ def arms_of(experiment: Experiment, scales: tuple[int, ...], table: Latency, spa
     asked = experiment.advise
     prices = Prices(table.seconds, table.beside)
     base = prices.of([1] * experiment.steps)
-    # What a setup makes of a step no table knows: such a row is timed, and not searched.
-    rows = [m for m in experiment.methods if m.setup is None and m.name != experiment.reference]
-    rows = [m for m in rows if not m.policy.mixed and experiment.repeat_of(m) == 0]
+    rows = [m for m in experiment.methods if m not in left_out(experiment)]
+    rows = [m for m in rows if m.name != experiment.reference and experiment.repeat_of(m) == 0]
 
     def plans(coarse: tuple[int, ...]) -> Plans:
         written = tuple(m for m in rows if (max(choices(m.policy)) > 1) == bool(coarse))
         names = tuple(m.name for m in rows)
-        return Plans(asked, prices, base, experiment.steps, coarse, written, names, asked.cache)
+        return Plans(asked, prices, base, experiment.steps, coarse, written, names)
 
     ways: dict[str, Ways] = {WITHOUT: plans(())}
     if scales:
@@ -64,9 +64,15 @@ def arms_of(experiment: Experiment, scales: tuple[int, ...], table: Latency, spa
     return Arms(ways)
 
 
+def left_out(experiment: Experiment) -> list[Method]:
+    """Rows of which no table knows what a step takes: with a setup, or of several patch sizes a step."""
+    return [m for m in experiment.methods if m.setup is not None or m.policy.mixed]
+
+
 def space_of(experiment: Experiment, scales: tuple[int, ...], trials: int, arms: int) -> Study:
     """How the study goes about it. The published rule's steps are those of the base and fewer."""
     asked, steps = experiment.advise, experiment.steps
+    shares = (1 / max(asked.speed_ups), 0.4, 0.55, 0.7, 1.0)
     return Study(
         trials=trials * arms,
         prompts=asked.prompts,
@@ -77,10 +83,22 @@ def space_of(experiment: Experiment, scales: tuple[int, ...], trials: int, arms:
         cost="latency",
         quality=asked.quality,
         rule=("threshold",),
-        steps=tuple(sorted({max(2, round(steps * share)) for share in (0.4, 0.55, 0.7, 1.0)})),
+        steps=tuple(sorted({max(2, round(steps * share)) for share in shares})),
         scales=tuple(sorted({(scale,) for scale in scales} | ({scales} if len(scales) > 1 else set())))
         or ((2,),),
     )
+
+
+def place_of(experiment: Experiment, space: Study, state: Path, storage: str | None = None) -> Location:
+    """Where the study is. Its name is of all that decides a trial but the table of this machine, which comes
+    with it."""
+    setting = Setting(experiment.model_copy(update={"study": space}))
+    metric = metrics.suited(space.quality, moving=len(setting.size) == 3)
+    sources = [source for m in experiment.methods if (source := source_of(m.policy)) is not None]
+    parts = [study_of.study_key(setting, tuning_prompts(experiment)), _decisive(experiment), code_hash(*CODE)]
+    key = digest([*parts, *sources])
+    where = storage or str(state / f"advise-{key}.journal")
+    return Location(where, f"{experiment.profile}-advise-{key}", metric.columns[0].direction)
 
 
 def search(
@@ -88,30 +106,18 @@ def search(
     space: Study,
     arms: Arms,
     table: Latency,
-    state: Path,
+    place: Location,
     *,
-    storage: str | None = None,
     workers: int = 1,
     pipe: Any = None,
     progress: Progress = quiet,
 ) -> list[Found]:
     """Run or go on with the search; what was tried on every prompt."""
     setting = Setting(experiment.model_copy(update={"study": space}))
-    tuning = tuning_prompts(experiment)
-    metric = metrics.suited(space.quality, moving=len(setting.size) == 3)
-    key = digest(
-        [study_of.study_key(setting, tuning), _decisive(experiment), code_hash(*CODE), table.plain()]
-    )
-    place = Location(
-        storage or str(state / f"advise-{key}.journal"),
-        f"{experiment.profile}-advise-{key}",
-        metric.columns[0].direction,
-    )
-    open_evaluator = partial(PictureEvaluator, setting, (tuning, []), table, pipe)
+    open_evaluator = partial(PictureEvaluator, setting, (tuning_prompts(experiment), []), table, pipe)
     study = worker.run(place, space, open_evaluator, workers, progress, arms)
-    sign = 1 if metric.columns[0].direction == "higher" else -1
     done = finished(study, space).values()
-    return [_found(trial, experiment, sign) for trial in done if is_complete(trial)]
+    return [_found(trial, experiment, sign_of(study)) for trial in done if is_complete(trial)]
 
 
 def _decisive(experiment: Experiment) -> dict[str, Any]:
@@ -126,4 +132,5 @@ def _found(trial: FrozenTrial, experiment: Experiment, sign: int) -> Found:
     coarse = any(re.search(r"\b([2-9]|\d\d)", line) for line in trial.user_attrs["schedules"])
     rule = isinstance(parse_policy(row["policy"]), Threshold)
     tuned = stats.mean(SCORES.validate_python(trial.user_attrs).qualities)
-    return Found(method, trial.values[0], sign * trial.values[1], coarse, rule, tuned)
+    apart = trial.params["arm"] == RULE
+    return Found(method, trial.values[0], sign * trial.values[1], coarse, rule, apart, tuned)

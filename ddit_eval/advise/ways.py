@@ -11,13 +11,11 @@ from ddit_eval.advise.pick import PREDICTED
 from ddit_eval.advise.plan import PLACES, Prices, Shape, fit
 from ddit_eval.ddit.policies import CoarseFirst, Explicit
 from ddit_eval.errors import DditError
-from ddit_eval.experiment.config import Advise, Method
+from ddit_eval.experiment.config import Advise, Method, scheduler_of
 from ddit_eval.study.space import ROW, Unit
 
 if TYPE_CHECKING:
     from optuna.trial import BaseTrial, FrozenTrial
-
-OWN = "own"  # the pipeline's own solver
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,6 @@ class Plans:
     scales: tuple[int, ...] = ()
     written: tuple[Method, ...] = ()
     rows: tuple[str, ...] = ()
-    caches: tuple[dict[str, Any], ...] = ()
 
     def given(self, number: int) -> Mapping[str, Any]:
         """Of the first trials all parameters; of the others the kind, and which target, in turns."""
@@ -47,7 +44,13 @@ class Plans:
         later = number - len(starts)
         if self.caches and later % 5 == 4:
             return {"way": "cache"}
-        return {"way": "plan", "speed_up": self.targets[later % len(self.targets)]}
+        plans = later - later // 5 if self.caches else later
+        return {"way": "plan", "speed_up": self.targets[plans % len(self.targets)]}
+
+    @property
+    def caches(self) -> list[str]:
+        """As JSON, which a storage takes."""
+        return [json.dumps(cache.model_dump(mode="json", exclude_none=True)) for cache in self.asked.cache]
 
     @property
     def fastest(self) -> float:
@@ -60,14 +63,9 @@ class Plans:
         return [s for s in self.asked.speed_ups if s * (1 - PREDICTED) <= self.fastest] or [1.0]
 
     def starts(self) -> list[dict[str, Any]]:
-        """Where the search begins: the rows by hand, the caches, and of each target the regular plans."""
-        found: list[dict[str, Any]] = [{"way": "row", "row": method.name} for method in self.written]
-        own = {"solver": OWN, "shift": 1.0}
-        coarse = {"scale": max(self.scales), "share": 0.3} if self.scales else {}
-        found += [
-            {"way": "cache", "cache": json.dumps(cache), "length": 1.0} | own | coarse
-            for cache in self.caches
-        ]
+        """Where the search begins: of each target the regular plans, the caches, and the rows by hand."""
+        low, high = self.asked.shift
+        own = {"solver": self.asked.solver[0], "shift": min(max(1.0, low), high)}
         plain = {"way": "plan", "bend": 1.0, "forecast": 0, "gain": 1.0} | own
         shapes: list[dict[str, Any]] = [
             {"density": 1.0},  # fewer steps
@@ -75,15 +73,19 @@ class Plans:
             {"density": 0.1, "forecast": 1},
             {"density": 0.1, "forecast": 1, "gain": 0.6},
         ]
+        coarse: dict[str, Any] = {}
         if self.scales:
             few, many = min(self.scales), max(self.scales)
+            coarse = {"scale": many, "share": 0.3}
             shapes = [
                 {"density": 1.0, "scale": few, "share": 0.5, "place": "early"},
                 {"density": 1.0, "scale": many, "share": 0.5, "place": "early"},
                 {"density": 0.5, "scale": many, "share": 0.5, "place": "between"},
                 {"density": 0.1, "scale": many, "share": 0.5, "place": "early", "forecast": 1, "gain": 0.6},
             ]
-        return found + [plain | {"speed_up": s} | shape for s in self.targets for shape in shapes]
+        found = [plain | {"speed_up": speed} | shape for shape in shapes for speed in self.targets]
+        found += [{"way": "cache", "cache": cache, "length": 1.0} | own | coarse for cache in self.caches]
+        return found + [{"way": "row", "row": method.name} for method in self.written]
 
     def peers(self, number: int, earlier: Sequence[FrozenTrial]) -> Sequence[FrozenTrial]:
         return earlier
@@ -97,7 +99,7 @@ class Plans:
         trial.suggest_categorical("solver", self.asked.solver)
         trial.suggest_float("shift", *self.asked.shift, log=True)
         if way == "cache":
-            trial.suggest_categorical("cache", [json.dumps(cache) for cache in self.caches])
+            trial.suggest_categorical("cache", self.caches)
             trial.suggest_float("length", 0.25, 1.0)
         else:
             trial.suggest_categorical("speed_up", (1.0, *self.asked.speed_ups))
@@ -115,7 +117,8 @@ class Plans:
         """Raises `DditError` where a plan cannot be made: its speed-up is out of reach."""
         if params["way"] == "row":
             return next(method for method in self.written if method.name == params["row"])
-        steps, row = self.steps, scheduler_of(params["solver"], params["shift"])
+        steps, scheduler = self.steps, scheduler_of(params["solver"], round(params["shift"], 2))
+        row: dict[str, Any] = {"scheduler": scheduler} if scheduler else {}
         if params["way"] == "cache":
             steps = max(2, round(params["length"] * self.steps))
             row |= {"cache": json.loads(params["cache"])}
@@ -133,13 +136,3 @@ class Plans:
                 how = {"forecast": 1, "gain": round(params["gain"], 2)} if params["forecast"] else {}
                 row |= {"policy": Explicit(scales=scales, **(how if 0 in scales else {}))}
         return Method.model_validate({"name": ROW, "steps": steps} | row)
-
-
-def scheduler_of(solver: str, shift: float) -> dict[str, Any]:
-    """The row's `scheduler`; none where it is the pipeline's own, unchanged."""
-    shift = round(shift, 2)
-    if solver == OWN and shift == 1:
-        return {}
-    kind, _, order = solver.partition(":")
-    found: dict[str, Any] = {"kind": kind} | ({"order": int(order)} if order else {})
-    return {"scheduler": found | ({"shift": shift} if shift != 1 else {})}

@@ -26,6 +26,7 @@ from ddit_eval.errors import DditError
 
 KNOWN = ("0.42",)  # the series whose private parts were looked at and tested
 HOOK_NAME = "ddit_eval"
+REGISTRY = "_diffusers_hook"  # where a module has its hooks
 
 
 @cache
@@ -141,16 +142,19 @@ class Mailbox(ModelHook):
 
     @staticmethod
     def occupied(transformer: nn.Module) -> bool:
-        registry = getattr(transformer, "_diffusers_hook", None)
-        return registry is not None and HOOK_NAME in registry.hooks
+        return HOOK_NAME in hooks_of(transformer)
+
+
+def hooks_of(module: nn.Module) -> dict[str, ModelHook]:
+    """diffusers' hooks on a module, by name."""
+    registry = getattr(module, REGISTRY, None)
+    return registry.hooks if registry is not None else {}
 
 
 def stateful_hooks(transformer: nn.Module) -> Iterator[tuple[nn.Module, str, Any]]:
     """Module, name and hook of every stateful diffusers hook on `transformer` and below, but ours."""
     for module in transformer.modules():
-        registry = getattr(module, "_diffusers_hook", None)
-        hooks: dict[str, ModelHook] = registry.hooks if registry is not None else {}
-        for name, hook in hooks.items():
+        for name, hook in hooks_of(module).items():
             if part(hook, "_is_stateful") and name != HOOK_NAME:
                 yield module, name, hook
 

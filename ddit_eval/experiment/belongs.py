@@ -19,6 +19,9 @@ def asked(experiment: Experiment, model: type[Stage]) -> dict[str, Any]:
     """The parts of an experiment that decide a file, beside what its rows are measured of; lists of names in
     no order."""
     plain = experiment.model_dump(mode="json", include={*model.decided_by})
+    if "advise" in plain:  # how long, and for which speed-ups: the command line may say it
+        free = ("speed_ups", "minutes", "trials")
+        plain["advise"] = {name: v for name, v in plain["advise"].items() if name not in free}
     return {name: sorted(v) if isinstance(v, list) else v for name, v in plain.items()}
 
 

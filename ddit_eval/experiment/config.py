@@ -19,7 +19,7 @@ from pydantic import (
 
 from ddit_eval.ddit.policies import Base, Policy, StepView, parse_policy, searchable
 from ddit_eval.errors import DditError
-from ddit_eval.rivals.row import Rival
+from ddit_eval.rivals.row import CacheField, Rival, Scheduler
 from ddit_eval.system.plugins import source_of
 from ddit_eval.system.settings import (
     Count,
@@ -198,8 +198,23 @@ class Study(Settings):
         return tuple(sorted({scale for scales in self.scales for scale in scales}))
 
 
+def scheduler_of(solver: str, shift: float) -> dict[str, Any]:
+    """The `scheduler` of a row whose solver is called like one of `Advise`, as plain data; empty where it is
+    the pipeline's own, unchanged. Raises `DditError` for one that is none."""
+    kind, _, order = solver.partition(":")
+    found: dict[str, Any] = {"kind": kind} | ({"shift": shift} if shift != 1 else {})
+    if order:
+        found |= {"order": int(order) if order.isdecimal() else order}
+    if found == {"kind": "own"}:
+        return {}
+    return checked(Scheduler, found, f"solver {solver!r}").model_dump(mode="json", exclude_none=True)
+
+
 class Advise(Settings):
-    """The search for the best way to a speed-up, of all kinds of rows; see `ddit_eval.advise`."""
+    """The search for the best way to a speed-up, of all kinds of rows; see `ddit_eval.advise`.
+
+    A solver is its kind, with an order where it has several: "unipc:3".
+    """
 
     speed_ups: Once[Annotated[float, Field(gt=1)]] = (2.0, 3.0, 5.0)
     minutes: PositiveFloat = 30.0  # on this machine, all in all: as many trials as fit
@@ -207,10 +222,20 @@ class Advise(Settings):
     prompts: Annotated[Count, Field(ge=2)] = 8  # to tune on
     heldout: Annotated[Count, Field(ge=2)] = 32  # to confirm on; the first of the experiment's own, or more
     quality: str = "psnr"  # a metric, its first column
-    solver: Once[str] = ("own", "unipc:3", "dpmpp-2m")  # kind:order
+    solver: Once[str] = ("own", "unipc:3", "dpmpp-2m")
     shift: tuple[PositiveFloat, PositiveFloat] = (0.5, 2.0)  # of the time schedule
-    cache: tuple[dict[str, Any], ...] = ()  # each as in a row
+    cache: tuple[CacheField, ...] = ()  # each as in a row
     seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _can_be_tried(self) -> Advise:
+        if self.shift[0] > self.shift[1]:
+            raise DditError(f"shift: the range {self.shift[0]} to {self.shift[1]} is empty")
+        for solver in self.solver:
+            if solver.startswith("heun"):
+                raise DditError("solver: heun evaluates a step twice, which no plan of steps can budget for")
+            scheduler_of(solver, 1.0)
+        return self
 
 
 class Sets(Settings):

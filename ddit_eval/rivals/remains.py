@@ -9,11 +9,11 @@ import torch
 from diffusers.models import attention_dispatch
 from torch import nn
 
-from ddit_eval.ddit.diffusers_private import part
+from ddit_eval.ddit.diffusers_private import REGISTRY, hooks_of, part
 from ddit_eval.rivals.caches import transformers_of
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-_SKIPPED = {"_parameters", "_buffers", "_modules", "_diffusers_hook", "_hf_hook", "forward", *_HOOKS}
+_SKIPPED = {"_parameters", "_buffers", "_modules", REGISTRY, "_hf_hook", "forward", *_HOOKS}
 _PLAIN = (bool, int, float, str, bytes, type(None), tuple, list, dict, set, torch.Tensor, torch.device)
 Facts = dict[tuple[str, str], Any]  # by what it is of, and its name
 
@@ -68,13 +68,14 @@ def _of_modules(root: str, top: nn.Module) -> Iterator[tuple[tuple[str, str], An
         for name in _HOOKS:
             for hook in getattr(module, name).values():
                 yield (of, f"{name} {id(hook)}"), hook
-        for name, hook in getattr(getattr(module, "_diffusers_hook", None), "hooks", {}).items():
+        for name, hook in hooks_of(module).items():
             yield (of, f"hook {name}"), hook
         yield (of, "_hf_hook"), getattr(module, "_hf_hook", None)
-        for name, tensor in [*module._parameters.items(), *module._buffers.items()]:
+        own = vars(module)
+        for name, tensor in [*own["_parameters"].items(), *own["_buffers"].items()]:
             if tensor is not None:
                 yield (of, name), (tensor, _version(tensor), str(tensor.dtype), str(tensor.device))
-        for name, child in module._modules.items():
+        for name, child in own["_modules"].items():
             yield (of, name), child
         for name, value in getattr(getattr(module, "processor", None), "__dict__", {}).items():
             yield (of, f"processor.{name}"), value

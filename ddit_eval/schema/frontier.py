@@ -49,7 +49,9 @@ class Frontier(Stage):
 
     made_by: ClassVar[str] = "`ddit-eval advise EXPERIMENT`"
     file: ClassVar[str] = "frontier.json"
-    decided_by: ClassVar[tuple[str, ...]] = ("profile", "model", "adapter", "steps")
+    decided_by: ClassVar[tuple[str, ...]] = (
+        "profile", "model", "adapter", "steps", "prompts", "reference", "advise",
+    )  # fmt: skip
 
     profile: str
     model: str

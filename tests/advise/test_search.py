@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ddit_eval.advise import advise
 from ddit_eval.advise.arms import RULE, WITH, WITHOUT
 from ddit_eval.advise.estimate import estimate
 from ddit_eval.advise.pick import KINDS, Found, best, fastest
@@ -91,6 +93,9 @@ def test_the_best_is_fast_enough_and_of_its_kind() -> None:
         return Found(Method(name="m", policy=Skip(every=2)), cost, quality, coarse, rule)
 
     tried = [found(0.5, 30), found(0.34, 29, coarse=True), found(0.33, 28), found(0.6, 35, True, True)]
+    assert best([replace(tried[0], cost=0.51, timed=True)], 2) is not None  # 1.96x as measured will do
+    assert best([replace(tried[0], cost=0.51)], 2) is None
+    assert best(filter(KINDS["best"], [replace(tried[2], apart=True)]), 2) is None
     assert best(tried, 3) == tried[2]  # 1 / .34 is too slow
     assert best(tried, 2.9) == tried[1]
     assert best(filter(KINDS["best_without_coarse"], tried), 2.9) == tried[2]
@@ -100,10 +105,35 @@ def test_the_best_is_fast_enough_and_of_its_kind() -> None:
 
 def test_trials_fit_into_the_minutes_and_too_few_are_refused() -> None:
     long, short = (
-        estimate(Advise(minutes=minutes), TABLE, 20, arms=3, workers=2, timed=4) for minutes in (30, 20)
+        estimate(Advise(minutes=minutes), TABLE, 20, (14, 16, 1), workers=2) for minutes in (30, 20)
     )
     assert 20 < short.trials < long.trials
     assert long.searching + long.confirming == pytest.approx(30, abs=0.5)
-    assert estimate(Advise(minutes=1, trials=5), TABLE, 20, 3, 2, 4).trials == 5
+    assert estimate(Advise(minutes=1, trials=5), TABLE, 20, (1,), 2).trials == 5
     with pytest.raises(DditError, match=r"1 minutes are too few.* needs \d+; give it --minutes"):
-        estimate(Advise(minutes=1), TABLE, 20, 3, 2, 4)
+        estimate(Advise(minutes=1), TABLE, 20, (14, 16, 1), 2)
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"solver": ["foo"]}, r"solver 'foo'.*'euler'"),
+        ({"solver": ["unipc:x"]}, r"solver 'unipc:x'"),
+        ({"solver": ["heun"]}, r"heun evaluates a step twice"),
+        ({"solver": []}, r"advise.solver: .*at least 1"),
+        ({"shift": [2, 1]}, r"the range 2.0 to 1.0 is empty"),
+        ({"cache": [{"kind": "first-block", "treshold": 1}]}, r"treshold.*did you mean 'threshold'"),
+        ({"speed_ups": [1]}, r"greater than 1"),
+        ({"heldout": 1}, r"heldout"),
+    ],
+)
+def test_what_cannot_be_searched_is_refused_with_the_file(asked: dict[str, Any], said: str) -> None:
+    with pytest.raises(DditError, match=said) as error:
+        experiment(advise=asked)
+    assert "\n" not in str(error.value)
+
+
+def test_only_the_unchanged_model_is_a_reference(tmp_path: Path) -> None:
+    config = experiment(reference="steps-8")
+    with pytest.raises(DditError, match=r"'steps-8' is another row"):
+        advise(config, tmp_path, tmp_path, tmp_path)
