@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ddit_eval.ddit.policies import known
 from ddit_eval.errors import DditError
 from ddit_eval.experiment.config import Experiment, Method
 from ddit_eval.experiment.prompts import load_prompts, prompts_hash
 from ddit_eval.experiment.setting import size_of
 from ddit_eval.schema import Frontier, Measured, Oracle, Quality, Study, Timing, differences
 from ddit_eval.schema.measured import Stage, unlike
+from ddit_eval.system.plugins import source_of
 
-_ROW = ("policy", "steps", "cache", "scheduler", "setup")  # what is a row's own
+_BESIDE = ("cache", "scheduler", "setup")
+_ROW = ("policy", "steps", *_BESIDE)  # what is a row's own
 
 
 def asked(experiment: Experiment, model: type[Stage]) -> dict[str, Any]:
@@ -52,16 +55,25 @@ def belongs(
     if timing:
         _timed(timing, ours)
     for trial in study.trials if study else ():
-        apart = differences(trial.of, base, "study.json", "quality.json", but=(*_ROW, "prompts"))
+        apart = _unlike_base(trial.of, base, "study.json", "prompts")
         _refuse(f"study.json, trial {trial.number}", apart, Study.made_by)
     for row in oracle.rows if oracle else ():
-        apart = differences(row.of, base, "oracle.json", "quality.json", but=_ROW)
+        apart = _unlike_base(row.of, base, "oracle.json")
         _refuse(f"oracle.json, row {row.name!r}", apart, Oracle.made_by)
     for target in frontier.targets if frontier else ():
         for way in filter(None, (target.best, target.best_without_coarse, target.best_ddit)):
-            free = (*_ROW, "prompts")
-            apart = differences(way.of, base, "frontier.json", "quality.json", but=free)
+            apart = _unlike_base(way.of, base, "frontier.json", "prompts")
             _refuse(f"frontier.json, way {way.name!r}", apart, Frontier.made_by)
+
+
+def _unlike_base(of: Measured, base: Measured, file: str, *but: str) -> list[str]:
+    """What a row has otherwise than the base, beside what is a row's own. Its code is where something runs
+    beside the policy, or where the policy is another package's, see `records.code_of`."""
+    beside = any(getattr(of, name) != getattr(base, name) for name in _BESIDE)
+    kind = str(of.policy.get("kind"))
+    own = beside or (of.code != base.code and source_of(known().get(kind)) is not None)
+    free = (*_ROW, *but, "code") if own else (*_ROW, *but)
+    return differences(of, base, file, "quality.json", but=free)
 
 
 def _timed(timing: Timing, ours: dict[str, Measured]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -16,9 +17,9 @@ from ddit_eval import figures
 from ddit_eval.ddit.trace import StepTrace
 from ddit_eval.figures.frontier import Found, frontier_figure
 from ddit_eval.figures.oracle import oracle_figure
-from ddit_eval.figures.style import MARKERS, OWN_GROUPS, MethodGroup
+from ddit_eval.figures.style import MARKERS, OWN_GROUPS, MethodGroup, darker
 from ddit_eval.judging.controls import fewer_steps_at
-from ddit_eval.judging.families import STEPS, in_order
+from ddit_eval.judging.families import STEPS, combined, in_order
 from ddit_eval.judging.frontier import is_feasible, schedule_of
 from ddit_eval.judging.results import Results, shared_pictures
 from ddit_eval.judging.verdict import firing
@@ -127,8 +128,12 @@ def frontier(results: Results, data: Frontier) -> Figure | None:
 
 
 def method_groups(results: Results) -> dict[str, MethodGroup]:
-    """The families of the rows in their order, each with its policy's colour and a marker of its own."""
-    colours = {results.family(row): row.colour for row in results.rows}
+    """The families of the rows in their order, each with its policy's colour, darker where something runs
+    beside it, and a marker of its own."""
+    colours = {
+        results.family(row): to_hex(darker(row.colour)) if combined(row, results.reference) else row.colour
+        for row in results.rows
+    }
     free = iter(MARKERS)
     return {f: OWN_GROUPS.get(f) or MethodGroup(f, colours[f], next(free)) for f in in_order([*colours])}
 

@@ -146,7 +146,7 @@ def scale_patches(scales: Iterable[int], alpha: float = 1.0, **edge: Any) -> lis
 
 
 def darker(colour: str, part: float = 0.35) -> tuple[float, float, float]:
-    """The colour mixed with black, for text: the light ones are hard to read on white."""
+    """The colour mixed with black, e.g. for text: the light ones are hard to read on white."""
     red, green, blue = to_rgb(colour)
     return (red * (1 - part), green * (1 - part), blue * (1 - part))
 

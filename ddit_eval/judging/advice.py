@@ -17,11 +17,15 @@ Columns = Mapping[str, Column]
 
 def sentences(frontier: Frontier, columns: Columns) -> list[str]:
     """One a target. `columns`: what is known of the metrics; others are written by their names."""
-    return [_sentence(frontier, target, columns) for target in frontier.targets]
+    said = [_sentence(frontier, target, columns) for target in frontier.targets]
+    gains = [t for t in frontier.targets if t.best and t.best.coarse and t.best_without_coarse]
+    if len(gains) > 1:
+        said[-1] += " Intervals are per target, not adjusted for their number."
+    return said
 
 
 def _sentence(frontier: Frontier, target: Target, columns: Columns) -> str:
-    where = f"by FLOPs (no time is known: {frontier.clock})" if frontier.clock else "on this machine"
+    where = f"as predicted (no time is known: {frontier.clock})" if frontier.clock else "on this machine"
     start, note = f"At {target.speed_up:g}x {where}", (target.note or "").rstrip(".")
     note = f" {note[0].upper()}{note[1:]}." if note else ""
     best, plain, ddit = target.best, target.best_without_coarse, target.best_ddit
@@ -49,11 +53,13 @@ def gain_line(frontier: Frontier, target: Target, columns: Columns) -> str:
     """What the best way gains over the best without a coarse patch, and whether that is decided."""
     gain = gain_of(frontier, target, columns)
     if gain is None or math.isnan(gain.value):
-        return "what coarse patches gain was not measured"
+        return "what the best way gains over it was not measured"
     size = f"{_amount(gain, frontier.metric, columns, '+')} (N = {gain.n or frontier.heldout})"
-    if gain.low > 0:
-        return f"coarse patches gain {size}"
-    return f"coarse patches lose: {size}" if gain.high < 0 else f"not decided: coarse patches gain {size}"
+    # The two ways may differ in all they have, so the difference is not that of their patches alone.
+    over = "over the best without a coarse patch"
+    if gain.high < 0:
+        return f"the best way loses against the best without a coarse patch: {size}"
+    return f"{'' if gain.low > 0 else 'not decided: '}the best way gains {size} {over}"
 
 
 def gain_of(frontier: Frontier, target: Target, columns: Columns) -> Interval | None:

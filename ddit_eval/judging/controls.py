@@ -93,8 +93,10 @@ def _controls(results: Results, row: Row, kind: str) -> list[Row]:
         return results.of_family(kind)
     if kind == COMBINED:
         fewer = [r for r in results.rows if r.steps < results.reference.steps]
-        return [r for r in fewer if r.control == FIRST]
-    return [r for r in results.rows if kind in (r.control, results.family(r)) and r.steps == row.steps]
+        return [r for r in fewer if results.control(r) == FIRST]
+    return [
+        r for r in results.rows if kind in (results.control(r), results.family(r)) and r.steps == row.steps
+    ]
 
 
 @dataclass(frozen=True)

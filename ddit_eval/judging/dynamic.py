@@ -85,6 +85,8 @@ def dynamic_line(results: Results) -> str:
         return f"No static row costs as much as {who} (FLOPs within 5 %), so nothing can be said."
     first = max(found, key=lambda duel: abs(duel.ahead.value))
     decided = "" if first.ahead.low > 0 or first.ahead.high < 0 else ", which decides nothing"
+    if len(found) > 1:
+        decided += f" (the furthest apart of {len(found)} such pairs, not adjusted for their number)"
     return (
         f"One static plan (`{first.plans[0]}`) is within {NEAR:g} dB of each prompt's best row of equal cost "
         f"on {percent(first.plan)} of {first.plan.n} prompts, the rule that looks (`{first.rule}`) on "

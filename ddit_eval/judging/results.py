@@ -65,6 +65,10 @@ class Results:
         """What a row does to be faster, see `judging.families`."""
         return families.family_of(row, self.reference)
 
+    def control(self, row: Row) -> str | None:
+        """The kind of control that a row is; with something beside its policy it is none."""
+        return None if families.combined(row, self.reference) else row.control
+
     def of_family(self, family: str) -> list[Row]:
         return [row for row in self.rows if self.family(row) == family]
 

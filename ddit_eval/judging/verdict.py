@@ -114,7 +114,7 @@ def compare_all(results: Results, rows: Sequence[Row]) -> list[Comparison]:
 def compare_others(results: Results) -> dict[str, list[Comparison]]:
     """The rows of every family that is neither DDiT nor base nor fewer steps nor coarse-first nor random, by
     family; each adjusted for its own number. No part of the verdict."""
-    controls = {results.family(r) for r in results.rows if r.control}
+    controls = {results.family(r) for r in results.rows if results.control(r)}
     families = dict.fromkeys(map(results.family, results.rows))
     others = [f for f in families if f not in {BASE, NULL, STEPS, METHOD, *controls}]
     compared = {f: compare_all(results, results.of_family(f)) for f in others}

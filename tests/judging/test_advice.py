@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ddit_eval.errors import DditError
+from ddit_eval.experiment.belongs import belongs
 from ddit_eval.figures.frontier import KINDS
 from ddit_eval.figures.of_results import frontier as draw
 from ddit_eval.judging.advice import sentences
 from ddit_eval.judging.results import load
 from ddit_eval.judging.row_words import in_words
-from ddit_eval.schema import write
+from ddit_eval.schema import Frontier, Quality, read, write
 from tests.support import fake_results
 from tests.support.fake_frontier import frontier, way
 from tests.support.made_results import column, field_of
@@ -34,12 +36,21 @@ def test_a_best_way_without_a_coarse_patch_is_said_first() -> None:
 @pytest.mark.parametrize(
     ("gain", "said"),
     [
-        ((0.8, -0.7, 2.1), "; not decided: coarse patches gain +0.8 dB [-0.7, +2.1] PSNR to base (N = 32); "),
-        ((1.8, 0.7, 3.1), "; coarse patches gain +1.8 dB [+0.7, +3.1] PSNR to base (N = 32); "),
-        ((-1.8, -3.1, -0.7), "; coarse patches lose: -1.8 dB [-3.1, -0.7] PSNR to base (N = 32); "),
+        (
+            (0.8, -0.7, 2.1),
+            "; not decided: the best way gains +0.8 dB [-0.7, +2.1] PSNR to base (N = 32) over ",
+        ),
+        (
+            (1.8, 0.7, 3.1),
+            "; the best way gains +1.8 dB [+0.7, +3.1] PSNR to base (N = 32) over the best without a ",
+        ),
+        (
+            (-1.8, -3.1, -0.7),
+            "; the best way loses against the best without a coarse patch: -1.8 dB [-3.1, -0.7] PSNR ",
+        ),
     ],
 )
-def test_the_interval_decides_what_coarse_patches_gain(gain: tuple[float, float, float], said: str) -> None:
+def test_the_interval_decides_what_the_best_way_gains(gain: tuple[float, float, float], said: str) -> None:
     second = sentences(frontier(gain), COLUMNS)[1]
     assert second.startswith("At 3x on this machine the best way found has coarse patches: `mixed-10` (10 ")
     assert said in second
@@ -49,19 +60,29 @@ def test_the_interval_decides_what_coarse_patches_gain(gain: tuple[float, float,
 
 def test_a_metric_of_which_less_is_better_turns_the_gain() -> None:
     lower = {"psnr": column("psnr", direction="lower")}
-    assert "coarse patches lose: -1.8 dB [-3.1, -0.7]" in sentences(frontier((1.8, 0.7, 3.1)), lower)[1]
+    assert "without a coarse patch: -1.8 dB [-3.1, -0.7]" in sentences(frontier((1.8, 0.7, 3.1)), lower)[1]
 
 
 def test_what_is_out_of_reach_and_a_bad_clock_are_told() -> None:
     third = sentences(frontier(), COLUMNS)[2]
     assert third == "At 20x on this machine no way was found. The fastest way is 5.4x."
     bad = frontier(clock="the base again is at 1.2x")
-    start = "At 2x by FLOPs (no time is known: the base again is at 1.2x) the best way"
+    start = "At 2x as predicted (no time is known: the base again is at 1.2x) the best way"
     assert sentences(bad, COLUMNS)[0].startswith(start)
     assert "no quality measured" not in sentences(bad, {})[0]
     untimed = way("a", {"kind": "fixed", "scale": 4}, 2.0, 20.0).model_copy(update={"speedup": None})
     assert "2.10x by FLOPs" in sentences(replaced(untimed), COLUMNS)[0]
-    assert "what coarse patches gain was not measured" not in sentences(replaced(untimed), COLUMNS)[0]
+    assert "was not measured" not in sentences(replaced(untimed), COLUMNS)[0]
+
+
+def test_intervals_of_several_targets_are_called_unadjusted_once() -> None:
+    data, note = frontier(), " Intervals are per target, not adjusted for their number."
+    first, second, third = data.targets
+    several = data.model_copy(
+        update={"targets": (first.model_copy(update={"best": second.best}), second, third)}
+    )
+    assert [note in sentence for sentence in sentences(several, COLUMNS)] == [False, False, True]
+    assert note not in " ".join(sentences(data, COLUMNS))
 
 
 def replaced(best):  # type: ignore[no-untyped-def]
@@ -113,5 +134,21 @@ def test_a_frontier_of_other_weights_is_refused(tmp_path: Path) -> None:
     assert best is not None
     other = best.model_copy(update={"of": best.of.model_copy(update={"model_hash": "f" * 12})})
     write(folder / "frontier.json", replaced(other))
-    with pytest.raises(DditError, match=r"frontier\.json, way 'skip-2'.*model_hash.*ddit-eval advise"):
-        load(folder)
+    with pytest.warns(UserWarning, match=r"frontier\.json, way 'skip-2'.*model_hash.*ddit-eval advise"):
+        assert load(folder).frontier is None
+
+
+def test_a_way_with_something_beside_it_has_code_of_its_own(tmp_path: Path) -> None:
+    """`code_of` adds the rivals' code to that of the policies; a way without any has the base's."""
+    quality = read(fake_results.write(tmp_path, prompts=4, trials=2) / "quality.json", Quality)
+
+    def coded(**beside: Any) -> Frontier:
+        best = way("w", {"kind": "skip", "every": 2}, 2.0, 30.0)
+        of = best.of.model_copy(update={"code": "5" * 12, **beside})
+        return replaced(best.model_copy(update={"of": of}))
+
+    belongs(quality, frontier=coded(scheduler={"kind": "unipc"}))
+    with pytest.raises(DditError, match=r"way 'w'.* code is '5{12}'"):
+        belongs(quality, frontier=coded())
+    with pytest.raises(DditError, match=r"way 'w'.* dtype is 'float16'"):
+        belongs(quality, frontier=coded(scheduler={"kind": "unipc"}, dtype="float16"))

@@ -24,6 +24,11 @@ def test_a_static_plan_near_the_best_everywhere_beats_a_rule_that_is_so_half_the
     assert duel.ahead.low > 0
     line = dynamic_line(results)
     assert line.startswith("One static plan (`first`) is within 1 dB of each prompt's best row of equal cost")
+    assert "such pairs" not in line
+    two = dynamic_line(make([*rows, ("o1", DDIT | {"order": 1}, 24, 1.5, 25.0)]))
+    assert two.endswith(" apart (the furthest apart of 2 such pairs, not adjusted for their number).")
+    cached = ("both", DDIT | {"cache": {"kind": "first-block"}}, 24, 1.5, 60.0)
+    assert dynamic_line(make([*rows, cached])) == line
     assert line in to_markdown(document(results, judge(results), {}))
 
 

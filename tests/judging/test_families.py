@@ -7,8 +7,8 @@ import pytest
 from ddit_eval.figures.of_results import method_groups
 from ddit_eval.figures.style import OWN_GROUPS
 from ddit_eval.judging.families import CACHE, METHOD, MIXED, NULL, RIVALS, SETUP, SKIP, SOLVER, STATIC, STEPS
-from ddit_eval.judging.verdict import compare_others, judge
-from tests.support.made_results import BASE, DDIT, field_of, make
+from ddit_eval.judging.verdict import compare_orders, compare_others, firing, judge
+from tests.support.made_results import BASE, DDIT, FIRST, field_of, make
 
 PLAIN = {"kind": "base"}
 WITH = {
@@ -34,7 +34,11 @@ WITH = {
         (WITH[SKIP], 4, SKIP, True),
         (WITH[MIXED], 4, MIXED, True),
         ({"kind": "explicit", "scales": [1, 2]}, 2, STATIC, True),
-        (DDIT | {"cache": {"kind": "taylor-seer"}}, 24, METHOD, True),
+        (WITH[SKIP] | WITH[SOLVER] | {"kind": "explicit"}, 4, SKIP, True),
+        (WITH[SOLVER] | WITH[MIXED], 4, "mixed plan with another solver", True),
+        (WITH[CACHE] | DDIT, 24, "DDiT with a cache", True),
+        (WITH[SETUP] | WITH[CACHE] | DDIT, 24, "DDiT with a setup", True),
+        (WITH[SOLVER] | FIRST, 24, "static coarse with another solver", True),
         (DDIT | {"idle": True}, 24, METHOD, False),
     ],
 )
@@ -82,3 +86,16 @@ def test_families_have_marks_of_their_own_and_their_order() -> None:
     assert len({group.marker for group in groups.values() if group.name != NULL}) == len(groups)
     assert len({group.colour for group in OWN_GROUPS.values()}) == len(OWN_GROUPS)
     assert method_groups(field_of(30.0)).keys() == {"base", "fewer steps", STATIC, "random", METHOD}
+
+
+def test_what_runs_beside_a_rule_is_not_credited_to_it() -> None:
+    rows = [*made(), ("both", WITH[CACHE] | DDIT, 24, 1.6, 45.0), ("o1", DDIT | {"order": 1}, 24, 1.6, 30.0),
+            ("first+", WITH[CACHE] | FIRST, 24, 1.6, 60.0)]  # fmt: skip
+    results = make(rows)
+    assert [row.method for row in firing(results)] == ["ddit", "o1"]
+    assert {c.method for c in compare_orders(results)} == {"ddit"}
+    assert {c.control for c in judge(results).comparisons if c.kind == "coarse-first"} == {"coarse-first"}
+    assert {"DDiT with a cache", "static coarse with a cache"} <= {*compare_others(results)}
+    groups = method_groups(results)
+    assert [*groups][-2:] == [METHOD, "DDiT with a cache"]
+    assert len({group.colour for group in groups.values()}) == len(groups)

@@ -151,6 +151,33 @@ def test_a_cache_on_top_is_judged_by_its_speed_and_by_what_it_loses(
     assert of(replace(results, timing=None), "cache") == ("not testable here", "both was not timed.")
 
 
+@pytest.mark.parametrize(
+    ("losses", "speeds", "outcome"),
+    [
+        ({"a": 0.2, "b": 0.001}, (5.0, 3.6), "reproduced"),
+        ({"a": 0.2, "b": 0.001}, (5.0, 3.0), "not reproduced"),
+        ({"a": 0.2, "b": 0.04}, (5.0, 3.6), "undecided"),
+    ],
+)
+def test_any_row_with_a_cache_is_enough(losses: Any, speeds: Any, outcome: str) -> None:
+    both = [(n, DDIT | {"cache": {"kind": "mag"}}, 24, s, 30.0) for n, s in zip("ab", speeds, strict=True)]
+    results = with_metric(
+        make([*rows(), *both]), "object-accuracy", losses, 0.1 if outcome == "undecided" else 0.01
+    )
+    judged, evidence = of(results, "cache")
+    assert judged == outcome
+    assert evidence.startswith("a: 5.00x")
+    assert f" b: {speeds[1]:.2f}x" in evidence
+
+
+def test_a_score_is_not_dropped_by_the_rule_where_only_a_cache_beside_it_drops_it() -> None:
+    both = ("both", DDIT | {"cache": {"kind": "mag"}}, 24, 3.6, 30.0)
+    results = with_metric(make([*rows(), both]), "clip", {"ddit": 0.001, "both": 5.0}, 0.01)
+    assert of(results, "CLIP")[0] == "reproduced"
+    results = with_metric(make([*rows(), both]), "object-accuracy", {"ddit": 0.3}, 0.01)
+    assert judge(results).line.startswith("No DDiT row is shown to be faster")
+
+
 def evidence_without(speed: float) -> str:
     interval = f"{speed:.2f}x [{speed:.2f}, {speed:.2f}]"
     return f"both: {interval}, N = {N}; no metric with a margin tells whether the quality is kept."
