@@ -13,6 +13,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from importlib import resources
+from importlib.metadata import version
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
@@ -96,7 +97,7 @@ def code_of(*parts: object, beside: Rival | None = None) -> str:
     something runs beside the policy, with what puts it there, and a setup's own code."""
     outside = [source for part in parts if (source := source_of(part)) is not None]
     if beside and beside.beside:
-        outside.append(code_hash("rivals"))
+        outside += [code_hash("rivals"), f"diffusers {version('diffusers')}"]
     if beside and beside.setup:
         from ddit_eval.rivals.setups import sources
 

@@ -8,6 +8,9 @@ gives the same result when it is run again.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +29,10 @@ from ddit_eval.schema.study import Latency
 from ddit_eval.system.files import digest
 from ddit_eval.system.workers import a_thread_each
 
-ROUNDS = 3  # runs a scale, interleaved; of each run the first step is left out
+ROUNDS, MOST = 3, 8  # runs of each kind, interleaved, until they agree; of each the first step is left out
+ALIKE = 1.06  # runs of one kind agree where the slowest takes less than this times the fastest
 STEPS = 8
+SKIPPED, SIGNAL = "skipped", "signal"
 
 
 def machine_key() -> str:
@@ -40,7 +45,8 @@ def table_of(setting: Setting, state: Path, pipe: Any = None) -> Latency:
     weights, experiment = setting.weights, setting.experiment
     parts = [
         machine_key(), weights.model_hash, weights.adapter_hash, weights.dtype, setting.size,
-        experiment.true_cfg_scale, experiment.guidance_scale, code_hash(),
+        experiment.true_cfg_scale, experiment.guidance_scale, code_hash("ddit", "clock", "study"),
+        version("torch"), version("diffusers"),
     ]  # fmt: skip
     path = state / f"latency-{digest(parts)}.json"
     table = known(path, Latency)
@@ -53,45 +59,71 @@ def table_of(setting: Setting, state: Path, pipe: Any = None) -> Latency:
 def calibrate(setting: Setting, pipe: Any = None) -> Latency:
     """Measure the table: every scale, the base with a signal that never fires, and one step in two skipped,
     in turns; then a run from prompt to picture as a worker makes it."""
-    import torch
-
-    on_gpu = torch.cuda.is_available()
     with Generator(setting, pipe) as generator:
-        bench, adapter = Bench(generator), generator.handle.adapter
+        adapter = generator.handle.adapter
         scales = adapter.scales if adapter else ()
         runs: dict[str, Policy] = {str(scale): Fixed(scale=scale) for scale in (1, *scales)}
-        runs["skipped"] = Explicit(scales=(1, 0) * (STEPS // 2), forecast=1)
+        runs[SKIPPED] = Explicit(scales=(1, 0) * (STEPS // 2), forecast=1)
         if adapter:
-            runs["signal"] = Threshold(tau=1e-30, scales=scales)
-        seconds: dict[str, list[float]] = {name: [] for name in runs}
-        memory: dict[int, float] = {}
-        beside: list[float] = []
-        for _ in range(ROUNDS):
-            for name, policy in runs.items():
-                method = Method(name="latency", policy=policy, steps=STEPS)
-                if on_gpu:
-                    torch.cuda.reset_peak_memory_stats()
-                call = bench.call(method, (setting.prompts[0],), setting.prompts[0].seed)
-                whole, trace = bench.watch.denoise(call)["denoise"], generator.handle.trace
-                beside.append((whole - sum(step.seconds for step in trace)) / STEPS)
-                # Steps without a signal say nothing of what it takes; of the skipping run, those skipped.
-                wanted = {"signal": lambda s: s.signals, "skipped": lambda s: s.scale == 0}
-                seconds[name] += [s.seconds for s in trace[1:] if wanted.get(name, bool)(s)]
-                if on_gpu and name.isdecimal():
-                    memory[int(name)] = max(
-                        torch.cuda.max_memory_allocated() / 2**30, memory.get(int(name), 0.0)
-                    )
-        medians = {name: float(np.median(values)) for name, values in seconds.items()}
-        method = Method(name="latency", policy=Fixed(scale=1), steps=STEPS)
-        with a_thread_each():
-            started = time.perf_counter()
-            trace = generator.sample([setting.job(method, setting.prompts[0])]).trace
-            whole = time.perf_counter() - started
-    alone = sum(step.seconds for step in trace)
+            runs[SIGNAL] = Threshold(tau=1e-30, scales=scales)
+        bench, rounds = Bench(generator), list[dict[str, Run]]()
+        while len(rounds) < MOST and not agree(rounds):
+            rounds.append({name: _run(bench, policy, name) for name, policy in runs.items()})
+        worker = _whole(generator)
+    least = {name: min(one[name].seconds for one in rounds) for name in runs}
+    memory = {scale: max(one[str(scale)].memory for one in rounds) for scale in (1, *scales)}
     return Latency(
-        seconds={0: medians["skipped"]} | {scale: medians[str(scale)] for scale in (1, *scales)},
-        signal=max(0.0, medians.get("signal", medians["1"]) - medians["1"]),
-        beside=max(0.0, float(np.median(beside))),
-        worker=(alone / STEPS, max(0.0, whole - alone)),
-        memory=memory or None,
+        seconds={0: least[SKIPPED]} | {scale: least[str(scale)] for scale in (1, *scales)},
+        signal=max(0.0, least.get(SIGNAL, least["1"]) - least["1"]),
+        beside=max(0.0, float(np.median([run.beside for one in rounds for run in one.values()]))),
+        worker=worker,
+        memory=memory if all(memory.values()) else None,
     )
+
+
+@dataclass(frozen=True)
+class Run:
+    """Median seconds of the steps that are asked for, seconds a step beside them, peak GiB (0: not known)."""
+
+    seconds: float
+    beside: float
+    memory: float
+
+
+def agree(rounds: Sequence[Mapping[str, Run]]) -> bool:
+    """Whether of each kind of run the last rounds are alike: what disturbs a machine makes no round faster,
+    so that the least counts, and comes in bursts that a few rounds outlast."""
+    last = rounds[-ROUNDS:]
+    if len(last) < ROUNDS:
+        return False
+    told = [[one[name].seconds for one in last] for name in last[0] if name != SKIPPED]
+    return all(max(seconds) < ALIKE * min(seconds) for seconds in told)
+
+
+def _run(bench: Bench, policy: Policy, name: str) -> Run:
+    import torch
+
+    setting, on_gpu = bench.generator.setting, torch.cuda.is_available()
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats()
+    prompt = setting.prompts[0]
+    call = bench.call(Method(name="latency", policy=policy, steps=STEPS), (prompt,), prompt.seed)
+    whole, trace = bench.watch.denoise(call)["denoise"], bench.generator.handle.trace
+    # Steps without a signal say nothing of what it takes; of the skipping run, those that were skipped do.
+    steps = [s for s in trace[1:] if (name != SIGNAL or s.signals) and (name != SKIPPED or s.scale == 0)]
+    return Run(
+        float(np.median([step.seconds for step in steps])),
+        (whole - sum(step.seconds for step in trace)) / STEPS,
+        torch.cuda.max_memory_allocated() / 2**30 if on_gpu else 0.0,
+    )
+
+
+def _whole(generator: Generator) -> tuple[float, float]:
+    """Seconds of a base step, and of all of a run but its steps, in a worker of a search."""
+    method = Method(name="latency", policy=Fixed(scale=1), steps=STEPS)
+    with a_thread_each():
+        started = time.perf_counter()
+        trace = generator.sample([generator.setting.job(method, generator.setting.prompts[0])]).trace
+        whole = time.perf_counter() - started
+    steps = sum(step.seconds for step in trace)
+    return steps / STEPS, max(0.0, whole - steps)

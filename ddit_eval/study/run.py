@@ -104,7 +104,7 @@ def study_key(setting: Setting, tuning: Sequence[Prompt]) -> str:
 
     How many trials there are is no part of it, nor how they are confirmed: a study may be extended.
     """
-    outside = {"methods", "metrics", "timing", "reference", "profile", "oracle", "advise"}
+    outside = {"methods", "metrics", "timing", "reference", "profile", "oracle", "advise", "margins"}
     experiment, weights = setting.experiment, setting.weights
     parts = experiment.model_dump(mode="json", exclude=outside)
     for name in ("trials", "confirm", "heldout"):
