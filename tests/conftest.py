@@ -11,31 +11,21 @@ from typing import Any
 import pytest
 
 
-def settings_of_process() -> dict[str, Any]:
-    """What decides the bits of everything that this process computes; empty without torch."""
-    if "torch" not in sys.modules:
+def settings() -> dict[str, Any]:
+    """What decides the bits of everything that this process computes; empty before diffusers is imported."""
+    if "diffusers" not in sys.modules:
         return {}
-    import torch
+    from ddit_eval.rivals.remains import settings_of_process
 
-    attention: Any = sys.modules.get("diffusers.models.attention_dispatch")
-    return {
-        "default dtype": torch.get_default_dtype(),
-        "threads": torch.get_num_threads(),
-        "float32 products": torch.get_float32_matmul_precision(),
-        "gradients": torch.is_grad_enabled(),
-        "attention": attention and attention._AttentionBackendRegistry.get_active_backend()[0].value,
-    }
+    return settings_of_process()
 
 
 @pytest.fixture(autouse=True)
 def process_left_as_it_was() -> Iterator[None]:
     """Which tests share a process is chance: none may decide the bits of another."""
-    before = settings_of_process()
+    before = settings()
     yield
-    after = settings_of_process()
-    assert {k: v for k, v in after.items() if before.get(k) is not None} == {
-        k: v for k, v in before.items() if v is not None
-    }
+    assert not before or settings() == before
 
 
 @dataclass(frozen=True)

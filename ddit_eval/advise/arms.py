@@ -12,7 +12,7 @@ from ddit_eval.study.space import Unit, Ways
 if TYPE_CHECKING:
     from optuna.trial import BaseTrial, FrozenTrial
 
-WITHOUT, WITH, RULE = "without coarse patches", "with coarse patches", "the published rule"
+ARMS = WITHOUT, WITH, RULE = ("without coarse patches", "with coarse patches", "the published rule")
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ddit_eval.errors import DditError
@@ -33,27 +32,23 @@ class Estimate:
         )
 
 
-def estimate(asked: Advise, table: Latency, steps: int, starts: Sequence[int], workers: int) -> Estimate:
-    """steps: of the base. starts: with how many trials each search begins.
+def estimate(asked: Advise, table: Latency, steps: int, arms: int, starts: int, workers: int) -> Estimate:
+    """steps: of the base. arms: searches. starts: with how many trials the longest one begins.
 
     Raises `DditError` where the limit is too short for any search.
     """
-    arms, least = len(starts), max(starts) + MORE
     step, around = table.worker
     cost = sum(1 / speed for speed in asked.speed_ups) / len(asked.speed_ups)
-    run = steps * step * cost + around
-    trial = STOPPED * asked.prompts * run
-    bases = asked.prompts * (steps * step + around)
-    rows = 3 * len(asked.speed_ups)
-    confirming = asked.heldout * (rows * run + steps * step + around) / workers + START
-    confirming += TURNS * TIMING * asked.minutes * 60
-    limit = asked.minutes * 60 - confirming - bases - START
-    trials = asked.trials or int(limit * workers / (trial * arms))
-    if trials < least and not asked.trials:
-        fixed = confirming - TURNS * TIMING * asked.minutes * 60 + bases + START
-        needs = (fixed + least * arms * trial / workers) / (1 - TURNS * TIMING) / 60
+    base, run = steps * step + around, steps * step * cost + around
+    trial = STOPPED * asked.prompts * run * arms / workers  # of each search one
+    loading = asked.prompts * base + START
+    timing, making = TURNS * TIMING, asked.heldout * (3 * len(asked.speed_ups) * run + base) / workers + START
+    limit = asked.minutes * 60 * (1 - timing) - making - loading
+    trials = asked.trials or int(limit / trial)
+    if trials < starts + MORE and not asked.trials:
+        needs = (making + loading + (starts + MORE) * trial) / (1 - timing) / 60
         raise DditError(
             f"{asked.minutes:g} minutes are too few on this machine: a search needs {math.ceil(needs)}; give "
             "it --minutes, or ask for fewer speed-ups, or fewer prompts under `advise:`"
         )
-    return Estimate(trials, (bases + START + trials * arms * trial / workers) / 60, confirming / 60)
+    return Estimate(trials, (loading + trials * trial) / 60, making / 60 + timing * asked.minutes)

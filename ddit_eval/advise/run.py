@@ -79,21 +79,21 @@ def advise(
         if why := metrics.get(name).missing():
             raise DditError(why)
     scales = Adapter.from_pretrained(experiment.adapter).scales if experiment.adapter else ()
-    count = 3 if scales else 1
-    place = place_of(experiment, space_of(experiment, scales, 1, count), state, storage)
+    space = space_of(experiment, scales)
+    place = place_of(experiment, space, state, storage)
     table = study_of.shared_table(place, latency.table_of(Setting(experiment), state, pipe))
-    arms = arms_of(experiment, scales, table, space_of(experiment, scales, 1, count))
+    arms = arms_of(experiment, scales, table, space)
     plans = [ways for ways in arms.ways.values() if isinstance(ways, Plans)]
     most = max(ways.fastest for ways in plans)
     if beyond := [speed for speed in experiment.advise.speed_ups if speed > most]:
         raise DditError(
             f"{beyond[0]:g}x is out of reach: the fastest plan, a single step, is {most:.1f}x; ask for less"
         )
-    starts = [len(ways.starts()) for ways in plans] + [1] * (count - len(plans))
-    spent = estimate(experiment.advise, table, experiment.steps, starts, workers)
+    least, count = max(len(ways.starts()) for ways in plans), len(arms.ways)
+    spent = estimate(experiment.advise, table, experiment.steps, count, least, workers)
     say(str(spent))
     tried = search(
-        experiment, space_of(experiment, scales, spent.trials, count), arms, table, place,
+        experiment, space.model_copy(update={"trials": spent.trials * count}), arms, table, place,
         workers=workers, pipe=pipe, progress=stage("trials"),
     )  # fmt: skip
     wanted = [Wanted(speed, kind) for speed in sorted(experiment.advise.speed_ups) for kind in KINDS]

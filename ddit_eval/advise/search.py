@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ddit_eval import metrics, stats
-from ddit_eval.advise.arms import RULE, WITH, WITHOUT, Arms
+from ddit_eval.advise.arms import ARMS, RULE, WITH, WITHOUT, Arms
 from ddit_eval.advise.pick import Found
 from ddit_eval.advise.plan import Prices
 from ddit_eval.advise.ways import Plans
@@ -69,16 +69,16 @@ def left_out(experiment: Experiment) -> list[Method]:
     return [m for m in experiment.methods if m.setup is not None or m.policy.mixed]
 
 
-def space_of(experiment: Experiment, scales: tuple[int, ...], trials: int, arms: int) -> Study:
-    """How the study goes about it. The published rule's steps are those of the base and fewer."""
+def space_of(experiment: Experiment, scales: tuple[int, ...]) -> Study:
+    """How the study goes about it, but for how many trials. The published rule's steps are those of the base
+    and fewer."""
     asked, steps = experiment.advise, experiment.steps
     shares = (1 / max(asked.speed_ups), 0.4, 0.55, 0.7, 1.0)
     return Study(
-        trials=trials * arms,
         prompts=asked.prompts,
         confirm=0,
         seed=asked.seed,
-        generation=2 * arms,
+        generation=2 * len(ARMS if scales else ARMS[:1]),
         startup=12,
         cost="latency",
         quality=asked.quality,

@@ -40,7 +40,7 @@ def experiment(**changes: Any) -> Any:
 
 def test_searches_take_turns_and_every_plan_reaches_its_speed(tmp_path: Path) -> None:
     config = experiment()
-    space = space_of(config, (2, 4), trials=16, arms=3)
+    space = space_of(config, (2, 4)).model_copy(update={"trials": 3 * 16})
     arms = arms_of(config, (2, 4), TABLE, space)
     study = run(Location(str(tmp_path / "s.journal"), "s"), space, FakeEvaluator, ways=arms)
     trials = [trial.params for trial in finished(study, space).values()]
@@ -67,7 +67,7 @@ def test_a_search_goes_on_with_the_same_trials(tmp_path: Path) -> None:
     found = []
     for name, sizes in (("once", (12,)), ("twice", (8, 12))):
         for size in sizes:
-            space = space_of(config, (2, 4), trials=size, arms=3)
+            space = space_of(config, (2, 4)).model_copy(update={"trials": 3 * size})
             arms = arms_of(config, (2, 4), TABLE, space)
             study = run(Location(str(tmp_path / f"{name}.journal"), "s"), space, FakeEvaluator, ways=arms)
         found.append([trial.params for trial in finished(study, space).values()])
@@ -76,7 +76,7 @@ def test_a_search_goes_on_with_the_same_trials(tmp_path: Path) -> None:
 
 def test_without_an_adapter_there_is_one_search() -> None:
     config = experiment(adapter=None, methods=[{"name": "base"}])
-    assert list(arms_of(config, (), TABLE, space_of(config, (), 16, 1)).ways) == [WITHOUT]
+    assert list(arms_of(config, (), TABLE, space_of(config, ())).ways) == [WITHOUT]
 
 
 def test_tuning_prompts_are_none_that_is_confirmed_on(tmp_path: Path) -> None:
@@ -105,13 +105,13 @@ def test_the_best_is_fast_enough_and_of_its_kind() -> None:
 
 def test_trials_fit_into_the_minutes_and_too_few_are_refused() -> None:
     long, short = (
-        estimate(Advise(minutes=minutes), TABLE, 20, (14, 16, 1), workers=2) for minutes in (30, 20)
+        estimate(Advise(minutes=minutes), TABLE, 20, arms=3, starts=16, workers=2) for minutes in (30, 20)
     )
     assert 20 < short.trials < long.trials
     assert long.searching + long.confirming == pytest.approx(30, abs=0.5)
-    assert estimate(Advise(minutes=1, trials=5), TABLE, 20, (1,), 2).trials == 5
+    assert estimate(Advise(minutes=1, trials=5), TABLE, 20, 1, 1, 2).trials == 5
     with pytest.raises(DditError, match=r"1 minutes are too few.* needs \d+; give it --minutes"):
-        estimate(Advise(minutes=1), TABLE, 20, (14, 16, 1), 2)
+        estimate(Advise(minutes=1), TABLE, 20, 3, 16, 2)
 
 
 @pytest.mark.parametrize(
