@@ -33,8 +33,9 @@ from ddit_eval.schema.timing import Row
 from ddit_eval.study import latency
 from ddit_eval.study import run as study_of
 from ddit_eval.study.trial import row_of
-from ddit_eval.system.files import check_writable, sweep
+from ddit_eval.system.files import check_writable, sweep, write_bytes
 from ddit_eval.system.progress import Progress, quiet
+from ddit_eval.system.read import read_bytes
 from ddit_eval.system.workers import check_workers
 
 BASE = "base"
@@ -97,7 +98,8 @@ def advise(
         workers=workers, pipe=pipe, progress=stage("trials"),
     )  # fmt: skip
     wanted = [Wanted(speed, kind) for speed in sorted(experiment.advise.speed_ups) for kind in KINDS]
-    timing, rows = timed(held, wanted, tried, results / "advise" / "timing.json", pipe, stage("timed runs"))
+    times, rows = timed(held, wanted, tried, state / place.name, pipe, stage("timed runs"))
+    timing = published(times, results / "advise") if times else None
     generate(rows, runs / "advise", pipe=pipe, workers=workers, progress=stage("pictures"))
     quality = evaluate(rows, runs / "advise", results / "advise", sights=False, progress=stage("methods"))
     samples, _ = read_samples(results / "advise" / "samples.csv", quality)
@@ -188,14 +190,24 @@ def chosen(wanted: Sequence[Wanted], tried: Sequence[Found]) -> list[Method]:
 
 
 def timed(
-    held: Experiment, wanted: Sequence[Wanted], tried: list[Found], file: Path, pipe: Any, progress: Progress
-) -> tuple[Timing | None, Experiment]:
+    held: Experiment,
+    wanted: Sequence[Wanted],
+    tried: list[Found],
+    folder: Path,
+    pipe: Any,
+    progress: Progress,
+) -> tuple[Path | None, Experiment]:
     """Time the rows of all places; what each really takes is put into `tried`, so that one which misses its
-    speed-up makes room for the next best. The experiment of those that remain."""
+    speed-up makes room for the next best. The file of the last times, and the experiment of what remains.
+
+    Each turn's times stay in `folder`: what is measured once is not again, so that a call that was killed and
+    one that comes later give the same answer.
+    """
     for turn in range(TIMES):
         rows = held.model_copy(update={"methods": tuple(chosen(wanted, tried))})
         if len(rows.methods) == 1:
             return None, rows
+        file = folder / f"times-{turn + 1}" / "timing.json"
         timing = kept(file, rows) or time_experiment(rows, file, pipe=pipe, progress=progress)
         if timing.bad or turn == TIMES - 1:
             break
@@ -206,11 +218,11 @@ def timed(
                     tried[at] = replace(found, cost=1 / row.speedup.value, timed=True)
         if {m.name: row_of(m) for m in chosen(wanted, tried)} == {m.name: row_of(m) for m in rows.methods}:
             break
-    return timing, rows
+    return file, rows
 
 
 def kept(file: Path, rows: Experiment) -> Timing | None:
-    """The times of an earlier call that was killed, where they are of these very rows."""
+    """The times of an earlier call, where they are of these very rows."""
     if not file.exists():
         return None
     try:
@@ -220,6 +232,14 @@ def kept(file: Path, rows: Experiment) -> Timing | None:
     setting = Setting(rows)
     same = {row.method: row.of for row in timing.rows} == {m.name: setting.measured(m) for m in rows.methods}
     return timing if same and timing.asked == asked(rows, Timing) else None
+
+
+def published(file: Path, folder: Path) -> Timing:
+    """The times in `file`, which are copied to `folder` with the raw ones beside them."""
+    timing = read(file, Timing)
+    for name in (*timing.files, file.name):
+        write_bytes(folder / name, read_bytes(file.with_name(name)))
+    return timing
 
 
 def targets_of(

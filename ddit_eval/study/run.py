@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -100,18 +101,19 @@ def shared_table(place: Location, table: Latency) -> Latency:
 
 
 def study_key(setting: Setting, tuning: Sequence[Prompt]) -> str:
-    """12 hex digits of all that decides the trials: parameters, weights, code, prompts (a file's may change).
+    """12 hex digits of all that decides the trials: parameters, weights, code, prompts (a file's may change),
+    diffusers' version, whose solver and caches are part of a run.
 
     How many trials there are is no part of it, nor how they are confirmed: a study may be extended.
     """
-    outside = {"methods", "metrics", "timing", "reference", "profile", "oracle", "advise", "margins"}
+    outside = {"methods", "metrics", "timing", "reference", "profile", "oracle", "advise", "margins", "sets"}
     experiment, weights = setting.experiment, setting.weights
     parts = experiment.model_dump(mode="json", exclude=outside)
     for name in ("trials", "confirm", "heldout"):
         del parts["study"][name]
     versions = [weights.model_hash, weights.adapter_hash, weights.dtype]
     versions += [prompts_hash(tuning), prompts_hash(setting.prompts)]
-    versions.append(code_hash(*CODE))
+    versions += [code_hash(*CODE), f"diffusers {version('diffusers')}"]
     versions += filter(None, map(source_of, map(searchable, experiment.study.rule)))
     if measured_here(experiment.study):
         versions.append(latency.machine_key())

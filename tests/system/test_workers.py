@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -20,10 +20,18 @@ def interrupted(done: Path, stop: Callable[[], bool]) -> None:
 
 
 def waits(stop: Callable[[], bool]) -> None:
-    time.sleep(600)
+    time.sleep(60)
 
 
-def test_ctrl_c_is_answered_by_the_process_that_started_them(tmp_path: Path) -> None:
+@pytest.fixture
+def answered() -> Iterator[None]:
+    """Ctrl-C is answered, also where a shell has started the tests in the background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_is_answered_by_the_process_that_started_them(tmp_path: Path, answered: None) -> None:
     with beside(interrupted, [(tmp_path / "done",)]):
         assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
     assert (tmp_path / "done").exists()
