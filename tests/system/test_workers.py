@@ -19,7 +19,8 @@ def interrupted(done: Path, stop: Callable[[], bool]) -> None:
     done.touch()
 
 
-def waits(stop: Callable[[], bool]) -> None:
+def waits(there: Path, stop: Callable[[], bool]) -> None:
+    there.write_text(str(os.getpid()))
     time.sleep(60)
 
 
@@ -35,15 +36,17 @@ def test_ctrl_c_is_answered_by_the_process_that_started_them(tmp_path: Path, ans
     with beside(interrupted, [(tmp_path / "done",)]):
         assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
     assert (tmp_path / "done").exists()
-    children: list[psutil.Process] = []
+    there = tmp_path / "pid"
     with pytest.raises(KeyboardInterrupt):
-        in_the_middle(children)
-    assert children
-    assert not any(child.is_running() for child in children)
+        in_the_middle(there)
+    assert not psutil.pid_exists(int(there.read_text()))
 
 
-def in_the_middle(children: list[psutil.Process]) -> None:
-    with beside(waits, [()]):
-        children += [p for p in psutil.Process().children() if "spawn_main" in " ".join(p.cmdline())]
+def in_the_middle(there: Path) -> None:
+    with beside(waits, [(there,)]):
+        for _ in range(600):
+            if there.exists() and there.read_text():
+                break
+            time.sleep(0.05)
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(10)
