@@ -5,20 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ddit_eval import metrics, stats
-from ddit_eval.advise.estimate import TIMING, estimate
+from ddit_eval.advise.estimate import TIMING, Estimate, estimate
 from ddit_eval.advise.pick import KINDS, SLACK, Found, best, fastest
-from ddit_eval.advise.search import arms_of, left_out, place_of, search, space_of
+from ddit_eval.advise.search import arms_of, left_out, pace, place_of, search, space_of
 from ddit_eval.advise.ways import Plans
 from ddit_eval.clock import machine
 from ddit_eval.ddit.adapter.adapter import Adapter
 from ddit_eval.ddit.policies import Base
 from ddit_eval.errors import DditError
 from ddit_eval.experiment.belongs import asked
-from ddit_eval.experiment.config import Experiment, FilePrompts, Method
+from ddit_eval.experiment.config import Experiment, FilePrompts, Method, Study
 from ddit_eval.experiment.evaluate import evaluate
 from ddit_eval.experiment.generate import generate
 from ddit_eval.experiment.prompts import load_prompts
@@ -32,6 +33,7 @@ from ddit_eval.schema.frontier import Target, Way
 from ddit_eval.schema.timing import Row
 from ddit_eval.study import latency
 from ddit_eval.study import run as study_of
+from ddit_eval.study.storage import Location
 from ddit_eval.study.trial import row_of
 from ddit_eval.system.files import check_writable, sweep, write_bytes
 from ddit_eval.system.progress import Progress, quiet
@@ -93,10 +95,11 @@ def advise(
     least, count = max(len(ways.starts()) for ways in plans), len(arms.ways)
     spent = estimate(experiment.advise, table, experiment.steps, count, least, workers)
     say(str(spent))
-    tried = search(
-        experiment, space.model_copy(update={"trials": spent.trials * count}), arms, table, place,
-        workers=workers, pipe=pipe, progress=stage("trials"),
-    )  # fmt: skip
+    look = partial(
+        search, experiment, space, arms, table, place, workers=workers, pipe=pipe, progress=stage("trials")
+    )
+    trials = experiment.advise.trials or fitting(look, place, space, spent, count, experiment.advise.minutes)
+    tried = look(trials * count)
     wanted = [Wanted(speed, kind) for speed in sorted(experiment.advise.speed_ups) for kind in KINDS]
     times, rows = timed(held, wanted, tried, state / place.name, pipe, stage("timed runs"))
     timing = published(times, results / "advise") if times else None
@@ -112,12 +115,32 @@ def advise(
         metric=metric,
         tuning=experiment.advise.prompts,
         heldout=quality.n,
-        trials=dict.fromkeys(arms.ways, spent.trials),
+        trials=dict.fromkeys(arms.ways, trials),
         targets=targets_of(wanted, tried, quality, timing, samples, metric),
         clock=timing.bad if timing else None,
     )
     write(results / "frontier.json", frontier)
     return frontier
+
+
+def fitting(
+    look: Callable[[int], list[Found]],
+    place: Location,
+    space: Study,
+    spent: Estimate,
+    count: int,
+    minutes: float,
+) -> int:
+    """Trials of each of `count` searches that fit into `minutes`, by the pace of the first, which it runs.
+
+    Decided once and kept with the study, so that a call that goes on ends as the one that was killed.
+    """
+    study, name = place.open(), f"trials in {minutes:g} minutes"
+    if name not in study.user_attrs:
+        look(spent.first * count)
+        taken, of_one = pace(study, space)
+        study.set_user_attr(name, spent.paced(taken, of_one * count / space.generation))
+    return int(study.user_attrs[name])
 
 
 def possible(experiment: Experiment, say: Callable[[str], None]) -> Experiment:

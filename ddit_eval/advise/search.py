@@ -8,6 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ddit_eval import metrics, stats
 from ddit_eval.advise.arms import ARMS, RULE, WITH, WITHOUT, Arms
 from ddit_eval.advise.pick import Found
@@ -30,6 +32,7 @@ from ddit_eval.system.plugins import source_of
 from ddit_eval.system.progress import Progress, quiet
 
 if TYPE_CHECKING:
+    import optuna
     from optuna.trial import FrozenTrial
 
 CODE = ("advise", "rivals")  # decide a trial, beside what decides one of a study
@@ -107,17 +110,36 @@ def search(
     arms: Arms,
     table: Latency,
     place: Location,
+    trials: int,
     *,
     workers: int = 1,
     pipe: Any = None,
     progress: Progress = quiet,
 ) -> list[Found]:
-    """Run or go on with the search; what was tried on every prompt."""
+    """Run or go on with the search until there are so many trials; what was tried on every prompt."""
+    space = space.model_copy(update={"trials": trials})
     setting = Setting(experiment.model_copy(update={"study": space}))
     open_evaluator = partial(PictureEvaluator, setting, (tuning_prompts(experiment), []), table, pipe)
     study = worker.run(place, space, open_evaluator, workers, progress, arms)
     done = finished(study, space).values()
     return [_found(trial, experiment, sign_of(study)) for trial in done if is_complete(trial)]
+
+
+def pace(study: optuna.Study, space: Study) -> tuple[float, float]:
+    """Seconds that the finished trials took, and those of a generation. One in which the search was killed
+    and went on much later counts as any other."""
+    done = finished(study, space.model_copy(update={"trials": len(study.trials)}))
+    groups: dict[int, list[FrozenTrial]] = {}
+    for slot, trial in done.items():
+        groups.setdefault(slot // space.generation, []).append(trial)
+    took = [
+        max(ends) - min(begins)
+        for same in groups.values()
+        if (ends := [t.datetime_complete.timestamp() for t in same if t.datetime_complete])
+        and (begins := [t.datetime_start.timestamp() for t in same if t.datetime_start])
+    ]
+    taken = np.minimum(took, 4 * np.median(took))
+    return float(taken.sum()), float(taken.mean())
 
 
 def _decisive(experiment: Experiment) -> dict[str, Any]:

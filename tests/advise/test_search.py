@@ -8,9 +8,10 @@ import pytest
 
 from ddit_eval.advise import advise
 from ddit_eval.advise.arms import RULE, WITH, WITHOUT
-from ddit_eval.advise.estimate import estimate
+from ddit_eval.advise.estimate import Estimate, estimate
 from ddit_eval.advise.pick import KINDS, Found, best, fastest
-from ddit_eval.advise.search import arms_of, space_of, tuning_prompts
+from ddit_eval.advise.run import fitting
+from ddit_eval.advise.search import arms_of, pace, space_of, tuning_prompts
 from ddit_eval.ddit.policies import CoarseFirst, Explicit, Skip
 from ddit_eval.errors import DditError
 from ddit_eval.experiment.config import Advise, Method, parse_experiment
@@ -137,3 +138,26 @@ def test_only_the_unchanged_model_is_a_reference(tmp_path: Path) -> None:
     config = experiment(reference="steps-8")
     with pytest.raises(DditError, match=r"'steps-8' is another row"):
         advise(config, tmp_path, tmp_path, tmp_path)
+
+
+def test_how_many_trials_fit_is_decided_once_by_the_pace_of_the_first(tmp_path: Path) -> None:
+    config, place = experiment(), Location(str(tmp_path / "s.journal"), "s")
+    space = space_of(config, (2, 4))
+    arms = arms_of(config, (2, 4), TABLE, space)
+    looked: list[int] = []
+
+    def look(trials: int) -> list[object]:
+        looked.append(trials)
+        run(place, space.model_copy(update={"trials": trials}), FakeEvaluator, ways=arms)
+        return []
+
+    estimate = Estimate(trials=100, searching=1, confirming=1, first=8, limit=0.0)
+    assert fitting(look, place, space, estimate, 3, 10) == 8  # the first ones took all the time
+    assert looked == [24]
+    taken, of_one = pace(place.open(), space)
+    assert taken == pytest.approx(4 * of_one)  # 24 trials, 6 a generation
+    longer = Estimate(trials=100, searching=1, confirming=1, first=8, limit=taken + 5.2 * of_one)
+    assert fitting(look, place, space, longer, 3, 20) == 8 + 10  # a generation has two of each search
+    # decided once, whatever the clock says later
+    assert fitting(look, place, space, estimate, 3, 20) == 18
+    assert looked == [24, 24]
