@@ -11,7 +11,7 @@ from ddit_eval.schema.study import Latency
 
 STOPPED = 0.7  # of its prompts a trial sees this share on average, as the hopeless ones are stopped
 MORE = 4  # trials of a search beyond those that it begins with, below which it is none
-TIMING = 0.12  # of the minutes, for each time that the rows are timed; about TURNS times
+TIMING = 0.15  # of the minutes, for each time that the rows are timed; about TURNS times
 TURNS = 1.5
 START = 15.0  # seconds until workers have loaded the model
 SHARED = 0.8  # of their time several workers compute; the rest they wait for each other

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -42,6 +41,7 @@ from ddit_eval.system.workers import check_workers
 
 BASE = "base"
 TIMES = 3  # at most: rows that were slower than predicted are replaced by others
+ROUNDS = 100  # at most: it is the minutes that limit them
 Stage = Callable[[str], Progress]
 
 
@@ -183,7 +183,7 @@ def held_out(experiment: Experiment) -> Experiment:
         source = source.model_copy(update={"start": start, "count": count})
     else:
         source = source.model_copy(update={"count": wanted.heldout})
-    minutes = min(wanted.minutes * TIMING, experiment.timing.minutes or math.inf)
+    minutes = wanted.minutes * TIMING
     return experiment.model_copy(
         update={
             "prompts": source,
@@ -192,7 +192,7 @@ def held_out(experiment: Experiment) -> Experiment:
             "metrics": tuple(dict.fromkeys([wanted.quality, *experiment.metrics])),
             "sets": None,
             "timing": experiment.timing.model_copy(
-                update={"methods": None, "compile": False, "minutes": minutes}
+                update={"methods": None, "compile": False, "minutes": minutes, "most": ROUNDS}
             ),
         }
     )
