@@ -18,14 +18,14 @@ from ddit_eval.errors import DditError
 from ddit_eval.experiment.belongs import belongs
 from ddit_eval.experiment.config import load_experiment
 from ddit_eval.judging.results import load
-from ddit_eval.schema import Oracle, Quality, Study, Timing, Traces, read
+from ddit_eval.schema import Frontier, Oracle, Quality, Study, Timing, Traces, read
 from ddit_eval.schema.measured import Stage
 from ddit_eval.schema.model import CHECKSUM, ResultFile
 from ddit_eval.system.files import digest
 from ddit_eval.tracking.plan import training
 
 ROOT = Path(__file__).parents[2]
-MODELS: tuple[type[ResultFile], ...] = (Quality, Timing, Study, Oracle, Traces)
+MODELS: tuple[type[ResultFile], ...] = (Quality, Timing, Study, Oracle, Traces, Frontier)
 FILES = {
     file: model
     for profile in ("quick", "quick-video")
