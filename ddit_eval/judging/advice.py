@@ -16,16 +16,18 @@ Columns = Mapping[str, Column]
 
 
 def sentences(frontier: Frontier, columns: Columns) -> list[str]:
-    """One a target. `columns`: what is known of the metrics; others are written by their names."""
-    said = [_sentence(frontier, target, columns) for target in frontier.targets]
+    """One a target; the first says why no time is known. `columns`: what is known of the metrics; others are
+    written by their names."""
+    said = [_sentence(frontier, target, columns, i == 0) for i, target in enumerate(frontier.targets)]
     gains = [t for t in frontier.targets if t.best and t.best.coarse and t.best_without_coarse]
     if len(gains) > 1:
         said[-1] += " Intervals are per target, not adjusted for their number."
     return said
 
 
-def _sentence(frontier: Frontier, target: Target, columns: Columns) -> str:
-    where = f"as predicted (no time is known: {frontier.clock})" if frontier.clock else "on this machine"
+def _sentence(frontier: Frontier, target: Target, columns: Columns, first: bool) -> str:
+    why = f" (no time is known: {frontier.clock})" if first else ""
+    where = f"as predicted{why}" if frontier.clock else "on this machine"
     start, note = f"At {target.speed_up:g}x {where}", (target.note or "").rstrip(".")
     note = f" {note[0].upper()}{note[1:]}." if note else ""
     best, plain, ddit = target.best, target.best_without_coarse, target.best_ddit
@@ -36,6 +38,10 @@ def _sentence(frontier: Frontier, target: Target, columns: Columns) -> str:
         what = f"`{way.name}` ({in_words(way.row, way.of.steps)}; {reached(way)})"
         return f"{what} {_quality(frontier, way, columns)}"
 
+    def in_short(way: Way) -> str:
+        only = {name: column for name, column in columns.items() if name == frontier.metric}
+        return f"`{way.name}` ({reached(way)}) {_quality(frontier, way, only)}"
+
     if not best.coarse:
         parts = [f"{start} the best way found has no coarse patch: {told(best)}"]
     else:
@@ -45,7 +51,7 @@ def _sentence(frontier: Frontier, target: Target, columns: Columns) -> str:
     if ddit is None:
         parts.append("no DDiT row reaches it")
     elif ddit.name != best.name:
-        parts.append(f"the best DDiT row {told(ddit)}")
+        parts.append(f"the best DDiT row {in_short(ddit)}")
     return f"{'; '.join(parts)}.{note}"
 
 

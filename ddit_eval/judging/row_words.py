@@ -33,7 +33,11 @@ def _policy(kind: str, policy: Json) -> str:
         case "explicit":
             marks = {0: ".", 1: "1"}
             steps = "".join(marks.get(s, str(s)) for s in policy["scales"])
-            return f"steps {steps} (. skipped, 1 fine, else the scale)"
+            meant = [
+                f"{marks.get(s, s)} {f'at {s}p' if s else 'skipped'}"
+                for s in sorted({*policy["scales"]} - {1})
+            ]
+            return f"steps {steps} ({', '.join(meant)})" if meant else f"steps {steps}"
         case "coarse-first":
             return f"the first {policy['steps']} at {scale}p"
         case "fine-first":
