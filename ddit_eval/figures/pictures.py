@@ -27,8 +27,7 @@ def picture_grid(
     """A grid of pictures.
 
     `pictures[r][c]`: a path, or an array (H, W, 3) of bytes or of floats in 0..1.
-    `columns`: the methods, `notes`: a second, smaller line under each (e.g. "1.6×, 26 dB"), `rows`: the
-    prompts.
+    `columns`: the methods, `notes`: below each, smaller (e.g. "1.6×, 26 dB"), `rows`: the prompts.
     """
     if not pictures or not columns:
         raise DditError("picture_grid needs at least one row and one column of pictures")
@@ -38,7 +37,10 @@ def picture_grid(
     label = 1.0 if rows else 0.0
     gap = 0.04
     cell = (PAGE - label - 0.04) / len(columns)
-    head = 0.2 + 0.13 * bool(notes) + 0.12 * max(len(_wrap(c, cell)) - 1 for c in columns)
+    # Of one line where that fits between its neighbours.
+    below = [[note] if len(note) <= cell * 16 else note.split(", ") for note in notes or ()]
+    under = 0.12 * max(map(len, below), default=0)
+    head = 0.2 + under + 0.12 * max(len(_wrap(c, cell)) - 1 for c in columns)
     figure = Figure(figsize=(PAGE, head + cell * len(pictures) + 0.02))
     total = figure.get_figheight()
     for r, row in enumerate(pictures):
@@ -54,12 +56,12 @@ def picture_grid(
             figure.text(0.02 / PAGE, middle / total, prompt, va="center", fontsize=7.0)
     for c, name in enumerate(columns):
         x = (label + (c + 0.5) * cell - gap / 2) / PAGE
-        y = total - head + 0.04 + 0.13 * bool(notes)
+        y = total - head + 0.04 + under
         figure.text(x, y / total, "\n".join(_wrap(name, cell)), ha="center", va="bottom", fontsize=7.0,
                     linespacing=1.05)  # fmt: skip
         if notes:
-            figure.text(x, (total - head + 0.04) / total, notes[c], ha="center", va="bottom", fontsize=7.0,
-                        color="#555555")  # fmt: skip
+            figure.text(x, (y - 0.01) / total, "\n".join(below[c]), ha="center", va="top", fontsize=7.0,
+                        linespacing=1.05, color="#555555")  # fmt: skip
     return figure
 
 

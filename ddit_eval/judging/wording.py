@@ -30,14 +30,14 @@ def written(interval: Interval | None, digits: int, sign: str = "", unit: str = 
         return "–"
     if math.isinf(interval.value):
         return "∞" if interval.value > 0 else "-∞"
-    value, low, high = (f"{v:{sign}.{digits}f}" for v in (interval.value, interval.low, interval.high))
+    value, low, high = (f"{v:{sign}z.{digits}f}" for v in (interval.value, interval.low, interval.high))
     text = f"{value}{unit}, n = 1" if math.isnan(interval.low) else f"{value}{unit} [{low}, {high}]"
     return f"{text}, {interval.infinite} of {interval.n} infinite" if interval.infinite else text
 
 
 def number(value: float, digits: int) -> str:
     """A mean; an infinity as the sign for it."""
-    return "–" if math.isnan(value) else "∞" if math.isinf(value) else f"{value:.{digits}f}"
+    return "–" if math.isnan(value) else "∞" if math.isinf(value) else f"{value:z.{digits}f}"
 
 
 def label(column: Column) -> str:

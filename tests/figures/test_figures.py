@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import matplotlib.image
@@ -184,6 +185,11 @@ def test_picture_grid_shows_base_first_and_refuses_ragged_rows() -> None:
     shown = [axes.images[0].get_array() for axes in figure.axes]
     np.testing.assert_array_equal(shown[0], black)
     np.testing.assert_array_equal(shown[1], white)
+    noted = figures.picture_grid([[black] * 8], columns=["base"] * 8, notes=["4.80× FLOPs, 26.7 dB"] * 8)
+    noted.canvas.draw()
+    boxes = [text.get_window_extent() for text in noted.texts if "dB" in text.get_text()]
+    assert len(boxes) == 8
+    assert all(one.x1 < other.x0 for one, other in itertools.pairwise(boxes))
     with pytest.raises(DditError, match="1 pictures for 2 columns"):
         figures.picture_grid([[black]], columns=["base", "ddit"])
 

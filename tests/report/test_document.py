@@ -53,6 +53,7 @@ def test_markup_is_escaped() -> None:
     assert r"| \`a\` \| \*b\* c\\\| | p < 0.001 |" in to_markdown([odd])
     assert to_markdown([Code("a: '```'")]) == "````yaml\na: '```'\n````\n"
     assert "x|&lt;b&gt;" in to_html([table, Text("t")], "<title>")
+    assert "<p>say <code>x &lt;b&gt;</code></p>" in to_html([Text("say `x <b>`")], "t")
 
 
 def test_the_study_is_shown_where_it_is_there() -> None:

@@ -18,6 +18,7 @@ NARROW = 640  # CSS pixels; wider figures scroll in their own box on a phone
 SCREEN = 1.8  # CSS pixels for a figure's point: 7 pt of print are 12.6 px
 # An interval in a cell is set smaller than its value.
 _INTERVAL = re.compile(r"(\[[^\]]*\](?:, \d+ of \d+ infinite)?)")
+_CODE = re.compile(r"`([^`\n]+)`")
 
 
 def to_html(blocks: Sequence[Block], title: str, folder: Path | None = None) -> str:
@@ -26,7 +27,9 @@ def to_html(blocks: Sequence[Block], title: str, folder: Path | None = None) -> 
         loader=PackageLoader("ddit_eval.report", "page"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    pages.filters.update(anchor=_anchor, cell=_cell, sentences=_sentences, kind=lambda b: type(b).__name__)
+    pages.filters.update(
+        anchor=_anchor, cell=_cell, prose=_prose, sentences=_sentences, kind=lambda b: type(b).__name__
+    )
     pages.globals.update(figure=partial(_figure, folder or Path()), narrow=NARROW)
     return pages.get_template("page.html").render(title=title, blocks=blocks)
 
@@ -37,6 +40,11 @@ def _anchor(text: str) -> str:
 
 def _cell(text: str) -> Markup:
     return Markup(_INTERVAL.sub(r'<span class="interval">\1</span>', str(escape(text))))
+
+
+def _prose(text: str) -> Markup:
+    """Text between backticks is code."""
+    return Markup(_CODE.sub(r"<code>\1</code>", str(escape(text))))
 
 
 def _sentences(text: str) -> list[str]:
