@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_
 _SKIPPED = {"_parameters", "_buffers", "_modules", REGISTRY, "_hf_hook", "forward", *_HOOKS}
 _PLAIN = (bool, int, float, str, bytes, type(None), tuple, list, dict, set, torch.Tensor, torch.device)
 Facts = dict[tuple[str, str], Any]  # by what it is of, and its name
+_OURS = " of ddit_eval"  # behind the name of a count of hooks, which a row may add to and may not take from
 
 
 class State:
@@ -36,8 +38,12 @@ def _changed(before: Facts, after: Facts) -> list[str]:
     return [
         f"{of}.{name}".removeprefix(".")
         for of, name in {**before, **after}
-        if not _same(before.get((of, name)), after.get((of, name)))
+        if not _kept(name, before.get((of, name)), after.get((of, name)))
     ]
+
+
+def _kept(name: str, before: Any, after: Any) -> bool:
+    return (after or 0) >= (before or 0) if name.endswith(_OURS) else _same(before, after)
 
 
 def _same(one: Any, other: Any) -> bool:
@@ -60,14 +66,17 @@ def _of_modules(root: str, top: nn.Module) -> Iterator[tuple[tuple[str, str], An
     for place, module in top.named_modules():
         of = f"{root}.{place}".removesuffix(".")
         for name, value in vars(module).items():
-            if name not in _SKIPPED and not isinstance(value, _PLAIN[7:]):
+            if name not in _SKIPPED and not isinstance(value, _PLAIN[7:]) and not _is_ours(value):
                 yield (of, name), value
         forward = vars(module).get("forward")  # a hook that was removed leaves the class's own behind
         if getattr(forward, "__func__", None) is not type(module).forward:
             yield (of, "forward"), forward
         for name in _HOOKS:
-            for hook in getattr(module, name).values():
-                yield (of, f"{name} {id(hook)}"), hook
+            hooks = [*getattr(module, name).values()]
+            yield (of, name + _OURS), sum(map(_is_ours, hooks))
+            for hook in hooks:
+                if not _is_ours(hook):
+                    yield (of, f"{name} {id(hook)}"), hook
         for name, hook in hooks_of(module).items():
             yield (of, f"hook {name}"), hook
         yield (of, "_hf_hook"), getattr(module, "_hf_hook", None)
@@ -79,6 +88,12 @@ def _of_modules(root: str, top: nn.Module) -> Iterator[tuple[tuple[str, str], An
             yield (of, name), child
         for name, value in getattr(getattr(module, "processor", None), "__dict__", {}).items():
             yield (of, f"processor.{name}"), value
+
+
+def _is_ours(value: Any) -> bool:
+    """Whether it is what an attachment puts on modules: it does so when a call needs it, in whichever row."""
+    function = value.func if isinstance(value, partial) else value
+    return callable(function) and str(getattr(function, "__module__", "")).startswith("ddit_eval.ddit.")
 
 
 def _version(tensor: torch.Tensor) -> int:

@@ -66,6 +66,19 @@ def test_a_setup_changes_its_own_row_alone(tiny: TinyFolders) -> None:
     assert [step.scale for step in coarse.trace] == [2, 2, 1, 1]
 
 
+def test_what_our_own_attachment_does_in_a_row_is_none_of_its_leavings(tiny: TinyFolders) -> None:
+    """Hooks and detours come when the first call needs them, which may be a setup's: after a kill, say."""
+    skipping = {"policy": {"kind": "skip", "every": 2}}
+    first, skipped, base = make(tiny, named("attention") | COARSE, named("attention") | skipping, {})
+    assert [step.scale for step in skipped.trace] == [1, 0, 1, 0]
+    assert differ(first, base)
+
+
+def test_hooks_of_ours_that_a_setup_takes_away_are_missed(tiny: TinyFolders) -> None:
+    with pytest.raises(DditError, match=r"leaves behind.*_forward_hooks of ddit_eval"):
+        make(tiny, COARSE, named("unhooked"))
+
+
 def test_what_is_compiled_is_not_counted() -> None:
     """Of what a row then costs see `test_counting_changes_no_bit`."""
     pipe = tiny_flux()

@@ -112,3 +112,10 @@ def leaves_hook(pipe: Any) -> Undo:
 def leaves_scheduler(pipe: Any) -> Undo:
     pipe.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config)
     return lambda: None
+
+
+def unhooked(pipe: Any) -> Undo:
+    """Takes off what others have put on."""
+    for module in pipe.transformer.modules():
+        module._forward_hooks.clear()
+    return lambda: None
